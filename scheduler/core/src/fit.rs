@@ -1,0 +1,312 @@
+//! Fit: whether one node could hold one replica, and whether a set of nodes may form one job.
+//!
+//! Shared by the planner and by `State::apply`, so that a plan and its validation cannot disagree.
+//! **Invariant:** answers follow from facts only (the node's, the spec's); what is free right now
+//! is the caller's business.
+
+use crate::id::{ModelId, NodeId, SiteId};
+use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration};
+use crate::node::{Gpu, Models, Node, Resources, Taint, TaintEffect};
+use crate::topology::Sites;
+use crate::unit::{GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib};
+
+/// Prefix of the labels that every node has without declaring them.
+pub const LABEL_PREFIX: &str = "muster/";
+
+/// Why a node, even an empty one, cannot hold a replica. The first that applies, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Misfit {
+    /// It has no GPU of an allowed model.
+    GpuModel,
+    /// Its GPUs of an allowed model have too little vRAM.
+    Vram,
+    /// It has too few suitable GPUs of any one model.
+    GpuCount,
+    Selector,
+    /// It has a taint that the replica does not tolerate.
+    Taint,
+    Price,
+    Cpu,
+    Memory,
+    Disk,
+}
+
+/// What one replica of a group needs, with model names resolved to ids.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    gpus: GpuAsk,
+    /// Allowed models in rising order; `None` = any.
+    models: Option<Vec<ModelId>>,
+    vram_min: VramMib,
+    resources: Resources,
+    selectors: Vec<Selector>,
+    tolerations: Vec<Toleration>,
+    /// Bound on the price of each GPU-hour; does not bind a replica without GPUs.
+    price_max: Option<PriceMicroUsd>,
+}
+
+impl Needs {
+    /// Needs of `spec.groups[group]`. A group that does not exist, or whose models are all unknown,
+    /// fits nowhere.
+    pub fn new(spec: &JobSpec, group: usize, models: &Models) -> Self {
+        match spec.groups.get(group) {
+            Some(found) => Self::of_group(spec, found, models),
+            None => Self {
+                gpus: GpuAsk::Whole(1),
+                models: Some(Vec::new()),
+                vram_min: VramMib::ZERO,
+                resources: Resources::default(),
+                selectors: Vec::new(),
+                tolerations: Vec::new(),
+                price_max: None,
+            },
+        }
+    }
+
+    fn of_group(spec: &JobSpec, group: &GroupSpec, models: &Models) -> Self {
+        let shape = &group.shape;
+        let resolved = (!shape.models.is_empty()).then(|| {
+            let mut ids: Vec<ModelId> =
+                shape.models.iter().filter_map(|name| models.find(name)).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        });
+        Self {
+            gpus: shape.gpus,
+            models: resolved,
+            vram_min: shape.vram_min,
+            resources: Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk },
+            selectors: group.selectors.clone(),
+            tolerations: group.tolerations.clone(),
+            price_max: spec.price_max,
+        }
+    }
+
+    /// GPUs that one replica takes.
+    pub fn gpus(&self) -> GpuAsk {
+        self.gpus
+    }
+
+    /// CPU, memory and disk that one replica takes.
+    pub fn resources(&self) -> Resources {
+        self.resources
+    }
+
+    /// Whether a selector reads something that differs between otherwise equal nodes.
+    pub fn reads_identity(&self) -> bool {
+        self.selectors
+            .iter()
+            .any(|selector| matches!(selector.key.as_ref(), "muster/node" | "muster/rack"))
+    }
+
+    /// Why `node`, if it were empty, could not hold one replica; `None` = it could.
+    pub fn misfit(&self, node: &Node) -> Option<Misfit> {
+        self.gpu_misfit(&node.gpus).or_else(|| self.rule_misfit(node)).or_else(|| {
+            let (need, have) = (self.resources, node.resources);
+            if need.cpu > have.cpu {
+                Some(Misfit::Cpu)
+            } else if need.memory > have.memory {
+                Some(Misfit::Memory)
+            } else if need.disk > have.disk {
+                Some(Misfit::Disk)
+            } else {
+                None
+            }
+        })
+    }
+
+    /// The GPUs of the node with an allowed model and enough vRAM; all others are no use to this
+    /// replica. Empty when it asks for none.
+    pub fn gpu_mask(&self, node: &Node) -> GpuSet {
+        if self.gpus == GpuAsk::None {
+            return GpuSet::EMPTY;
+        }
+        node.gpus.iter().zip(0u8..).fold(GpuSet::EMPTY, |mask, (gpu, index)| {
+            if self.allows(gpu) { mask | GpuSet::single(index) } else { mask }
+        })
+    }
+
+    /// Whether exactly these GPUs of the node, if free, would serve one replica: as many as asked
+    /// (one for a share), all allowed, whole ones all of one model, all existing.
+    pub fn accepts_gpus(&self, node: &Node, gpus: GpuSet, share_milli: u16) -> bool {
+        let (count, share) = match self.gpus {
+            GpuAsk::None => (0, 0),
+            GpuAsk::Whole(count) => (u32::from(count), 0),
+            GpuAsk::Share(milli) => (1, milli),
+        };
+        if gpus.len() != count || share_milli != share || share >= GPU_MILLI_WHOLE {
+            return false;
+        }
+        let mut model = None;
+        gpus.iter().all(|index| {
+            node.gpus
+                .get(usize::from(index))
+                .is_some_and(|gpu| self.allows(gpu) && *model.get_or_insert(gpu.model) == gpu.model)
+        })
+    }
+
+    /// Whether the node asks, by a taint that is not tolerated, to be used last.
+    pub fn shuns(&self, node: &Node) -> bool {
+        node.taints
+            .iter()
+            .any(|taint| taint.effect == TaintEffect::PreferNoSchedule && !self.tolerates(taint))
+    }
+
+    fn allows(&self, gpu: &Gpu) -> bool {
+        gpu.vram >= self.vram_min && self.allows_model(gpu.model)
+    }
+
+    fn allows_model(&self, model: ModelId) -> bool {
+        self.models.as_ref().is_none_or(|models| models.binary_search(&model).is_ok())
+    }
+
+    fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
+        let asked = match self.gpus {
+            GpuAsk::None => return None,
+            GpuAsk::Whole(count) => usize::from(count),
+            GpuAsk::Share(_) => 1,
+        };
+        if self.models.is_some() && !gpus.iter().any(|gpu| self.allows_model(gpu.model)) {
+            return Some(Misfit::GpuModel);
+        }
+        // Quadratic in at most 64 GPUs, and the first GPU's model nearly always decides.
+        let mut most = 0usize;
+        for gpu in gpus.iter().filter(|gpu| self.allows(gpu)) {
+            let same = gpus.iter().filter(|g| g.model == gpu.model && self.allows(g)).count();
+            most = most.max(same);
+            if most >= asked {
+                return None;
+            }
+        }
+        let roomy = gpus.iter().any(|gpu| self.allows(gpu));
+        if !roomy && !gpus.is_empty() { Some(Misfit::Vram) } else { Some(Misfit::GpuCount) }
+    }
+
+    fn rule_misfit(&self, node: &Node) -> Option<Misfit> {
+        if !self.selectors.iter().all(|selector| selects(selector, node)) {
+            return Some(Misfit::Selector);
+        }
+        let refused =
+            |taint: &Taint| taint.effect == TaintEffect::NoSchedule && !self.tolerates(taint);
+        if node.taints.iter().any(refused) {
+            return Some(Misfit::Taint);
+        }
+        let dear = self.price_max.is_some_and(|bound| node.price > bound);
+        (dear && self.gpus != GpuAsk::None).then_some(Misfit::Price)
+    }
+
+    fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| {
+            (toleration.key.is_empty() || toleration.key == taint.key)
+                && toleration.value.as_ref().is_none_or(|value| *value == taint.value)
+                && toleration.effect.is_none_or(|effect| effect == taint.effect)
+        })
+    }
+}
+
+/// Value of a label of the node: the built-in ones first, which nobody can declare over.
+pub fn label<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    if let Some(built_in) = key.strip_prefix(LABEL_PREFIX) {
+        match built_in {
+            "region" => return Some(node.place.region.as_str()),
+            "zone" => return Some(node.place.zone.as_str()),
+            "site" => return Some(node.place.site.as_str()),
+            "rack" => return Some(node.place.rack.as_str()),
+            "supplier" => return Some(node.supplier.0.as_str()),
+            "node" => return Some(node.name.as_str()),
+            _ => {}
+        }
+    }
+    node.labels.get(key).map(|value| value.as_ref())
+}
+
+/// Whether the node meets the condition. As in Kubernetes, `NotIn` also holds without the label.
+fn selects(selector: &Selector, node: &Node) -> bool {
+    let value = label(node, &selector.key);
+    let among = |values: &[std::sync::Arc<str>]| {
+        value.is_some_and(|value| values.iter().any(|one| one.as_ref() == value))
+    };
+    match &selector.condition {
+        Condition::In(values) => among(values),
+        Condition::NotIn(values) => !among(values),
+        Condition::Exists => value.is_some(),
+        Condition::DoesNotExist => value.is_none(),
+    }
+}
+
+/// Which rule about the members as a whole a set of nodes breaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Breach {
+    /// `STRICT_PACK` over more than one node, or `STRICT_SPREAD` with two replicas on one.
+    Strategy,
+    /// Not inside one domain of the required level.
+    Topology,
+    /// The RTT between two members' sites is unknown or over the bound.
+    Rtt,
+}
+
+/// Checks the rules about all live members of a job together: `nodes` holds one item per live
+/// replica (so a node may come several times), in any order. `None` = all rules hold.
+///
+/// A single member keeps every rule. Members at one site, even on one node, count with the site's
+/// own inner RTT.
+pub fn breach<'a>(
+    spec: &JobSpec,
+    sites: &Sites,
+    nodes: impl Iterator<Item = &'a Node>,
+) -> Option<Breach> {
+    let bound = spec.rtt_max;
+    let mut ids: Vec<NodeId> = Vec::new();
+    let mut members: Vec<SiteId> = Vec::new();
+    let mut first: Option<&Node> = None;
+    let mut count = 0usize;
+    for node in nodes {
+        count += 1;
+        let leader = *first.get_or_insert(node);
+        if spec.topology_required.is_some_and(|level| !same_domain(level, leader, node)) {
+            return Some(Breach::Topology);
+        }
+        match spec.strategy {
+            Strategy::StrictPack if leader.id != node.id => return Some(Breach::Strategy),
+            Strategy::StrictSpread => ids.push(node.id),
+            Strategy::Pack | Strategy::Spread | Strategy::StrictPack => {}
+        }
+        if bound.is_some() {
+            members.push(node.site);
+        }
+    }
+    ids.sort_unstable();
+    if ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
+        return Some(Breach::Strategy);
+    }
+    let bound = bound?;
+    if count < 2 {
+        return None;
+    }
+    (!sites_within(sites, members, bound)).then_some(Breach::Rtt)
+}
+
+/// Whether every two of the members (one site each, repeats wanted) lie within the bound.
+fn sites_within(sites: &Sites, mut members: Vec<SiteId>, bound: RttUs) -> bool {
+    let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
+    members.sort_unstable();
+    let neighbours = members.iter().zip(members.iter().skip(1));
+    if neighbours.into_iter().any(|(&a, &b)| a == b && !near(a, b)) {
+        return false;
+    }
+    members.dedup();
+    let rest = |at: usize| members.iter().skip(at + 1);
+    members.iter().enumerate().all(|(at, &a)| rest(at).all(|&b| near(a, b)))
+}
+
+/// Whether two nodes lie in one domain of the level. A zone counts inside its region, a rack
+/// inside its site.
+pub fn same_domain(level: Level, a: &Node, b: &Node) -> bool {
+    match level {
+        Level::Region => a.place.region == b.place.region,
+        Level::Zone => a.place.region == b.place.region && a.place.zone == b.place.zone,
+        Level::Site => a.site == b.site,
+        Level::Rack => a.site == b.site && a.place.rack == b.place.rack,
+    }
+}
