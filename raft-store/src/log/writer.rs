@@ -1,0 +1,341 @@
+//! The one thread that writes the log.
+//!
+//! It takes everything that waits, writes it with one call, syncs, lets readers know where the
+//! entries lie, and then calls back in order. A full segment is followed by a new one: the new
+//! file gets its header and a copy of the marks while it still has another name, is synced,
+//! renamed, its name synced; then the old segment gets its seal; only then do records follow.
+//!
+//! **Invariant:** at most one write is unsynced at any time, and the write that failed is the
+//! last one ever made.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{self, Carry, Header, Item, SEGMENT_HEADER_BYTES, Salt};
+use super::index::Index;
+use super::marks::Marks;
+use super::prepare::Preparer;
+use super::queue::{Failure, Queue, Request, Work};
+use super::segment::{self, PREPARED_NAME, Place, Segment};
+use super::{LogPosition, Options, Stats};
+use crate::files::{File, Files};
+
+/// Bytes taken from the queue for one write: long enough to share a sync among thousands of
+/// appends, short enough (some 20 ms of a slow disk) not to make the first of them wait.
+const WRITE_BYTES_MAX: usize = 8 << 20;
+/// A write buffer that grew beyond this for a giant request is given back afterwards.
+const BUFFER_BYTES_KEPT: usize = 2 * WRITE_BYTES_MAX;
+
+pub(super) struct Writer {
+    pub(super) dir: PathBuf,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) options: Options,
+    pub(super) queue: Arc<Queue>,
+    /// Oldest first.
+    pub(super) older: VecDeque<Older>,
+    pub(super) active: Active,
+    /// As of the last record put into the buffer.
+    pub(super) marks: Marks,
+    /// Whether the last record on disk says that the log was closed in order.
+    pub(super) closed: bool,
+    pub(super) preparer: Preparer,
+    pub(super) buffer: Vec<u8>,
+    pub(super) counts: Counts,
+}
+
+/// The segment that is written.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) segment: Arc<Segment>,
+    /// Bytes on disk and synced; the next write begins here.
+    pub(super) end: u64,
+    /// Size at which the next segment begins.
+    pub(super) bytes_max: u64,
+    /// Whether it holds nothing but its head.
+    pub(super) is_fresh: bool,
+}
+
+/// A segment that is complete.
+#[derive(Debug)]
+pub(super) struct Older {
+    pub(super) segment: Arc<Segment>,
+    /// Bytes of records, without the zeroes behind them.
+    pub(super) bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) writes: u64,
+    pub(super) syncs: u64,
+    pub(super) bytes_written: u64,
+}
+
+/// What a written record changes for readers.
+enum Effect {
+    Entry(LogPosition, Place),
+    /// The entries that follow lie in this segment.
+    Segment(Arc<Segment>),
+    Truncate(Option<u64>),
+    Purge(u64),
+}
+
+impl Writer {
+    /// Works until the log closes or a write fails.
+    pub(super) fn run(mut self) {
+        let guard = StopOnExit(self.queue.clone());
+        while let Some(requests) = self.queue.take(WRITE_BYTES_MAX) {
+            match self.write(&requests) {
+                Ok(effects) => {
+                    self.publish(effects, &requests);
+                    self.report(requests);
+                    self.order_zeroes();
+                }
+                Err(error) => {
+                    self.fail(requests, &error);
+                    return;
+                }
+            }
+        }
+        self.close();
+        drop(guard);
+    }
+
+    fn write(&mut self, requests: &[Request]) -> io::Result<Vec<Effect>> {
+        let mut effects = vec![Effect::Segment(self.active.segment.clone())];
+        for request in requests {
+            match &request.work {
+                Work::Barrier => {}
+                Work::Mark(item) => {
+                    self.put(item, &mut effects)?;
+                }
+                Work::Append(records) => {
+                    for record in records {
+                        self.put(&Item::Entry(record.clone()), &mut effects)?;
+                    }
+                }
+            }
+        }
+        self.flush()?;
+        Ok(effects)
+    }
+
+    fn put(&mut self, item: &Item, effects: &mut Vec<Effect>) -> io::Result<()> {
+        let room = item.bytes_on_disk() + Item::Sealed(0).bytes_on_disk();
+        let full = self.buffer_end() + room as u64 > self.active.bytes_max;
+        if full && !(self.active.is_fresh && self.buffer.is_empty()) {
+            self.flush()?;
+            self.roll()?;
+            effects.push(Effect::Segment(self.active.segment.clone()));
+        } else if self.buffer.len() >= BUFFER_BYTES_KEPT {
+            self.flush()?;
+        }
+        let offset = offset(self.buffer_end())?;
+        let start = offset - u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
+        self.marks.apply(item).map_err(io::Error::other)?;
+        format::encode(&mut self.buffer, self.active.segment.salt, offset, start, item);
+        match item {
+            Item::Entry(record) => {
+                let payload_bytes =
+                    u32::try_from(record.payload.len()).map_err(io::Error::other)?;
+                effects.push(Effect::Entry(record.at, Place { offset, payload_bytes }));
+            }
+            Item::Truncated(kept) => effects.push(Effect::Truncate(kept.map(|kept| kept.index))),
+            Item::Purged(upto) => effects.push(Effect::Purge(upto.index)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn buffer_end(&self) -> u64 {
+        self.active.end + self.buffer.len() as u64
+    }
+
+    /// Writes the buffer and syncs it.
+    fn flush(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let file = &self.active.segment.file;
+        file.write_all_at(&self.buffer, self.active.end)?;
+        file.sync_data()?;
+        self.counts.writes += 1;
+        self.counts.syncs += 1;
+        self.counts.bytes_written += self.buffer.len() as u64;
+        self.active.end += self.buffer.len() as u64;
+        self.active.is_fresh = false;
+        self.closed = false;
+        self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        Ok(())
+    }
+
+    /// Begins the next segment; the buffer is empty.
+    fn roll(&mut self) -> io::Result<()> {
+        let salt = self.active.segment.salt;
+        let next = Salt { sequence: salt.sequence + 1, ..salt };
+        let file = match self.preparer.take() {
+            Some(file) => file,
+            None => create_beside(&*self.files, &self.dir.join(PREPARED_NAME))?,
+        };
+        let carry = Carry { previous_end: offset(self.active.end)?, marks: self.marks.clone() };
+        let begun = begin_segment(&*self.files, &self.dir, file, next, carry)?;
+        let mut seal = Vec::new();
+        let at = offset(self.active.end)?;
+        format::encode(&mut seal, salt, at, at, &Item::Sealed(next.sequence));
+        let file = &self.active.segment.file;
+        file.write_all_at(&seal, self.active.end)?;
+        file.sync_data()?;
+        self.counts.syncs += 2;
+        self.older.push_back(Older {
+            segment: self.active.segment.clone(),
+            bytes: self.active.end + seal.len() as u64,
+        });
+        let bytes_max = self.next_bytes_max();
+        self.active = Active { bytes_max, ..begun };
+        Ok(())
+    }
+
+    fn next_bytes_max(&self) -> u64 {
+        self.active.bytes_max.saturating_mul(2).min(self.options.segment_bytes)
+    }
+
+    /// Lets readers see where the entries lie, and evicts from memory.
+    fn publish(&self, effects: Vec<Effect>, requests: &[Request]) {
+        let mut state = self.queue.lock();
+        let mut segment = self.active.segment.clone();
+        for effect in effects {
+            let index: &mut Index = &mut state.index;
+            match effect {
+                Effect::Segment(next) => segment = next,
+                Effect::Entry(at, place) => index.push(at, &segment, place),
+                Effect::Truncate(kept) => index.truncate_after(kept),
+                Effect::Purge(upto) => index.purge(upto),
+            }
+        }
+        if let Some(last) = requests.last() {
+            state.tail.evict(last.ticket);
+        }
+        self.count(&mut state.stats);
+    }
+
+    pub(super) fn count(&self, stats: &mut Stats) {
+        stats.writes = self.counts.writes;
+        stats.syncs = self.counts.syncs;
+        stats.bytes_written = self.counts.bytes_written;
+        stats.segments = self.older.len() + 1;
+        let older: u64 = self.older.iter().map(|older| older.bytes).sum();
+        stats.bytes_on_disk = older + self.active.end;
+    }
+
+    /// Calls back in order. A purge is done when its segments are gone.
+    fn report(&mut self, requests: Vec<Request>) {
+        for request in requests {
+            let is_purge = matches!(request.work, Work::Mark(Item::Purged(_)));
+            let result = if is_purge { self.delete_purged() } else { Ok(()) };
+            if let Some(done) = request.done {
+                done(result);
+            }
+        }
+    }
+
+    /// Deletes, from the front, segments that hold no needed entry. Each name is synced away
+    /// before the next goes, so that a power cut never leaves a gap.
+    fn delete_purged(&mut self) -> io::Result<()> {
+        let needed = self.queue.lock().index.first_sequence();
+        while let Some(oldest) = self.older.front() {
+            if needed.is_some_and(|needed| oldest.segment.salt.sequence >= needed) {
+                break;
+            }
+            self.files.remove(&oldest.segment.path)?;
+            self.files.sync_dir(&self.dir)?;
+            self.older.pop_front();
+        }
+        self.count(&mut self.queue.lock().stats);
+        Ok(())
+    }
+
+    /// Has the next segment's zeroes written in step with the present one's filling.
+    fn order_zeroes(&mut self) {
+        let next = self.next_bytes_max();
+        let filled = self.active.end.min(self.active.bytes_max);
+        let goal = next * filled / self.active.bytes_max + super::prepare::STEP_BYTES;
+        self.preparer.reach(goal.min(next), goal >= next);
+    }
+
+    fn fail(&self, requests: Vec<Request>, error: &io::Error) {
+        let dir = self.dir.display();
+        tracing::error!(%error, %dir, "a log write failed; the log has stopped for good");
+        let failure = Failure::new(error);
+        let waiting = self.queue.stop(&failure);
+        report_failure(requests.into_iter().chain(waiting), &failure);
+    }
+
+    /// Marks an orderly end, which lets the next start tell damage from an unfinished write even
+    /// in the last records.
+    fn close(&mut self) {
+        if self.closed {
+            return;
+        }
+        let mut effects = Vec::new();
+        if let Err(error) = self.put(&Item::Closed, &mut effects).and_then(|()| self.flush()) {
+            let dir = self.dir.display();
+            tracing::warn!(%error, %dir, "cannot mark the log as closed");
+        }
+    }
+}
+
+/// Whatever ends the writer thread, a panic in a callback included, nobody waits for ever.
+struct StopOnExit(Arc<Queue>);
+
+impl Drop for StopOnExit {
+    fn drop(&mut self) {
+        let failure = Failure::new(&io::Error::other("the writer thread has ended"));
+        report_failure(self.0.stop(&failure), &failure);
+    }
+}
+
+fn report_failure(requests: impl IntoIterator<Item = Request>, failure: &Failure) {
+    for request in requests {
+        if let Some(done) = request.done {
+            done(Err(failure.error()));
+        }
+    }
+}
+
+/// Gives a file, still under its preparing name, the head of a segment and then its name.
+pub(super) fn begin_segment(
+    files: &dyn Files,
+    dir: &Path,
+    file: Arc<dyn File>,
+    salt: Salt,
+    carry: Carry,
+) -> io::Result<Active> {
+    let first_index = carry.marks.next_index().unwrap_or(0);
+    let mut head = format::encode_header(&Header { salt, first_index }).to_vec();
+    format::encode(&mut head, salt, offset(SEGMENT_HEADER_BYTES as u64)?, 0, &Item::Carry(carry));
+    file.write_all_at(&head, 0)?;
+    file.sync_data()?;
+    let path = segment::path(dir, salt.sequence, first_index);
+    files.rename(&dir.join(PREPARED_NAME), &path)?;
+    files.sync_dir(dir)?;
+    Ok(Active {
+        segment: Arc::new(Segment { path, file, salt }),
+        end: head.len() as u64,
+        bytes_max: 0,
+        is_fresh: true,
+    })
+}
+
+/// Creates the file that becomes the next segment, replacing a leftover.
+pub(super) fn create_beside(files: &dyn Files, path: &Path) -> io::Result<Arc<dyn File>> {
+    match files.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => files.create(path),
+    }
+}
+
+fn offset(bytes: u64) -> io::Result<u32> {
+    u32::try_from(bytes).map_err(|_| io::Error::other("a segment outgrew its offsets"))
+}
