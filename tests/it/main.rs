@@ -1,1 +1,5 @@
-#[test] fn t() {}
+//! Tests that cross crates: the habits of the source tree, and whole clusters on loopback.
+//!
+//! One binary, so that the workspace links its heavy dependencies once.
+
+mod tidy;
