@@ -1,0 +1,328 @@
+//! Jobs: what a tenant asks for, and how far it has come.
+//!
+//! **Invariant:** a [`JobSpec`] in the state has passed [`crate::validate`]; a job's phase follows
+//! from its replicas and is changed by `State::apply` alone.
+
+use crate::id::{AssignmentId, JobId, Name, NodeId, TenantId};
+use crate::node::TaintEffect;
+use crate::unit::{
+    CpuMilli, DiskMib, DurationMs, GpuSet, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What the members become once they run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum JobKind {
+    Ray,
+    Kubernetes,
+    Plain,
+}
+
+/// How the replicas of a job spread over nodes, as Ray's placement groups define it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Strategy {
+    /// On as few nodes as possible.
+    #[default]
+    Pack,
+    /// On different nodes as far as possible.
+    Spread,
+    /// All on ONE node, or not at all.
+    StrictPack,
+    /// No two on one node, or not at all.
+    StrictSpread,
+}
+
+/// Levels of the topology, from wide to narrow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Level {
+    Region,
+    Zone,
+    Site,
+    Rack,
+}
+
+/// GPUs that one replica needs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum GpuAsk {
+    None,
+    /// This many whole GPUs of one node, 1 to 64, all of one model.
+    Whole(u8),
+    /// Thousandths of a single GPU, 1 to 999.
+    Share(u16),
+}
+
+/// What one replica needs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Shape {
+    pub gpus: GpuAsk,
+    /// Any of these models; empty = any model.
+    pub models: Vec<Name>,
+    /// At least this much vRAM on each GPU; 0 = any.
+    pub vram_min: VramMib,
+    pub cpu: CpuMilli,
+    pub memory: MemoryMib,
+    pub disk: DiskMib,
+}
+
+/// One condition on a node's labels. The labels `muster/region`, `muster/zone`, `muster/site`,
+/// `muster/rack`, `muster/supplier`, `muster/node` are always there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Selector {
+    pub key: Arc<str>,
+    pub condition: Condition,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Condition {
+    In(Vec<Arc<str>>),
+    NotIn(Vec<Arc<str>>),
+    Exists,
+    DoesNotExist,
+}
+
+/// A taint that the replicas put up with.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Toleration {
+    /// Empty = every key.
+    pub key: Arc<str>,
+    /// `None` = every value.
+    pub value: Option<Arc<str>>,
+    /// `None` = every effect.
+    pub effect: Option<TaintEffect>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Role {
+    #[default]
+    Worker,
+    /// Exactly one replica of one group: the head of a Ray cluster, the control plane of a
+    /// Kubernetes one. Without such a group, rank 0 is the head.
+    Head,
+}
+
+/// Replicas of one shape.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct GroupSpec {
+    pub name: Name,
+    pub role: Role,
+    pub replicas: u32,
+    /// The job may start with this many; 1 to `replicas`.
+    pub replicas_min: u32,
+    pub shape: Shape,
+    /// All must hold.
+    pub selectors: Vec<Selector>,
+    pub tolerations: Vec<Toleration>,
+}
+
+/// Command that a `process` runtime runs for every replica; empty for other runtimes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Program {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+/// One request for a cluster.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct JobSpec {
+    pub name: Name,
+    pub kind: JobKind,
+    pub groups: Vec<GroupSpec>,
+    pub strategy: Strategy,
+    /// All replicas inside one domain of this level, or not at all.
+    pub topology_required: Option<Level>,
+    /// All replicas inside one domain of this level, if there is one that fits.
+    pub topology_preferred: Option<Level>,
+    /// Upper bound on the RTT between the sites of any two replicas.
+    pub rtt_max: Option<RttUs>,
+    /// The job ends this long after it became ready; `None` = when cancelled.
+    pub duration: Option<DurationMs>,
+    /// Upper bound on the price of each GPU-hour.
+    pub price_max: Option<PriceMicroUsd>,
+    pub program: Program,
+}
+
+impl JobSpec {
+    /// Replicas over all groups; saturates (validated specs cannot reach that).
+    pub fn replicas(&self) -> u32 {
+        self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.replicas))
+    }
+
+    /// Group of a rank: its index in `groups`; `None` past the last rank.
+    pub fn group_of(&self, rank: crate::id::Rank) -> Option<usize> {
+        let mut end = 0u32;
+        self.groups.iter().position(|group| {
+            end = end.saturating_add(group.replicas);
+            rank.0 < end
+        })
+    }
+
+    /// First rank of each group, and one past the last rank of the job.
+    pub fn group_starts(&self) -> Vec<u32> {
+        let mut starts = vec![0u32];
+        let mut end = 0u32;
+        for group in &self.groups {
+            end = end.saturating_add(group.replicas);
+            starts.push(end);
+        }
+        starts
+    }
+
+    /// Whole GPUs asked for in all (shares count as part of one), in thousandths.
+    pub fn gpu_milli(&self) -> u64 {
+        self.groups.iter().fold(0u64, |sum, group| {
+            sum.saturating_add(group.shape.gpu_milli().saturating_mul(u64::from(group.replicas)))
+        })
+    }
+
+    /// Rank of the head: the first replica of the HEAD group, else rank 0.
+    pub fn head_rank(&self) -> crate::id::Rank {
+        let mut start = 0u32;
+        for group in &self.groups {
+            if group.role == Role::Head {
+                return crate::id::Rank(start);
+            }
+            start = start.saturating_add(group.replicas);
+        }
+        crate::id::Rank(0)
+    }
+}
+
+impl Shape {
+    /// GPUs of one replica in thousandths.
+    pub fn gpu_milli(&self) -> u64 {
+        match self.gpus {
+            GpuAsk::None => 0,
+            GpuAsk::Whole(count) => u64::from(count) * 1000,
+            GpuAsk::Share(milli) => u64::from(milli),
+        }
+    }
+}
+
+/// How far a job has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum JobPhase {
+    /// Waits for capacity; nothing is reserved.
+    Pending,
+    /// Every replica (or at least every group's minimum) is bound to GPUs; no agent has answered.
+    Placed,
+    /// Agents are starting replicas.
+    Starting,
+    /// At least every group's minimum runs.
+    Ready,
+    /// Was ready (or starting) and lost members that are being replaced.
+    Repairing,
+    /// Over: finished or cancelled.
+    Ended,
+    Failed,
+    Expired,
+}
+
+impl JobPhase {
+    /// Whether the job is over and holds nothing.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed | Self::Expired)
+    }
+}
+
+/// How one replica is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum ReplicaPhase {
+    /// Has no node.
+    Waiting,
+    /// Bound to GPUs, not yet confirmed by the agent.
+    Assigned,
+    Starting,
+    Ready,
+    /// Ran to its end with success; holds nothing.
+    Succeeded,
+    /// Ended with an error, or its node was lost; holds nothing; waits to be replaced.
+    Failed,
+    /// Was running or about to when its job ended; holds nothing.
+    Released,
+}
+
+impl ReplicaPhase {
+    /// Whether the replica holds capacity of its node.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Assigned | Self::Starting | Self::Ready)
+    }
+
+    /// Whether a plan may bind the replica, as long as its job is not over.
+    pub fn is_waiting(self) -> bool {
+        matches!(self, Self::Waiting | Self::Failed)
+    }
+}
+
+/// The part of a node that a live replica holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Allocation {
+    pub node: NodeId,
+    /// Exact GPUs; one bit for a share.
+    pub gpus: GpuSet,
+    /// 0 = the GPUs are whole; else thousandths of the one GPU.
+    pub share_milli: u16,
+    pub assignment: AssignmentId,
+}
+
+/// One member of a group. The last allocation is kept when it has ended, for people to look at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Replica {
+    pub phase: ReplicaPhase,
+    pub allocation: Option<Allocation>,
+    /// Times it has ended with an error. A lost node does not count.
+    pub failures: u16,
+}
+
+/// Why a pending job waits, or why a job ended; codes for programs, text for people.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Reason {
+    pub code: ReasonCode,
+    /// One line with numbers, at most [`REASON_BYTES_MAX`] bytes.
+    pub message: Arc<str>,
+}
+
+/// Longest reason text in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum ReasonCode {
+    #[default]
+    None,
+    /// No node of the fleet could ever hold a replica.
+    NeverFits,
+    /// Fits an empty fleet, but not what is free now.
+    Busy,
+    /// Enough capacity, but not within the RTT bound or topology domain.
+    Network,
+    /// The tenant's quota is used up.
+    Quota,
+    /// Plans went stale again and again; tried again later.
+    Contention,
+    Cancelled,
+    Finished,
+    /// A replica failed more often than allowed.
+    ReplicaFailed,
+    DurationOver,
+}
+
+/// A job as the state holds it; its replicas are kept in pages beside it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub tenant: TenantId,
+    pub request_id: Arc<str>,
+    /// Digest of the request's body: the same request id with another body is refused.
+    pub body_digest: u128,
+    pub spec: Arc<JobSpec>,
+    pub phase: JobPhase,
+    pub reason: Reason,
+    pub submitted_at: TimeMs,
+    pub placed_at: Option<TimeMs>,
+    pub ready_at: Option<TimeMs>,
+    pub ended_at: Option<TimeMs>,
+    /// Log index of the last change, for resumable watches.
+    pub modified_index: u64,
+    /// Distinguishes this job's replicas for its agents' processes; made by the proposer.
+    pub token: u128,
+}

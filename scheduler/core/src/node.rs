@@ -1,0 +1,187 @@
+//! Worker machines: what they have, where they stand, what they cost, how they are.
+//!
+//! **Invariant:** a [`Node`] holds facts only; what is used of it is derived by `state::index`.
+
+use crate::id::{Epoch, ModelId, Name, NodeId, SiteId, SupplierId};
+use crate::unit::{BandwidthMbps, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, TimeMs, VramMib};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most labels on a node.
+pub const LABELS_MAX: usize = 64;
+/// Longest label key or value in bytes, as in Kubernetes (prefix/name up to 253 + 1 + 63).
+pub const LABEL_BYTES_MAX: usize = 317;
+/// Most taints on a node.
+pub const TAINTS_MAX: usize = 32;
+
+/// Most GPU models in one cluster's life: far above what is on sale, low enough to search in a row.
+pub const MODELS_MAX: usize = 1024;
+
+/// Free-form facts for selectors; keys and values are printable ASCII, bounded.
+pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
+
+/// One GPU as the state holds it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Gpu {
+    pub model: ModelId,
+    pub vram: VramMib,
+    /// NVLink/NVSwitch island inside the node; GPUs with equal numbers share one.
+    pub link_domain: u8,
+}
+
+/// All GPU models the fleet has ever shown, numbered in order of first sight.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Models {
+    names: Vec<Name>,
+}
+
+impl Models {
+    /// The model's name, or `None` for a number never given.
+    pub fn name(&self, id: ModelId) -> Option<&Name> {
+        self.names.get(usize::from(id.0))
+    }
+
+    /// The number of a name, exactly as spelled.
+    pub fn find(&self, name: &Name) -> Option<ModelId> {
+        let at = self.names.iter().position(|known| known == name)?;
+        u16::try_from(at).ok().map(ModelId)
+    }
+
+    /// All models by rising number.
+    pub fn iter(&self) -> impl Iterator<Item = (ModelId, &Name)> {
+        (0u16..).map(ModelId).zip(&self.names)
+    }
+
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The number of `name`, given now if it is new; `None` once [`MODELS_MAX`] names are known.
+    pub fn find_or_add(&mut self, name: &Name) -> Option<ModelId> {
+        if let Some(known) = self.find(name) {
+            return Some(known);
+        }
+        let next = u16::try_from(self.names.len()).ok().map(ModelId)?;
+        if self.names.len() >= MODELS_MAX {
+            return None;
+        }
+        self.names.push(name.clone());
+        Some(next)
+    }
+}
+
+/// What a taint does to a replica that does not tolerate it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TaintEffect {
+    /// Never placed here.
+    NoSchedule,
+    /// Placed here only when nothing else is left.
+    PreferNoSchedule,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Taint {
+    pub key: Arc<str>,
+    pub value: Arc<str>,
+    pub effect: TaintEffect,
+}
+
+/// Where a node stands. A site is a set of nodes on one LAN; it lies in one zone of one region.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Place {
+    pub region: Name,
+    pub zone: Name,
+    pub site: Name,
+    pub rack: Name,
+}
+
+/// Amounts of everything but GPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Resources {
+    pub cpu: CpuMilli,
+    pub memory: MemoryMib,
+    pub disk: DiskMib,
+}
+
+/// Whether the node answers. Only the leader's liveness duty changes it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum NodeStatus {
+    Up,
+    /// Its lease ended; what ran on it counts as lost.
+    Down,
+}
+
+/// Whether new work may go there. Only people change it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Eligibility {
+    Eligible,
+    /// Keeps what it has, gets nothing new.
+    Cordoned,
+    /// Gets nothing new, and what it has is moved away.
+    Draining,
+}
+
+/// What an agent declares of its machine when it joins; the log adds id, epoch and status.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Host name, unique per supplier.
+    pub name: Name,
+    pub labels: Labels,
+    pub taints: Vec<Taint>,
+    pub gpus: Vec<GpuSpec>,
+    pub resources: Resources,
+    pub place: Place,
+    pub bandwidth_up: BandwidthMbps,
+    pub bandwidth_down: BandwidthMbps,
+    /// Per GPU and hour.
+    pub price: PriceMicroUsd,
+    /// `host:port` or host at which other members of a cluster reach this node; may be empty.
+    pub address: Arc<str>,
+}
+
+/// One GPU as an agent declares it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct GpuSpec {
+    pub model: Name,
+    pub vram: VramMib,
+    pub link_domain: u8,
+}
+
+/// A worker machine as the state holds it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Node {
+    pub id: NodeId,
+    pub supplier: SupplierId,
+    pub name: Name,
+    pub labels: Labels,
+    pub taints: Vec<Taint>,
+    /// Index in this list = bit in a `GpuSet`. At most 64.
+    pub gpus: Vec<Gpu>,
+    pub resources: Resources,
+    pub place: Place,
+    pub site: SiteId,
+    pub bandwidth_up: BandwidthMbps,
+    pub bandwidth_down: BandwidthMbps,
+    pub price: PriceMicroUsd,
+    pub address: Arc<str>,
+    pub status: NodeStatus,
+    pub eligibility: Eligibility,
+    pub epoch: Epoch,
+    /// Digest of the secret that the agent made at its first start; a re-join must know the secret.
+    pub key_digest: [u8; 32],
+    pub registered_at: TimeMs,
+    /// When status or eligibility last changed.
+    pub changed_at: TimeMs,
+}
+
+impl Node {
+    /// Whether new replicas may be placed here.
+    pub fn is_schedulable(&self) -> bool {
+        self.status == NodeStatus::Up && self.eligibility == Eligibility::Eligible
+    }
+}

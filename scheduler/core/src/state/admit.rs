@@ -1,0 +1,176 @@
+//! Whether a plan may become true: every limit is checked again, against the state as it is now.
+//!
+//! **Invariant:** reads only. What passes here can be bound without any further question, whatever
+//! the planner was thinking: no GPU twice, no gang by half, no constraint broken.
+
+use super::State;
+use super::index::count_groups;
+use super::usage::{Lack, Usage};
+use crate::command::{Placement, Plan, Rejection, Stale};
+use crate::fit::{self, Needs};
+use crate::id::{JobId, Rank, TenantId};
+use crate::job::JobSpec;
+use crate::node::Node;
+use std::sync::Arc;
+
+/// One node's part in a plan while it is checked.
+struct Draft<'a> {
+    node: &'a Arc<Node>,
+    usage: Usage,
+    /// Last group found to fit the node as such.
+    fits: Option<usize>,
+}
+
+impl State {
+    /// Checks a plan for a job that is about to be submitted (`job` = `None`: all ranks wait), or
+    /// for an existing one that is not over.
+    pub(super) fn admit(
+        &self,
+        spec: &JobSpec,
+        tenant: &TenantId,
+        job: Option<JobId>,
+        plan: &Plan,
+    ) -> Result<(), Rejection> {
+        let stale = |why: Stale| Rejection::StalePlan { why };
+        self.check_ranks(spec, job, plan).map_err(stale)?;
+        self.check_quota(spec, tenant, plan)?;
+        self.check_nodes(spec, plan).map_err(stale)?;
+        self.check_rules(spec, job, plan).map_err(stale)
+    }
+
+    fn check_ranks(&self, spec: &JobSpec, job: Option<JobId>, plan: &Plan) -> Result<(), Stale> {
+        let total = spec.replicas();
+        let mut placed: Vec<u32> = match job.and_then(|id| self.facts.jobs.get(id.0)) {
+            None => vec![0; spec.groups.len()],
+            Some(slot) => {
+                let groups = match self.index.group_counts(slot.job.id) {
+                    Some(groups) => groups.to_vec(),
+                    None => count_groups(spec, &slot.replicas),
+                };
+                groups.iter().map(|group| group.live().saturating_add(group.succeeded)).collect()
+            }
+        };
+        if plan.placements.is_empty() {
+            return Err(Stale::Malformed);
+        }
+        let mut before: Option<Rank> = None;
+        for placement in &plan.placements {
+            let rank = placement.rank;
+            if before.is_some_and(|before| before >= rank) || rank.0 >= total {
+                return Err(Stale::Malformed);
+            }
+            before = Some(rank);
+            let waits = job.is_none_or(|id| {
+                self.replica(id, rank).is_some_and(|replica| replica.phase.is_waiting())
+            });
+            if !waits {
+                return Err(Stale::RankNotWaiting { rank });
+            }
+            let group = spec.group_of(rank).and_then(|group| placed.get_mut(group));
+            let group = group.ok_or(Stale::Malformed)?;
+            *group = group.saturating_add(1);
+        }
+        for (at, (group, &placed)) in (0u16..).zip(spec.groups.iter().zip(&placed)) {
+            if placed < group.replicas_min {
+                return Err(Stale::BelowMinimum { group: at, placed, min: group.replicas_min });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_quota(&self, spec: &JobSpec, tenant: &TenantId, plan: &Plan) -> Result<(), Rejection> {
+        let holder = self.known_tenant(tenant)?;
+        let asked = plan.placements.iter().fold(0u64, |sum, placement| {
+            let group = spec.group_of(placement.rank).and_then(|group| spec.groups.get(group));
+            sum.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()))
+        });
+        let (used, max) = (holder.gpu_milli_used, holder.quota.gpu_milli_max);
+        if used.saturating_add(asked) <= max {
+            return Ok(());
+        }
+        let why = format!(
+            "{asked} thousandths of GPUs on top of the {used} in use would exceed {max}"
+        );
+        Err(Rejection::QuotaExceeded { tenant: tenant.clone(), why })
+    }
+
+    /// Node by node: session, health, fit, and room beside what is held and what the plan itself
+    /// puts there.
+    fn check_nodes(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Stale> {
+        let needs: Vec<Needs> =
+            (0..spec.groups.len()).map(|group| Needs::new(spec, group, self.models())).collect();
+        let mut by_node: Vec<&Placement> = plan.placements.iter().collect();
+        by_node.sort_by_key(|placement| (placement.node, placement.rank));
+        let mut draft: Option<Draft<'_>> = None;
+        for placement in by_node {
+            let mut open = match draft.take() {
+                Some(same) if same.node.id == placement.node => same,
+                _ => self.open_draft(placement)?,
+            };
+            if open.node.epoch != placement.node_epoch {
+                return Err(Stale::NodeEpoch { node: placement.node });
+            }
+            check_placement(spec, &needs, &mut open, placement)?;
+            draft = Some(open);
+        }
+        Ok(())
+    }
+
+    fn open_draft(&self, placement: &Placement) -> Result<Draft<'_>, Stale> {
+        let id = placement.node;
+        let gone = Stale::NodeGone { node: id };
+        let node = self.node(id).ok_or(gone)?;
+        if !node.is_schedulable() {
+            return Err(Stale::NodeUnschedulable { node: id });
+        }
+        let usage = self.usage(id).ok_or(gone)?.clone();
+        Ok(Draft { node, usage, fits: None })
+    }
+
+    /// The rules about all live members together, old and new.
+    fn check_rules(&self, spec: &JobSpec, job: Option<JobId>, plan: &Plan) -> Result<(), Stale> {
+        let old = job
+            .into_iter()
+            .flat_map(|id| self.replicas(id))
+            .filter(|(_, replica)| replica.phase.is_live())
+            .filter_map(|(_, replica)| Some(replica.allocation?.node));
+        let new = plan.placements.iter().map(|placement| placement.node);
+        let members = old.chain(new).filter_map(|node| self.node(node)).map(AsRef::as_ref);
+        match fit::breach(spec, self.sites(), members) {
+            None => Ok(()),
+            Some(_) => Err(Stale::BreaksConstraint),
+        }
+    }
+}
+
+fn check_placement(
+    spec: &JobSpec,
+    needs: &[Needs],
+    draft: &mut Draft<'_>,
+    placement: &Placement,
+) -> Result<(), Stale> {
+    let (node, rank) = (placement.node, placement.rank);
+    let misfit = Stale::DoesNotFit { node, rank };
+    let group = spec.group_of(rank).ok_or(Stale::Malformed)?;
+    let (Some(needs), Some(group_spec)) = (needs.get(group), spec.groups.get(group)) else {
+        return Err(Stale::Malformed);
+    };
+    if draft.fits != Some(group) {
+        if needs.misfit(draft.node).is_some() {
+            return Err(misfit);
+        }
+        draft.fits = Some(group);
+    }
+    let (gpus, share) = (placement.gpus, placement.share_milli);
+    let shape = &group_spec.shape;
+    match draft.usage.lack(draft.node, shape, gpus, share) {
+        Some(Lack::Gpu) => return Err(Stale::GpuTaken { node }),
+        Some(Lack::Resources) => return Err(Stale::NodeFull { node }),
+        None => {}
+    }
+    if !needs.accepts_gpus(draft.node, gpus, share) {
+        return Err(misfit);
+    }
+    draft.usage.take(shape, gpus, share);
+    Ok(())
+}

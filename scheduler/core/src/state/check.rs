@@ -1,0 +1,106 @@
+//! The self-check: recounts everything and tells what is wrong. There must be nothing.
+//!
+//! **Invariant:** reads only, trusts no index.
+
+use super::State;
+use super::index::{Index, count_groups, deadline, sum};
+use super::progress::next_phase;
+use crate::id::{AssignmentId, JobId, NodeId, Rank};
+use crate::job::{Job, JobPhase};
+use std::collections::BTreeSet;
+
+/// A fault of the state itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, thiserror::Error)]
+pub enum Finding {
+    #[error("{node} has the wrong number, or the name of another node")]
+    DuplicateNode { node: NodeId },
+    #[error("{node} refers to a site or GPU model that does not exist")]
+    UnknownName { node: NodeId },
+    #[error("{job} has the wrong number, or the request id of another job")]
+    DuplicateJob { job: JobId },
+    #[error("{job} is not over and has no tenant")]
+    NoTenant { job: JobId },
+    #[error("{job} has another number of replicas than its spec")]
+    ReplicaCount { job: JobId },
+    #[error("rank {rank} of {job} is live and holds nothing, or its node does not exist")]
+    Unbound { job: JobId, rank: Rank },
+    #[error("rank {rank} of {job} is live and its job is over")]
+    LiveAfterEnd { job: JobId, rank: Rank },
+    #[error("rank {rank} of {job} has no room on {node}, or holds another amount than it asked for")]
+    OverCommitted { node: NodeId, job: JobId, rank: Rank },
+    #[error("{node} is down or draining and still has live replicas")]
+    LiveOnLostNode { node: NodeId },
+    #[error("{job} has phase {phase:?}, which does not follow from its replicas")]
+    WrongPhase { job: JobId, phase: JobPhase },
+    #[error("{job} lacks a time that its phase implies, or has one that it excludes")]
+    WrongTimes { job: JobId },
+    #[error("{assignment} was given twice or never")]
+    WrongAssignment { assignment: AssignmentId },
+    #[error("a number at or above the next one to give is in use")]
+    WrongCounter,
+    #[error("the derived index differs from a recount")]
+    WrongIndex,
+}
+
+impl State {
+    /// Recounts everything. Costs about as much as a restart.
+    pub fn check(&self) -> Vec<Finding> {
+        let (index, mut findings) = Index::build(&self.facts);
+        if index != self.index {
+            findings.push(Finding::WrongIndex);
+        }
+        self.check_nodes_alone(&mut findings);
+        let mut seen = BTreeSet::new();
+        for (id, slot) in self.facts.jobs.iter() {
+            if id >= self.facts.meta.next_job {
+                findings.push(Finding::WrongCounter);
+            }
+            for replica in slot.replicas.iter() {
+                let Some(held) = replica.allocation else { continue };
+                let next = self.facts.meta.next_assignment;
+                if held.assignment.0 >= next || !seen.insert(held.assignment) {
+                    let assignment = held.assignment;
+                    findings.push(Finding::WrongAssignment { assignment });
+                }
+            }
+            let groups = count_groups(&slot.job.spec, &slot.replicas);
+            let job = &slot.job;
+            if !job.phase.is_over() && next_phase(job, &groups) != job.phase {
+                findings.push(Finding::WrongPhase { job: job.id, phase: job.phase });
+            }
+            if wrong_times(job, sum(&groups).live() > 0) {
+                findings.push(Finding::WrongTimes { job: job.id });
+            }
+        }
+        findings
+    }
+
+    fn check_nodes_alone(&self, findings: &mut Vec<Finding>) {
+        for node in self.nodes() {
+            let id = node.id;
+            let gpus_known = node.gpus.iter().all(|gpu| self.models().name(gpu.model).is_some());
+            let site_known = self.sites().find(&node.place.site) == Some(node.site);
+            if !gpus_known || !site_known {
+                findings.push(Finding::UnknownName { node: id });
+            }
+            if id.0 >= self.facts.meta.next_node {
+                findings.push(Finding::WrongCounter);
+            }
+            let lost = node.status == crate::node::NodeStatus::Down
+                || node.eligibility == crate::node::Eligibility::Draining;
+            if lost && self.usage(id).is_none_or(|usage| usage.live > 0) {
+                findings.push(Finding::LiveOnLostNode { node: id });
+            }
+        }
+    }
+}
+
+fn wrong_times(job: &Job, live: bool) -> bool {
+    let over = job.phase.is_over();
+    let pending = job.phase == JobPhase::Pending;
+    over != job.ended_at.is_some()
+        || (live && (over || pending || job.placed_at.is_none()))
+        || (pending && (job.placed_at.is_some() || job.ready_at.is_some()))
+        || (job.phase == JobPhase::Ready && job.ready_at.is_none())
+        || (over && deadline(job).is_some())
+}

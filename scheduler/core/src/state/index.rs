@@ -1,0 +1,429 @@
+//! Everything derived from the facts, kept up to date with every change.
+//!
+//! **Invariant:** [`Index::build`] over the same facts gives an equal value at any time; `check`
+//! does that. Nothing here is stored, hashed or sent.
+
+use super::check::Finding;
+use super::facts::Facts;
+use super::replicas::Replicas;
+use super::usage::{Usage, answers};
+use super::{ENDED_JOBS_MAX, RETENTION};
+use crate::command::Quota;
+use crate::hash::Hasher;
+use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
+use crate::job::{Job, JobPhase, JobSpec, Replica, ReplicaPhase, Shape};
+use crate::node::Node;
+use crate::table::Table;
+use crate::unit::TimeMs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher as _};
+use std::sync::Arc;
+
+/// Replicas by phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PhaseCounts {
+    pub waiting: u32,
+    pub assigned: u32,
+    pub starting: u32,
+    pub ready: u32,
+    pub succeeded: u32,
+    pub failed: u32,
+    pub released: u32,
+}
+
+impl PhaseCounts {
+    fn of(&mut self, phase: ReplicaPhase) -> &mut u32 {
+        match phase {
+            ReplicaPhase::Waiting => &mut self.waiting,
+            ReplicaPhase::Assigned => &mut self.assigned,
+            ReplicaPhase::Starting => &mut self.starting,
+            ReplicaPhase::Ready => &mut self.ready,
+            ReplicaPhase::Succeeded => &mut self.succeeded,
+            ReplicaPhase::Failed => &mut self.failed,
+            ReplicaPhase::Released => &mut self.released,
+        }
+    }
+
+    /// Replicas that hold capacity.
+    pub fn live(&self) -> u32 {
+        self.assigned.saturating_add(self.starting).saturating_add(self.ready)
+    }
+
+    /// Replicas that a plan may bind while the job is not over.
+    pub fn to_place(&self) -> u32 {
+        self.waiting.saturating_add(self.failed)
+    }
+
+    /// All replicas.
+    pub fn all(&self) -> u32 {
+        let rest = self.succeeded.saturating_add(self.released);
+        self.live().saturating_add(self.to_place()).saturating_add(rest)
+    }
+
+    fn add(&mut self, other: &Self) {
+        for phase in [
+            ReplicaPhase::Waiting,
+            ReplicaPhase::Assigned,
+            ReplicaPhase::Starting,
+            ReplicaPhase::Ready,
+            ReplicaPhase::Succeeded,
+            ReplicaPhase::Failed,
+            ReplicaPhase::Released,
+        ] {
+            let more = *other.clone().of(phase);
+            let sum = self.of(phase);
+            *sum = sum.saturating_add(more);
+        }
+    }
+}
+
+/// Replicas by phase, of a whole job and of each of its groups.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    pub total: PhaseCounts,
+    pub groups: Vec<PhaseCounts>,
+}
+
+impl Counts {
+    pub(super) fn from_groups(groups: Vec<PhaseCounts>) -> Self {
+        Self { total: sum(&groups), groups }
+    }
+}
+
+pub(super) fn sum(groups: &[PhaseCounts]) -> PhaseCounts {
+    let mut total = PhaseCounts::default();
+    for group in groups {
+        total.add(group);
+    }
+    total
+}
+
+pub(super) fn count_groups(spec: &JobSpec, replicas: &Replicas) -> Vec<PhaseCounts> {
+    let mut rest = replicas.iter();
+    let count = |group: &crate::job::GroupSpec| {
+        let mut counts = PhaseCounts::default();
+        let size = usize::try_from(group.replicas).unwrap_or(usize::MAX);
+        for replica in rest.by_ref().take(size) {
+            *counts.of(replica.phase) += 1;
+        }
+        counts
+    };
+    spec.groups.iter().map(count).collect()
+}
+
+/// A tenant: its bounds, and what it holds of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub quota: Quota,
+    /// Thousandths of GPUs held by live replicas.
+    pub gpu_milli_used: u64,
+    /// Jobs in phase pending.
+    pub pending_jobs: u32,
+    /// Jobs that are not over.
+    pub live_jobs: u32,
+}
+
+#[derive(Clone, PartialEq, Debug, Default)]
+struct NodeUse {
+    usage: Usage,
+    work: Vec<(JobId, Rank)>,
+}
+
+/// A request id by its hash first, so that the tree compares numbers and touches no text. Equal
+/// hashes fall back to the texts: collisions, even made on purpose, cost nothing but that.
+type RequestKey = (u64, TenantId, Arc<str>);
+
+fn request_key(tenant: &TenantId, request_id: Arc<str>) -> RequestKey {
+    let mut hasher = Hasher::new();
+    tenant.hash(&mut hasher);
+    request_id.hash(&mut hasher);
+    (hasher.finish(), tenant.clone(), request_id)
+}
+
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Index {
+    names: BTreeMap<SupplierId, BTreeMap<Name, NodeId>>,
+    nodes: Table<NodeUse>,
+    /// Counts per group of every job that is not over.
+    counts: Table<Box<[PhaseCounts]>>,
+    requests: BTreeMap<RequestKey, JobId>,
+    waiting: BTreeSet<JobId>,
+    expiring: BTreeSet<(TimeMs, JobId)>,
+    ended: BTreeSet<(TimeMs, JobId)>,
+    tenants: BTreeMap<TenantId, Tenant>,
+}
+
+/// Reading.
+impl Index {
+    pub(super) fn node_by_name(&self, supplier: &SupplierId, name: &Name) -> Option<NodeId> {
+        self.names.get(supplier)?.get(name).copied()
+    }
+
+    pub(super) fn usage(&self, node: NodeId) -> Option<&Usage> {
+        Some(&self.nodes.get(u64::from(node.0))?.usage)
+    }
+
+    pub(super) fn node_work(&self, node: NodeId) -> &[(JobId, Rank)] {
+        self.nodes.get(u64::from(node.0)).map_or(&[], |node| &node.work)
+    }
+
+    pub(super) fn group_counts(&self, job: JobId) -> Option<&[PhaseCounts]> {
+        self.counts.get(job.0).map(AsRef::as_ref)
+    }
+
+    pub(super) fn job_by_request(&self, tenant: &TenantId, request_id: &str) -> Option<JobId> {
+        self.requests.get(&request_key(tenant, request_id.into())).copied()
+    }
+
+    pub(super) fn waiting(&self) -> impl Iterator<Item = JobId> {
+        self.waiting.iter().copied()
+    }
+
+    pub(super) fn expiring(&self, now: TimeMs, limit: usize) -> Vec<JobId> {
+        let due = self.expiring.iter().take_while(|(at, _)| *at <= now);
+        due.take(limit).map(|(_, job)| *job).collect()
+    }
+
+    /// Ended jobs past their retention or over the number kept, oldest first.
+    pub(super) fn forgettable(&self, now: TimeMs, limit: usize) -> Vec<JobId> {
+        let surplus = self.ended.len().saturating_sub(ENDED_JOBS_MAX);
+        let due = (0usize..)
+            .zip(&self.ended)
+            .take_while(|(at, (ended, _))| *at < surplus || is_past_retention(*ended, now));
+        due.take(limit).map(|(_, (_, job))| *job).collect()
+    }
+
+    pub(super) fn ended_len(&self) -> usize {
+        self.ended.len()
+    }
+
+    pub(super) fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
+        self.tenants.get(id)
+    }
+
+    pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.values()
+    }
+}
+
+pub(super) fn is_past_retention(ended: TimeMs, now: TimeMs) -> bool {
+    ended.0.saturating_add(RETENTION.0) <= now.0
+}
+
+/// When the job's duration is over, if it is running against one.
+pub(super) fn deadline(job: &Job) -> Option<TimeMs> {
+    if job.phase.is_over() {
+        return None;
+    }
+    Some(TimeMs(job.ready_at?.0.saturating_add(job.spec.duration?.0)))
+}
+
+/// Keeping up.
+impl Index {
+    pub(super) fn node_added(&mut self, node: &Node) {
+        let names = self.names.entry(node.supplier.clone()).or_default();
+        names.insert(node.name.clone(), node.id);
+        self.nodes.insert(u64::from(node.id.0), NodeUse::default());
+    }
+
+    pub(super) fn node_removed(&mut self, node: &Node) {
+        if let Some(names) = self.names.get_mut(&node.supplier) {
+            names.remove(&node.name);
+            if names.is_empty() {
+                self.names.remove(&node.supplier);
+            }
+        }
+        self.nodes.remove(u64::from(node.id.0));
+    }
+
+    pub(super) fn tenant_put(&mut self, id: &TenantId, quota: Quota) {
+        match self.tenants.get_mut(id) {
+            Some(tenant) => tenant.quota = quota,
+            None => {
+                let id = id.clone();
+                let tenant =
+                    Tenant { id: id.clone(), quota, gpu_milli_used: 0, pending_jobs: 0, live_jobs: 0 };
+                self.tenants.insert(id, tenant);
+            }
+        }
+    }
+
+    pub(super) fn tenant_removed(&mut self, id: &TenantId) {
+        self.tenants.remove(id);
+    }
+
+    /// A job that came into being, with its replicas; live ones must be announced afterwards.
+    pub(super) fn job_added(&mut self, job: &Job, counts: Vec<PhaseCounts>) {
+        let key = request_key(&job.tenant, job.request_id.clone());
+        self.requests.insert(key, job.id);
+        self.enter(job);
+        if !job.phase.is_over() {
+            if sum(&counts).to_place() > 0 {
+                self.waiting.insert(job.id);
+            }
+            self.counts.insert(job.id.0, counts.into());
+        }
+    }
+
+    /// The job is forgotten; it must be over.
+    pub(super) fn job_removed(&mut self, job: &Job) {
+        self.leave(job);
+        let key = request_key(&job.tenant, job.request_id.clone());
+        self.requests.remove(&key);
+        self.counts.remove(job.id.0);
+        self.waiting.remove(&job.id);
+    }
+
+    /// The job's own facts as they are from now on. A job that ends must hold nothing any more.
+    pub(super) fn enter(&mut self, job: &Job) {
+        if let Some(at) = deadline(job) {
+            self.expiring.insert((at, job.id));
+        }
+        if job.phase.is_over() {
+            self.ended.insert((job.ended_at.unwrap_or_default(), job.id));
+            self.counts.remove(job.id.0);
+            self.waiting.remove(&job.id);
+        } else if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            tenant.live_jobs = tenant.live_jobs.saturating_add(1);
+            let pending = u32::from(job.phase == JobPhase::Pending);
+            tenant.pending_jobs = tenant.pending_jobs.saturating_add(pending);
+        }
+    }
+
+    /// The job's own facts are about to change; [`Index::enter`] must follow.
+    pub(super) fn leave(&mut self, job: &Job) {
+        if let Some(at) = deadline(job) {
+            self.expiring.remove(&(at, job.id));
+        }
+        if job.phase.is_over() {
+            self.ended.remove(&(job.ended_at.unwrap_or_default(), job.id));
+        } else if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            tenant.live_jobs = tenant.live_jobs.saturating_sub(1);
+            let pending = u32::from(job.phase == JobPhase::Pending);
+            tenant.pending_jobs = tenant.pending_jobs.saturating_sub(pending);
+        }
+    }
+
+    /// One replica of a job that is not over changed.
+    pub(super) fn replica_changed(&mut self, job: &Job, rank: Rank, old: &Replica, new: &Replica) {
+        let Some(group) = job.spec.group_of(rank) else { return };
+        if let Some(counts) = self.counts.get_mut(job.id.0) {
+            if let Some(counts) = counts.get_mut(group) {
+                let before = counts.of(old.phase);
+                *before = before.saturating_sub(1);
+                let after = counts.of(new.phase);
+                *after = after.saturating_add(1);
+            }
+            let waits = counts.iter().any(|counts| counts.to_place() > 0);
+            // The set is only touched when the answer may have changed.
+            if old.phase.is_waiting() != new.phase.is_waiting() {
+                if waits {
+                    self.waiting.insert(job.id);
+                } else {
+                    self.waiting.remove(&job.id);
+                }
+            }
+        }
+        let Some(shape) = job.spec.groups.get(group).map(|group| &group.shape) else { return };
+        if old.phase.is_live() && (!new.phase.is_live() || old.allocation != new.allocation) {
+            self.release(job, rank, shape, old);
+        }
+        if new.phase.is_live() && (!old.phase.is_live() || old.allocation != new.allocation) {
+            self.hold(job, rank, shape, new);
+        }
+    }
+
+    fn hold(&mut self, job: &Job, rank: Rank, shape: &Shape, replica: &Replica) {
+        let Some(allocation) = &replica.allocation else { return };
+        if let Some(node) = self.nodes.get_mut(u64::from(allocation.node.0)) {
+            node.usage.take(shape, allocation.gpus, allocation.share_milli);
+            let key = (job.id, rank);
+            // Newer jobs and higher ranks come last, nearly always.
+            match node.work.last() {
+                Some(last) if *last >= key => {
+                    if let Err(at) = node.work.binary_search(&key) {
+                        node.work.insert(at, key);
+                    }
+                }
+                _ => node.work.push(key),
+            }
+        }
+        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            tenant.gpu_milli_used = tenant.gpu_milli_used.saturating_add(shape.gpu_milli());
+        }
+    }
+
+    fn release(&mut self, job: &Job, rank: Rank, shape: &Shape, replica: &Replica) {
+        let Some(allocation) = &replica.allocation else { return };
+        if let Some(node) = self.nodes.get_mut(u64::from(allocation.node.0)) {
+            node.usage.give(shape, allocation.gpus, allocation.share_milli);
+            if let Ok(at) = node.work.binary_search(&(job.id, rank)) {
+                node.work.remove(at);
+            }
+        }
+        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            tenant.gpu_milli_used = tenant.gpu_milli_used.saturating_sub(shape.gpu_milli());
+        }
+    }
+}
+
+/// Rebuilding.
+impl Index {
+    /// The index of these facts, and every contradiction found on the way.
+    pub(super) fn build(facts: &Facts) -> (Self, Vec<Finding>) {
+        let mut index = Self::default();
+        let mut findings = Vec::new();
+        for (key, node) in facts.nodes.iter() {
+            if u64::from(node.id.0) != key || index.node_by_name(&node.supplier, &node.name).is_some()
+            {
+                findings.push(Finding::DuplicateNode { node: node.id });
+            }
+            index.node_added(node);
+        }
+        for (id, quota) in facts.tenants.iter() {
+            index.tenant_put(id, *quota);
+        }
+        for (key, slot) in facts.jobs.iter() {
+            let job = &slot.job;
+            let known = index.job_by_request(&job.tenant, &job.request_id);
+            if job.id.0 != key || known.is_some() {
+                findings.push(Finding::DuplicateJob { job: job.id });
+            }
+            if !job.phase.is_over() && !facts.tenants.contains_key(&job.tenant) {
+                findings.push(Finding::NoTenant { job: job.id });
+            }
+            if u64::from(job.spec.replicas()) != slot.replicas.len() as u64 {
+                findings.push(Finding::ReplicaCount { job: job.id });
+            }
+            index.job_added(job, count_groups(&job.spec, &slot.replicas));
+            for (rank, replica) in (0u32..).map(Rank).zip(slot.replicas.iter()) {
+                if replica.phase.is_live() {
+                    findings.extend(index.hold_checked(facts, job, rank, replica));
+                }
+            }
+        }
+        (index, findings)
+    }
+
+    fn hold_checked(
+        &mut self,
+        facts: &Facts,
+        job: &Job,
+        rank: Rank,
+        replica: &Replica,
+    ) -> Option<Finding> {
+        let shape = &job.spec.groups.get(job.spec.group_of(rank)?)?.shape;
+        let lost = Finding::Unbound { job: job.id, rank };
+        let Some(held) = replica.allocation else { return Some(lost) };
+        let Some(node) = facts.nodes.get(u64::from(held.node.0)) else { return Some(lost) };
+        let usage = self.usage(held.node)?;
+        let lack = usage.lack(node, shape, held.gpus, held.share_milli);
+        self.hold(job, rank, shape, replica);
+        if job.phase.is_over() {
+            return Some(Finding::LiveAfterEnd { job: job.id, rank });
+        }
+        let wrong = lack.is_some() || !answers(shape.gpus, held.gpus, held.share_milli);
+        wrong.then_some(Finding::OverCommitted { node: held.node, job: job.id, rank })
+    }
+}

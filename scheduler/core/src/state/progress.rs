@@ -1,0 +1,105 @@
+//! How far a job is, from how far its replicas are; and how replicas let go of what they hold.
+//!
+//! The rule, in order: all replicas succeeded: ended. Every group has its minimum running (or
+//! succeeded) and, the first time, no bound replica is still on its way: ready; so a job whose
+//! minimum runs stays ready while it grows or replaces members above it. Else, after a loss:
+//! repairing, until ready. Else starting once any agent has answered, placed once anything was
+//! bound, pending before.
+//! **Invariant:** the phase of a job that is not over follows from its old phase, `ready_at` and
+//! the counts of its replicas, by [`next_phase`] alone.
+
+use super::State;
+use super::apply::Turn;
+use super::index::{PhaseCounts, sum};
+use crate::event::Event;
+use crate::id::{JobId, Rank};
+use crate::job::{Job, JobPhase, JobSpec, Reason, ReasonCode, ReplicaPhase};
+
+/// Phase of a job that is not over, given its replicas by group.
+pub(super) fn next_phase(job: &Job, groups: &[PhaseCounts]) -> JobPhase {
+    let total = sum(groups);
+    if total.succeeded > 0 && total.succeeded == total.all() {
+        return JobPhase::Ended;
+    }
+    let under_way = total.assigned > 0 || total.starting > 0;
+    let first_time = job.ready_at.is_none();
+    if has_minimum(&job.spec, groups) && !(first_time && under_way) {
+        return JobPhase::Ready;
+    }
+    if total.failed > 0 || matches!(job.phase, JobPhase::Ready | JobPhase::Repairing) {
+        return JobPhase::Repairing;
+    }
+    if total.starting > 0 || total.ready > 0 || total.succeeded > 0 {
+        return JobPhase::Starting;
+    }
+    if total.assigned > 0 { JobPhase::Placed } else { job.phase }
+}
+
+/// Whether every group has its minimum of replicas running or done.
+fn has_minimum(spec: &JobSpec, groups: &[PhaseCounts]) -> bool {
+    let enough = |(group, counts): (&crate::job::GroupSpec, &PhaseCounts)| {
+        counts.ready.saturating_add(counts.succeeded) >= group.replicas_min
+    };
+    spec.groups.len() == groups.len() && spec.groups.iter().zip(groups).all(enough)
+}
+
+impl State {
+    /// Brings the job's phase up to its replicas, once an entry has changed some of them.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: JobId) {
+        let (Some(job), Some(groups)) = (self.job(id), self.index.group_counts(id)) else { return };
+        let next = next_phase(job, groups);
+        let waits = groups.iter().any(|group| group.to_place() > 0);
+        if next == JobPhase::Ended {
+            let reason = Reason { code: ReasonCode::Finished, message: "all replicas succeeded".into() };
+            return self.end_job(turn, id, JobPhase::Ended, reason);
+        }
+        let (now, index) = (turn.now, turn.index);
+        self.change_job(id, |job| {
+            let was_pending = job.phase == JobPhase::Pending;
+            job.phase = next;
+            job.modified_index = index;
+            if was_pending && next != JobPhase::Pending {
+                job.placed_at = Some(now);
+                job.reason = Reason::default();
+            }
+            if next == JobPhase::Ready && job.ready_at.is_none() {
+                job.ready_at = Some(now);
+            }
+        });
+        turn.event(Event::JobChanged(id));
+        if waits {
+            turn.event(Event::JobWaiting(id));
+        }
+    }
+
+    /// Ends a job and releases all it holds.
+    pub(super) fn end_job(&mut self, turn: &mut Turn<'_>, id: JobId, phase: JobPhase, reason: Reason) {
+        let live: Vec<Rank> = self
+            .replicas(id)
+            .filter(|(_, replica)| replica.phase.is_live())
+            .map(|(rank, _)| rank)
+            .collect();
+        for rank in live {
+            self.let_go(turn, id, rank, ReplicaPhase::Released);
+        }
+        let (now, index) = (turn.now, turn.index);
+        self.change_job(id, |job| {
+            job.phase = phase;
+            job.reason = reason;
+            job.ended_at = Some(now);
+            job.modified_index = index;
+        });
+        turn.event(Event::JobChanged(id));
+    }
+
+    /// A live replica stops and gives back what it holds; its last allocation stays to be seen.
+    pub(super) fn let_go(&mut self, turn: &mut Turn<'_>, id: JobId, rank: Rank, to: ReplicaPhase) {
+        let Some(mut replica) = self.replica(id, rank) else { return };
+        replica.phase = to;
+        self.put_replica(id, rank, replica);
+        if let Some(held) = replica.allocation {
+            turn.event(Event::NodeWorkChanged(held.node));
+            turn.event(Event::CapacityGrew);
+        }
+    }
+}

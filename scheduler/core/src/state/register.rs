@@ -1,0 +1,254 @@
+//! Nodes joining, for the first time or again.
+//!
+//! **Invariant:** a (supplier, name) keeps its node id until the node is removed; a newer session
+//! has a higher epoch. Who cannot show the first registration's key gets nothing.
+
+use super::apply::{Turn, forbidden};
+use super::usage::Usage;
+use super::{NODES_MAX, State};
+use crate::command::{Actor, Outcome, RegisterNode, Rejection};
+use crate::event::Event;
+use crate::fit::Needs;
+use crate::id::{Epoch, JobId, Name, NodeId, Rank, SiteId};
+use crate::job::ReplicaPhase;
+use crate::node::{Eligibility, Gpu, MODELS_MAX, Node, NodeSpec, NodeStatus};
+use crate::validate;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+impl State {
+    pub(super) fn register_node(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: &RegisterNode,
+    ) -> Result<Outcome, Rejection> {
+        match turn.by {
+            Actor::System | Actor::Operator => {}
+            Actor::Supplier(supplier) if *supplier == asked.supplier => {}
+            _ => return Err(forbidden("only the supplier itself registers its nodes")),
+        }
+        validate::node(&asked.spec)?;
+        let known = self.node_by_name(&asked.supplier, &asked.spec.name);
+        let known = known.and_then(|id| self.node(id)).cloned();
+        let (id, epoch) = self.next_session(asked, known.as_deref())?;
+        self.check_names(&asked.spec)?;
+
+        let (site, gpus) = self.learn_names(turn, &asked.spec)?;
+        let mut node = joined(turn, asked, id, epoch, site, gpus);
+        self.texts.share_in_node(&mut node);
+        turn.event(Event::NodeChanged(id));
+        turn.event(Event::CapacityGrew);
+        match known {
+            None => self.add_node(node),
+            Some(old) => {
+                // Where people wanted no work, a restart of the agent changes nothing.
+                node.eligibility = old.eligibility;
+                node.registered_at = old.registered_at;
+                if old.status == NodeStatus::Up {
+                    node.changed_at = old.changed_at;
+                }
+                let same = old.gpus == node.gpus && old.resources == node.resources;
+                self.change_node(id, |place| *place = node);
+                if !same {
+                    self.drop_what_no_longer_fits(turn, id);
+                }
+            }
+        }
+        Ok(Outcome::Registered { node: id, epoch })
+    }
+
+    fn next_session(
+        &self,
+        asked: &RegisterNode,
+        known: Option<&Node>,
+    ) -> Result<(NodeId, Epoch), Rejection> {
+        let limit = |what: &str, limit: u64| Rejection::LimitReached { what: what.into(), limit };
+        if let Some(node) = known {
+            if node.key_digest != asked.key_digest {
+                return Err(forbidden("the name is taken by a node with another key"));
+            }
+            let next = node.epoch.0.checked_add(1).map(Epoch);
+            let next = next.ok_or_else(|| limit("sessions of one node", u64::from(u32::MAX)))?;
+            return Ok((node.id, next));
+        }
+        if self.nodes_len() >= NODES_MAX {
+            return Err(limit("nodes", NODES_MAX as u64));
+        }
+        let next = self.facts.meta.next_node;
+        if next == u32::MAX {
+            return Err(limit("node ids", u64::from(u32::MAX)));
+        }
+        Ok((NodeId(next), Epoch(1)))
+    }
+
+    /// Whether the site and the models may be taken in.
+    fn check_names(&self, spec: &NodeSpec) -> Result<(), Rejection> {
+        if let Err(error) = self.sites().check(&spec.place) {
+            let (field, problem) = ("spec.place.site".to_owned(), error.to_string());
+            return Err(Rejection::Invalid { field, problem });
+        }
+        let new: BTreeSet<&Name> = spec
+            .gpus
+            .iter()
+            .map(|gpu| &gpu.model)
+            .filter(|model| self.models().find(model).is_none())
+            .collect();
+        if self.models().len() + new.len() > MODELS_MAX {
+            let what = "GPU models".to_owned();
+            return Err(Rejection::LimitReached { what, limit: MODELS_MAX as u64 });
+        }
+        Ok(())
+    }
+
+    /// Takes in what [`State::check_names`] let pass; cannot fail after it.
+    fn learn_names(
+        &mut self,
+        turn: &mut Turn<'_>,
+        spec: &NodeSpec,
+    ) -> Result<(SiteId, Vec<Gpu>), Rejection> {
+        let site = match self.sites().find(&spec.place.site) {
+            Some(known) => known,
+            None => {
+                turn.event(Event::SitesChanged);
+                let refused = |error: crate::topology::SiteError| Rejection::Precondition {
+                    what: format!("site {} {error}", spec.place.site),
+                };
+                self.change_sites().join(&spec.place).map_err(refused)?
+            }
+        };
+        let mut gpus = Vec::with_capacity(spec.gpus.len());
+        for gpu in &spec.gpus {
+            let known = self.models().find(&gpu.model);
+            let model = known.or_else(|| self.change_models().find_or_add(&gpu.model));
+            let limit = || Rejection::LimitReached {
+                what: "GPU models".to_owned(),
+                limit: MODELS_MAX as u64,
+            };
+            let model = model.ok_or_else(limit)?;
+            gpus.push(Gpu { model, vram: gpu.vram, link_domain: gpu.link_domain });
+        }
+        Ok((site, gpus))
+    }
+
+    /// The hardware under live replicas changed: those that it can no longer hold are lost.
+    /// Labels, taints, price and place bind new replicas only.
+    fn drop_what_no_longer_fits(&mut self, turn: &mut Turn<'_>, id: NodeId) {
+        let Some(node) = self.node(id).cloned() else { return };
+        let mut held = Usage::default();
+        let mut lost: Vec<(JobId, Rank)> = Vec::new();
+        let mut needs: Option<(JobId, usize, Needs)> = None;
+        for (job_id, rank) in self.node_work(id) {
+            let Some(job) = self.job(job_id) else { continue };
+            let Some(group) = job.spec.group_of(rank) else { continue };
+            let Some(spec) = job.spec.groups.get(group) else { continue };
+            let Some(bound) = self.replica(job_id, rank).and_then(|r| r.allocation) else { continue };
+            if !needs.as_ref().is_some_and(|(j, g, _)| (*j, *g) == (job_id, group)) {
+                needs = Some((job_id, group, Needs::new(&job.spec, group, self.models())));
+            }
+            let suits = needs.as_ref().is_some_and(|(_, _, needs)| {
+                needs.accepts_gpus(&node, bound.gpus, bound.share_milli)
+            });
+            if suits && held.lack(&node, &spec.shape, bound.gpus, bound.share_milli).is_none() {
+                held.take(&spec.shape, bound.gpus, bound.share_milli);
+            } else {
+                lost.push((job_id, rank));
+            }
+        }
+        self.lose(turn, &lost);
+    }
+
+    /// The replicas are gone with their node; their jobs go on as far as they can.
+    pub(super) fn lose(&mut self, turn: &mut Turn<'_>, lost: &[(JobId, Rank)]) {
+        let mut jobs = BTreeSet::new();
+        for &(job, rank) in lost {
+            self.let_go(turn, job, rank, ReplicaPhase::Failed);
+            jobs.insert(job);
+        }
+        for job in jobs {
+            self.settle(turn, job);
+        }
+    }
+}
+
+fn joined(
+    turn: &Turn<'_>,
+    asked: &RegisterNode,
+    id: NodeId,
+    epoch: Epoch,
+    site: SiteId,
+    gpus: Vec<Gpu>,
+) -> Node {
+    let spec = &asked.spec;
+    Node {
+        id,
+        supplier: asked.supplier.clone(),
+        name: spec.name.clone(),
+        labels: spec.labels.clone(),
+        taints: spec.taints.clone(),
+        gpus,
+        resources: spec.resources,
+        place: spec.place.clone(),
+        site,
+        bandwidth_up: spec.bandwidth_up,
+        bandwidth_down: spec.bandwidth_down,
+        price: spec.price,
+        address: spec.address.clone(),
+        status: NodeStatus::Up,
+        eligibility: Eligibility::Eligible,
+        epoch,
+        key_digest: asked.key_digest,
+        registered_at: turn.now,
+        changed_at: turn.now,
+    }
+}
+
+/// Texts kept for sharing at most: labels with a value per node must not fill memory twice.
+const TEXTS_MAX: usize = 65_536;
+
+/// One copy of every text that many nodes have in common. Neither stored nor hashed: it only
+/// decides which equal texts lie in the same place.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    texts: BTreeSet<Arc<str>>,
+    names: BTreeSet<Name>,
+}
+
+impl Texts {
+    fn text(&mut self, text: &mut Arc<str>) {
+        if let Some(known) = self.texts.get(text) {
+            *text = known.clone();
+        } else if self.texts.len() < TEXTS_MAX {
+            self.texts.insert(text.clone());
+        }
+    }
+
+    fn name(&mut self, name: &mut Name) {
+        if let Some(known) = self.names.get(name) {
+            *name = known.clone();
+        } else if self.names.len() < TEXTS_MAX {
+            self.names.insert(name.clone());
+        }
+    }
+
+    pub(super) fn share_in_node(&mut self, node: &mut Node) {
+        self.name(&mut node.supplier.0);
+        let place = &mut node.place;
+        for name in [&mut place.region, &mut place.zone, &mut place.site, &mut place.rack] {
+            self.name(name);
+        }
+        for taint in &mut node.taints {
+            self.text(&mut taint.key);
+            self.text(&mut taint.value);
+        }
+        node.labels = std::mem::take(&mut node.labels)
+            .into_iter()
+            .map(|(mut key, mut value)| {
+                self.text(&mut key);
+                self.text(&mut value);
+                (key, value)
+            })
+            .collect();
+        node.gpus.shrink_to_fit();
+        node.taints.shrink_to_fit();
+    }
+}

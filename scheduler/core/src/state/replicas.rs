@@ -1,0 +1,98 @@
+//! All replicas of one job, packed, in pages that frozen views share.
+//!
+//! **Invariant:** the number of replicas never changes in the life of a job.
+
+use super::rows::REPLICAS_PER_ROW;
+use crate::id::Rank;
+use crate::job::{Replica, ReplicaPhase};
+use std::sync::Arc;
+
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Replicas {
+    /// At most one page.
+    Few(Arc<[Replica]>),
+    /// Full pages and a last one of the rest.
+    Many(Arc<Vec<Arc<[Replica]>>>),
+}
+
+const WAITING: Replica = Replica { phase: ReplicaPhase::Waiting, allocation: None, failures: 0 };
+
+fn page_of(rank: Rank) -> (usize, usize) {
+    let rank = usize::try_from(rank.0).unwrap_or(usize::MAX);
+    (rank / REPLICAS_PER_ROW, rank % REPLICAS_PER_ROW)
+}
+
+impl Replicas {
+    /// This many replicas, all waiting. They share one page until they differ.
+    pub(super) fn waiting(count: u32) -> Self {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count <= REPLICAS_PER_ROW {
+            return Self::Few(vec![WAITING; count].into());
+        }
+        let full: Arc<[Replica]> = vec![WAITING; REPLICAS_PER_ROW].into();
+        let mut pages = vec![full; count / REPLICAS_PER_ROW];
+        if !count.is_multiple_of(REPLICAS_PER_ROW) {
+            pages.push(vec![WAITING; count % REPLICAS_PER_ROW].into());
+        }
+        Self::Many(Arc::new(pages))
+    }
+
+    /// From stored pages in order, all but the last one full.
+    pub(super) fn from_pages(mut pages: Vec<Arc<[Replica]>>) -> Self {
+        match (pages.pop(), pages.is_empty()) {
+            (None, _) => Self::Few(Vec::new().into()),
+            (Some(only), true) => Self::Few(only),
+            (Some(last), false) => {
+                pages.push(last);
+                Self::Many(Arc::new(pages))
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Few(page) => page.len(),
+            Self::Many(pages) => pages.iter().map(|page| page.len()).sum(),
+        }
+    }
+
+    /// The replicas of one stored page; `None` past the last.
+    pub(super) fn page(&self, number: usize) -> Option<&Arc<[Replica]>> {
+        match self {
+            Self::Few(page) => (number == 0).then_some(page),
+            Self::Many(pages) => pages.get(number),
+        }
+    }
+
+    pub(super) fn get(&self, rank: Rank) -> Option<&Replica> {
+        let (page, slot) = page_of(rank);
+        self.page(page)?.get(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, rank: Rank) -> Option<&mut Replica> {
+        let (number, slot) = page_of(rank);
+        match self {
+            Self::Few(page) => {
+                if number != 0 || slot >= page.len() {
+                    return None;
+                }
+                Arc::make_mut(page).get_mut(slot)
+            }
+            Self::Many(pages) => {
+                if slot >= pages.get(number)?.len() {
+                    return None;
+                }
+                Arc::make_mut(Arc::make_mut(pages).get_mut(number)?).get_mut(slot)
+            }
+        }
+    }
+
+    /// All by rising rank.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Replica> {
+        let pages: &[Arc<[Replica]>] = match self {
+            Self::Few(page) => std::slice::from_ref(page),
+            Self::Many(pages) => pages,
+        };
+        pages.iter().flat_map(|page| page.iter())
+    }
+}

@@ -1,0 +1,161 @@
+//! Jobs coming in, and waiting replicas being bound.
+//!
+//! **Invariant:** a job enters whole or not at all; a (tenant, request id) names at most one job.
+
+use super::apply::{Turn, forbidden};
+use super::{JOBS_MAX, State};
+use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Submit};
+use crate::event::Event;
+use crate::id::JobId;
+use crate::job::{Allocation, Job, JobPhase, JobSpec, Replica, ReplicaPhase};
+use crate::validate;
+
+/// Known GPU models that a refusal lists at most: enough to spot a misspelling.
+const MODELS_LISTED_MAX: usize = 8;
+
+impl State {
+    pub(super) fn submit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: &Submit,
+    ) -> Result<Outcome, Rejection> {
+        match turn.by {
+            Actor::System | Actor::Operator => {}
+            Actor::Tenant(tenant) if *tenant == asked.tenant => {}
+            _ => return Err(forbidden("only the tenant itself submits its jobs")),
+        }
+        validate::request_id(&asked.request_id)?;
+        self.known_tenant(&asked.tenant)?;
+        if let Some(known) = self.job_by_request(&asked.tenant, &asked.request_id) {
+            return self.repeated(asked, known);
+        }
+        validate::job(&asked.spec)?;
+        validate::reason(&asked.reason)?;
+        self.check_models(&asked.spec)?;
+        self.check_capacity(asked)?;
+        if let Some(plan) = &asked.plan {
+            self.admit(&asked.spec, &asked.tenant, None, plan)?;
+        }
+
+        let id = JobId(self.facts.meta.next_job);
+        self.add_job(self.fresh_job(turn, asked, id));
+        if let Some(plan) = &asked.plan {
+            self.bind(turn, id, plan);
+        }
+        self.settle(turn, id);
+        Ok(Outcome::Submitted { job: id, known: false, placed: asked.plan.is_some() })
+    }
+
+    fn fresh_job(&self, turn: &Turn<'_>, asked: &Submit, id: JobId) -> Job {
+        // All jobs of a tenant share one copy of its name.
+        let tenant = self.tenant(&asked.tenant).map_or(&asked.tenant, |tenant| &tenant.id);
+        Job {
+            id,
+            tenant: tenant.clone(),
+            request_id: asked.request_id.clone(),
+            body_digest: asked.body_digest,
+            spec: asked.spec.clone(),
+            phase: JobPhase::Pending,
+            reason: asked.reason.clone(),
+            submitted_at: turn.now,
+            placed_at: None,
+            ready_at: None,
+            ended_at: None,
+            modified_index: turn.index,
+            token: asked.token,
+        }
+    }
+
+    fn repeated(&self, asked: &Submit, known: JobId) -> Result<Outcome, Rejection> {
+        let job = self.known_job(known)?;
+        if job.body_digest != asked.body_digest {
+            let request_id = asked.request_id.to_string();
+            return Err(Rejection::RequestIdReused { request_id, job: known });
+        }
+        let placed = job.placed_at.is_some();
+        Ok(Outcome::Submitted { job: known, known: true, placed })
+    }
+
+    fn check_models(&self, spec: &JobSpec) -> Result<(), Rejection> {
+        for (at, group) in spec.groups.iter().enumerate() {
+            for (nth, model) in group.shape.models.iter().enumerate() {
+                if self.models().find(model).is_some() {
+                    continue;
+                }
+                let mut known: Vec<&str> =
+                    self.models().iter().map(|(_, name)| name.as_str()).collect();
+                known.sort_unstable();
+                let more = if known.len() > MODELS_LISTED_MAX { ", …" } else { "" };
+                known.truncate(MODELS_LISTED_MAX);
+                let problem = if known.is_empty() {
+                    format!("{model} is not a GPU model of this fleet, which has none yet")
+                } else {
+                    let known = known.join(", ");
+                    format!("{model} is not a GPU model of this fleet; known: {known}{more}")
+                };
+                let field = format!("spec.groups[{at}].shape.models[{nth}]");
+                return Err(Rejection::Invalid { field, problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_capacity(&self, asked: &Submit) -> Result<(), Rejection> {
+        if self.jobs_len() >= JOBS_MAX {
+            let what = "jobs".to_owned();
+            return Err(Rejection::LimitReached { what, limit: JOBS_MAX as u64 });
+        }
+        let holder = self.known_tenant(&asked.tenant)?;
+        let refuse = |why: String| Rejection::QuotaExceeded { tenant: asked.tenant.clone(), why };
+        let least = asked.spec.groups.iter().fold(0u64, |sum, group| {
+            let group = group.shape.gpu_milli().saturating_mul(u64::from(group.replicas_min));
+            sum.saturating_add(group)
+        });
+        let max = holder.quota.gpu_milli_max;
+        if least > max {
+            let why = format!("at least {least} thousandths of GPUs are needed, {max} allowed");
+            return Err(refuse(why));
+        }
+        let (pending, max) = (holder.pending_jobs, holder.quota.pending_jobs_max);
+        if asked.plan.is_none() && pending >= max {
+            return Err(refuse(format!("{pending} jobs wait already, {max} may")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        turn: &mut Turn<'_>,
+        asked: &Commit,
+    ) -> Result<Outcome, Rejection> {
+        turn.scheduler_only()?;
+        let job = self.known_job(asked.job)?.clone();
+        if job.phase.is_over() {
+            return Err(Rejection::Precondition { what: format!("{} is over", job.id) });
+        }
+        self.admit(&job.spec, &job.tenant, Some(job.id), &asked.plan)?;
+        // Nobody else may hold the job while it changes, or it would be copied.
+        drop(job);
+        self.bind(turn, asked.job, &asked.plan);
+        self.settle(turn, asked.job);
+        Ok(Outcome::Done { changed: true })
+    }
+
+    /// Binds what [`State::admit`] let pass.
+    fn bind(&mut self, turn: &mut Turn<'_>, id: JobId, plan: &Plan) {
+        for placement in &plan.placements {
+            let failures = self.replica(id, placement.rank).map_or(0, |replica| replica.failures);
+            let allocation = Allocation {
+                node: placement.node,
+                gpus: placement.gpus,
+                share_milli: placement.share_milli,
+                assignment: self.next_assignment(),
+            };
+            let phase = ReplicaPhase::Assigned;
+            let replica = Replica { phase, allocation: Some(allocation), failures };
+            self.put_replica(id, placement.rank, replica);
+            turn.event(Event::NodeWorkChanged(placement.node));
+        }
+    }
+}
+
