@@ -107,6 +107,11 @@ impl Frozen {
         self.0.hash()
     }
 
+    /// As [`State::row`].
+    pub fn row(&self, key: &RowKey) -> Option<Row> {
+        self.0.row(key)
+    }
+
     /// All rows by rising key, except that a big job's replicas come after all jobs.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         self.0.rows()
