@@ -213,10 +213,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, BadHeader> {
     if version != FORMAT_VERSION {
         return Err(BadHeader::Version(version));
     }
-    let salt = Salt {
-        log_id: u64_at(bytes, 16),
-        sequence: u64_at(bytes, 24),
-    };
+    let salt = Salt { log_id: u64_at(bytes, 16), sequence: u64_at(bytes, 24) };
     let first_index = u64_at(bytes, 32);
     Ok(Header { salt, first_index })
 }
@@ -343,12 +340,8 @@ fn take_carry(payload: &Bytes) -> Option<Carry> {
     if vote.is_none() && payload.len() > CARRY_BYTES {
         return None;
     }
-    let marks = Marks {
-        vote,
-        committed: position(1, 8),
-        purged: position(2, 32),
-        last: position(3, 56),
-    };
+    let marks =
+        Marks { vote, committed: position(1, 8), purged: position(2, 32), last: position(3, 56) };
     let previous_end = u32_at(payload, 0);
     Some(Carry { previous_end, marks })
 }

@@ -54,7 +54,17 @@ const READ_BYTES_MAX: u64 = 1 << 20;
 
 /// Position of a record: (term, leader's node id, index).
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Debug,
+    Default,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct LogPosition {
     /// Term of the leader that wrote the entry.
@@ -176,10 +186,7 @@ impl Log {
             .name("log-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| StoreError::io("start the writer thread of", dir, source))?;
-        let inner = Inner {
-            queue,
-            writer: Mutex::new(Some(handle)),
-        };
+        let inner = Inner { queue, writer: Mutex::new(Some(handle)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -349,7 +356,10 @@ impl Log {
 
     fn mark(&self, item: Item, done: Done) -> io::Result<()> {
         let mut state = self.queue().lock_with_room()?;
-        state.marks.apply(&item).map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+        state
+            .marks
+            .apply(&item)
+            .map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
         self.queue().push(state, Work::Mark(item), done);
         Ok(())
     }
@@ -387,10 +397,7 @@ struct Budget {
 
 impl Budget {
     fn new(max_bytes: usize) -> Self {
-        Self {
-            left: max_bytes,
-            any: false,
-        }
+        Self { left: max_bytes, any: false }
     }
 
     fn admit(&mut self, bytes: usize) -> bool {

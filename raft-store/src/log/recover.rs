@@ -105,15 +105,17 @@ fn mend(
     let Some(last) = surveyed.pop() else {
         return Err(StoreError::corrupt(dir, 0, "no segment to continue", Repair::Rejoin));
     };
-    if let Some(before) = surveyed.last().filter(|before| !before.sealed) {
-        finish_roll(files, before)?;
-    }
     let last_path = &last.segment.path;
     let refuse = |error| StoreError::io("mend the end of", last_path, error);
     let file = files.open(last_path).map_err(refuse)?;
     settle(&*file, &last).map_err(refuse)?;
     // The process that renamed the last segment may have died before it synced the name.
     files.sync_dir(dir).map_err(|error| StoreError::io("sync", dir, error))?;
+    // Only then: a seal says that the next segment is there for good. Even one that is there may
+    // be in memory only, as long as nothing was written behind the new segment's head.
+    if let Some(before) = surveyed.last().filter(|_| last.records == 1) {
+        finish_roll(files, before)?;
+    }
     let active = Active {
         segment: Arc::new(Segment {
             path: last.segment.path.clone(),
@@ -128,7 +130,7 @@ fn mend(
     Ok((older.collect(), active))
 }
 
-/// Writes the seal that was still missing when the next segment had been made.
+/// Writes the seal that may still be missing when the next segment has been made.
 fn finish_roll(files: &dyn Files, before: &Surveyed) -> Result<(), StoreError> {
     let path = &before.segment.path;
     let refuse = |error| StoreError::io("seal", path, error);

@@ -20,6 +20,8 @@ pub(super) struct Machine {
     pub(super) counts: Counts,
     pub(super) hold_syncs: bool,
     pub(super) held_syncs: usize,
+    /// End of the names that failures, held syncs and counts concern; empty for all.
+    pub(super) focus: &'static str,
     inodes: BTreeMap<u64, Inode>,
     inode_next: u64,
     names: BTreeMap<PathBuf, u64>,
@@ -73,7 +75,7 @@ impl Machine {
     }
 
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
-        self.admit_change(Op::Create)?;
+        self.admit_change(Op::Create, self.is_name_in_focus(path))?;
         if self.names.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -89,14 +91,14 @@ impl Machine {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.admit_change(Op::Rename)?;
+        self.admit_change(Op::Rename, self.is_name_in_focus(to))?;
         self.lookup(from)?;
         self.change_name(NameChange::Rename(from.to_path_buf(), to.to_path_buf()));
         Ok(())
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
-        self.admit_change(Op::Remove)?;
+        self.admit_change(Op::Remove, self.is_name_in_focus(path))?;
         self.lookup(path)?;
         self.change_name(NameChange::Remove(path.to_path_buf()));
         self.counts.removes += 1;
@@ -118,7 +120,7 @@ impl Machine {
     }
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        self.admit_change(Op::SyncDir)?;
+        self.admit_change(Op::SyncDir, true)?;
         let (synced, kept) = std::mem::take(&mut self.names_unsynced)
             .into_iter()
             .partition(|change| change.path().parent() == Some(dir));
@@ -129,7 +131,7 @@ impl Machine {
     }
 
     pub(super) fn read(&mut self, inode: u64, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.check_rules(Op::Read)?;
+        self.check_rules(Op::Read, self.is_in_focus(inode))?;
         let content = &self.inode(inode)?.written;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let count = buf.len().min(content.len() - from);
@@ -138,7 +140,8 @@ impl Machine {
     }
 
     pub(super) fn write(&mut self, inode: u64, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let admitted = self.admit_change(Op::Write);
+        let focused = self.is_in_focus(inode);
+        let admitted = self.admit_change(Op::Write, focused);
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let bytes = match &admitted {
             Ok(()) => bytes,
@@ -151,8 +154,10 @@ impl Machine {
         if free.is_some_and(|free| grown as u64 > free) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.counts.writes += 1;
-        self.counts.bytes_written += bytes.len() as u64;
+        if focused {
+            self.counts.writes += 1;
+            self.counts.bytes_written += bytes.len() as u64;
+        }
         let bytes = bytes.to_vec();
         let change = Change::Write { offset, bytes };
         self.inode_mut(inode)?.change(change);
@@ -160,19 +165,20 @@ impl Machine {
     }
 
     pub(super) fn set_bytes(&mut self, inode: u64, bytes: u64) -> io::Result<()> {
-        self.admit_change(Op::Write)?;
+        self.admit_change(Op::Write, self.is_in_focus(inode))?;
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         self.inode_mut(inode)?.change(Change::SetBytes(bytes));
         Ok(())
     }
 
     pub(super) fn sync(&mut self, inode: u64) -> io::Result<()> {
-        self.admit_change(Op::Sync)?;
+        let focused = self.is_in_focus(inode);
+        self.admit_change(Op::Sync, focused)?;
         let inode = self.inode_mut(inode)?;
         for change in std::mem::take(&mut inode.unsynced) {
             change.apply(&mut inode.durable);
         }
-        self.counts.syncs += 1;
+        self.counts.syncs += u64::from(focused);
         Ok(())
     }
 
@@ -249,16 +255,26 @@ impl Machine {
         self.stop_at.is_some_and(|stop| self.counts.changes > stop)
     }
 
-    fn admit_change(&mut self, op: Op) -> io::Result<()> {
+    /// Whether an open file's present name ends as the focus says.
+    pub(super) fn is_in_focus(&self, inode: u64) -> bool {
+        let mut named = self.names.iter().filter(|(_, named)| **named == inode);
+        self.focus.is_empty() || named.any(|(path, _)| self.is_name_in_focus(path))
+    }
+
+    fn is_name_in_focus(&self, path: &Path) -> bool {
+        path.to_string_lossy().ends_with(self.focus)
+    }
+
+    fn admit_change(&mut self, op: Op, focused: bool) -> io::Result<()> {
         self.counts.changes += 1;
         match self.is_stopped() {
             true => Err(io::Error::other("the disk has stopped")),
-            false => self.check_rules(op),
+            false => self.check_rules(op, focused),
         }
     }
 
-    fn check_rules(&mut self, op: Op) -> io::Result<()> {
-        let Some(place) = self.rules.iter().position(|rule| rule.op == op) else {
+    fn check_rules(&mut self, op: Op, focused: bool) -> io::Result<()> {
+        let Some(place) = self.rules.iter().position(|rule| focused && rule.op == op) else {
             return Ok(());
         };
         let rule = &mut self.rules[place];
