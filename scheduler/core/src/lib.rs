@@ -40,3 +40,5 @@ pub mod table;
     clippy::panic
 )]
 pub mod state;
+pub mod view;
+pub mod plan;

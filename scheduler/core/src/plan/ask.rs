@@ -1,0 +1,168 @@
+//! Ask: a request resolved against the view — per group what is needed, which ranks wait, and
+//! which classes of nodes could ever serve.
+//!
+//! **Invariant:** nothing here depends on what is free.
+
+use super::{Ranks, Request};
+use crate::fit::{Misfit, Needs};
+use crate::id::Rank;
+use crate::job::{GpuAsk, JobSpec};
+use crate::node::Node;
+use crate::unit::GpuSet;
+use crate::view::{ClassId, Slot, View};
+
+/// Whether and how a node of some class serves a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fit {
+    pub(super) misfit: Option<Misfit>,
+    /// To be used last, for an untolerated `PreferNoSchedule` taint.
+    pub(super) shuns: bool,
+    /// GPUs of the node that may be used.
+    pub(super) mask: GpuSet,
+    /// The usable GPUs are all of one model, in one link domain: any of them do.
+    pub(super) plain: bool,
+}
+
+impl Fit {
+    fn new(needs: &Needs, node: &Node) -> Self {
+        let misfit = needs.misfit(node);
+        let mask = needs.gpu_mask(node);
+        let mut usable = (0u8..).zip(&node.gpus).filter(|&(index, _)| mask.contains(index));
+        let first = usable.next().map(|(_, gpu)| (gpu.model, gpu.link_domain));
+        let plain = usable.all(|(_, gpu)| Some((gpu.model, gpu.link_domain)) == first);
+        Self { misfit, shuns: needs.shuns(node), mask, plain }
+    }
+}
+
+/// Replicas of one group that wait for a node.
+#[derive(Clone, Debug)]
+pub(super) struct GroupAsk {
+    /// Index in the spec.
+    pub(super) group: usize,
+    pub(super) needs: Needs,
+    /// Waiting ranks, rising.
+    pub(super) ranks: Vec<Rank>,
+    /// At least this many of them must be placed.
+    pub(super) min: u32,
+    /// Selectors look at names or racks, so classes do not tell everything.
+    per_node: bool,
+}
+
+impl GroupAsk {
+    /// Waiting ranks.
+    pub(super) fn wanted(&self) -> u32 {
+        u32::try_from(self.ranks.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whole GPUs of one replica; a share counts as none.
+    pub(super) fn whole_gpus(&self) -> u32 {
+        match self.needs.gpus() {
+            GpuAsk::Whole(count) => u32::from(count),
+            GpuAsk::None | GpuAsk::Share(_) => 0,
+        }
+    }
+
+    pub(super) fn reads_identity(&self) -> bool {
+        self.per_node
+    }
+
+    /// How the node serves this group; `known` is the answer for its class.
+    pub(super) fn fit(&self, slot: &Slot, known: Fit) -> Fit {
+        if self.per_node { Fit::new(&self.needs, &slot.node) } else { known }
+    }
+
+    /// How a class of nodes serves this group, going by one of them.
+    pub(super) fn class_fit(&self, sample: &Node) -> Fit {
+        Fit::new(&self.needs, sample)
+    }
+
+    /// Fits of all classes, by number; `None` for numbers out of use.
+    pub(super) fn class_fits(&self, view: &View) -> Vec<Option<Fit>> {
+        let mut fits = vec![None; view.classes().end()];
+        for (ClassId(id), class) in view.classes().iter() {
+            if let Some(place) = fits.get_mut(id as usize) {
+                *place = Some(self.class_fit(&class.sample));
+            }
+        }
+        fits
+    }
+}
+
+/// A request resolved against the view.
+#[derive(Clone, Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) view: &'a View,
+    pub(super) spec: &'a JobSpec,
+    /// Groups with waiting ranks, in the spec's order.
+    pub(super) groups: Vec<GroupAsk>,
+    /// Nodes of the members that stay, one item per member, by rising id.
+    pub(super) fixed: Vec<u32>,
+    /// Nodes not to be used, by rising id.
+    pub(super) avoid: Vec<u32>,
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(view: &'a View, request: &Request<'a>) -> Self {
+        let spec = request.spec;
+        let mut staying = vec![0u32; spec.groups.len()];
+        for &(rank, _) in request.fixed {
+            if let Some(count) = spec.group_of(rank).and_then(|group| staying.get_mut(group)) {
+                *count += 1;
+            }
+        }
+        let mut groups = Vec::new();
+        let starts = spec.group_starts();
+        let bounds = starts.iter().zip(starts.iter().skip(1));
+        for (((at, group), stay), (&start, &end)) in
+            spec.groups.iter().enumerate().zip(staying).zip(bounds)
+        {
+            let ranks = waiting(request.ranks, start, end);
+            let wanted = u32::try_from(ranks.len()).unwrap_or(u32::MAX);
+            if wanted == 0 {
+                continue;
+            }
+            let needs = Needs::new(spec, at, view.models());
+            let per_node = needs.reads_identity();
+            let min = group.replicas_min.saturating_sub(stay).min(wanted);
+            groups.push(GroupAsk { group: at, needs, ranks, min, per_node });
+        }
+        let mut fixed: Vec<u32> = request.fixed.iter().map(|(_, node)| node.0).collect();
+        fixed.sort_unstable();
+        let mut avoid: Vec<u32> = request.avoid.iter().map(|node| node.0).collect();
+        avoid.sort_unstable();
+        Self { view, spec, groups, fixed, avoid }
+    }
+
+    pub(super) fn avoids(&self, node: u32) -> bool {
+        self.avoid.binary_search(&node).is_ok()
+    }
+
+    /// Most that can be asked: all waiting ranks of each group.
+    pub(super) fn wanted(&self) -> Vec<u32> {
+        self.groups.iter().map(GroupAsk::wanted).collect()
+    }
+
+    /// Least that will do for each group.
+    pub(super) fn minimum(&self) -> Vec<u32> {
+        self.groups.iter().map(|group| group.min).collect()
+    }
+
+    /// Whether the plan adds a single member to none: rules among members cannot bind.
+    pub(super) fn is_alone(&self) -> bool {
+        self.fixed.is_empty()
+            && self.groups.iter().map(|group| group.ranks.len()).sum::<usize>() == 1
+    }
+}
+
+fn waiting(ranks: Ranks<'_>, start: u32, end: u32) -> Vec<Rank> {
+    match ranks {
+        Ranks::All => (start..end).map(Rank).collect(),
+        Ranks::Some(list) => {
+            let inside = |rank: &&Rank| (start..end).contains(&rank.0);
+            let mut found: Vec<Rank> = list.iter().filter(inside).copied().collect();
+            found.sort_unstable();
+            found.dedup();
+            found
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Solve: where a gang of given size goes — which domain, which sites, which nodes.
+//!
+//! Nodes that ask to be used last are left out first; then the preferred topology is tried before
+//! the required one; inside a domain one site is better than several, and several near ones
+//! better than far ones, bound or no bound.
+//! **Invariant:** all or nothing; what is returned keeps every rule of the job.
+
+use super::Steps;
+use super::ask::Ask;
+use super::clique::{self, Found, Vertex};
+use super::draft::{Base, Draft};
+use super::field::{Domain, Field, covers};
+use super::pack;
+use crate::command::Placement;
+use crate::fit::same_domain;
+use crate::id::{Name, SiteId};
+use crate::job::{Level, Strategy};
+use crate::topology::Site;
+use crate::unit::RttUs;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// Single sites tried before sets of sites: if the best few do not do, others rarely will.
+const SITES_TRIED_MAX: usize = 8;
+/// Wider and wider sets of sites tried when a set holds enough on paper but not in fact.
+const WIDENINGS_MAX: usize = 12;
+/// Sites for which every maximal clique is tried in the end.
+const SITES_EXHAUSTIVE_MAX: usize = 14;
+/// Nodes tried for a whole `PACK` job before it is spread over several.
+const ONE_NODE_TRIES_MAX: usize = 64;
+
+pub(super) struct Solver<'a> {
+    pub(super) ask: &'a Ask<'a>,
+    pub(super) field: &'a Field,
+    pub(super) base: Base,
+}
+
+impl Solver<'_> {
+    /// Places `targets` replicas per group; `None` if that was not found possible.
+    pub(super) fn solve(&self, targets: &[u32], steps: &mut Steps) -> Option<Vec<Placement>> {
+        let mut draft = Draft::new(self.ask, self.base);
+        for shunned in [false, true] {
+            if (shunned && !self.field.shunned) || steps.is_spent() {
+                continue;
+            }
+            let strict = self.ask.spec.strategy == Strategy::StrictPack;
+            let pack = strict || self.ask.spec.strategy == Strategy::Pack;
+            if pack && self.on_one_node(&mut draft, shunned, targets, steps) {
+                return Some(draft.placements());
+            }
+            if strict {
+                continue;
+            }
+            for level in self.levels() {
+                for domain in self.domains(level, shunned, targets, steps) {
+                    let attempt = Attempt { solver: self, shunned, targets };
+                    if attempt.in_domain(&mut draft, &domain, steps) {
+                        return Some(draft.placements());
+                    }
+                    if steps.is_spent() {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Levels to keep the gang within, the most wanted first.
+    fn levels(&self) -> Vec<Option<Level>> {
+        let (required, preferred) =
+            (self.ask.spec.topology_required, self.ask.spec.topology_preferred);
+        match preferred {
+            // A preferred level that is no narrower than the required one holds by itself.
+            Some(level) if required.is_none_or(|required| level > required) => {
+                vec![Some(level), required]
+            }
+            _ => vec![required],
+        }
+    }
+
+    /// All on one node, the fullest that holds them.
+    fn on_one_node(
+        &self,
+        draft: &mut Draft<'_>,
+        shunned: bool,
+        targets: &[u32],
+        steps: &mut Steps,
+    ) -> bool {
+        let ask = self.ask;
+        let strict = ask.spec.strategy == Strategy::StrictPack;
+        let Some(lead) = (0..ask.groups.len()).find(|&at| targets.get(at).is_some_and(|&n| n > 0))
+        else {
+            return false;
+        };
+        let all = Domain { sites: self.field.sites(), rack: None };
+        let mut nodes = Vec::new();
+        for (cand, slot) in self.field.cands(ask, lead, &all, shunned) {
+            let fixed_elsewhere = ask.fixed.iter().any(|&node| node != cand.node);
+            if fixed_elsewhere || !self.inner_rtt_holds(slot.site) {
+                continue;
+            }
+            let holds = ask.groups.iter().zip(targets).enumerate().all(|(at, (group, &target))| {
+                target == 0
+                    || self.field.fit(ask, at, slot).is_some_and(|fit| {
+                        (shunned || !fit.shuns)
+                            && draft.room(group, cand.node, slot, fit, target) == target
+                    })
+            });
+            if holds {
+                let idle = draft.with_free(cand.node, slot, |free| free.idle.len());
+                nodes.push((cand.shuns, idle, cand.node));
+            }
+            steps.spend(1);
+        }
+        nodes.sort_unstable();
+        let most = if strict { usize::MAX } else { ONE_NODE_TRIES_MAX };
+        nodes.into_iter().take(most).any(|(_, _, node)| {
+            !steps.is_spent() && pack::place_on(draft, ask, self.field, node, targets, steps)
+        })
+    }
+
+    /// Whether two members at the site would keep the RTT bound; a lone member always does.
+    fn inner_rtt_holds(&self, site: SiteId) -> bool {
+        let Some(bound) = self.ask.spec.rtt_max else { return true };
+        self.ask.is_alone() || self.ask.view.sites().rtt(site, site).is_some_and(|rtt| rtt <= bound)
+    }
+
+    /// Domains of the level with capacity enough on paper, the tightest first. Members that stay
+    /// leave only their own domain.
+    fn domains(
+        &self,
+        level: Option<Level>,
+        shunned: bool,
+        targets: &[u32],
+        steps: &mut Steps,
+    ) -> Vec<Domain> {
+        let sites = self.field.sites();
+        let demand = Field::demand(self.ask, targets);
+        let domains = match level {
+            None => return vec![Domain { sites, rack: None }],
+            Some(Level::Region) => self.by_place(&sites, |site| (site.region.clone(), None)),
+            Some(Level::Zone) => {
+                self.by_place(&sites, |site| (site.region.clone(), Some(site.zone.clone())))
+            }
+            Some(Level::Site) => sites.iter().map(|&site| Domain::of_site(site)).collect(),
+            Some(Level::Rack) => self.racks(&sites, targets),
+        };
+        let mut scored = Vec::new();
+        for domain in domains {
+            if !self.holds_fixed(level, &domain) {
+                continue;
+            }
+            let have = self.field.sum(&domain.sites, shunned);
+            if covers(&have, &demand) {
+                let spare: u64 =
+                    have.iter().zip(&demand).map(|(have, need)| have.saturating_sub(*need)).sum();
+                scored.push((spare, domain.sites.first().copied(), scored.len(), domain));
+            }
+            steps.spend(1);
+        }
+        scored.sort_by_key(|(spare, first, number, _)| (*spare, *first, *number));
+        scored.into_iter().map(|(_, _, _, domain)| domain).collect()
+    }
+
+    fn by_place(&self, sites: &[u16], key: impl Fn(&Site) -> (Name, Option<Name>)) -> Vec<Domain> {
+        let mut domains: BTreeMap<(Name, Option<Name>), Vec<u16>> = BTreeMap::new();
+        for &id in sites {
+            if let Some(site) = self.ask.view.sites().site(SiteId(id)) {
+                domains.entry(key(site)).or_default().push(id);
+            }
+        }
+        domains.into_values().map(|sites| Domain { sites, rack: None }).collect()
+    }
+
+    fn racks(&self, sites: &[u16], targets: &[u32]) -> Vec<Domain> {
+        let replicas: u64 = targets.iter().map(|&count| u64::from(count)).sum();
+        let all = Domain { sites: sites.to_vec(), rack: None };
+        let mut racks: BTreeMap<(u16, Name), u64> = BTreeMap::new();
+        for at in 0..self.ask.groups.len() {
+            for (cand, slot) in self.field.cands(self.ask, at, &all, true) {
+                let key = (slot.site.0, slot.node.place.rack.clone());
+                *racks.entry(key).or_default() += u64::from(cand.room);
+            }
+        }
+        // The barest racks first, as with other domains.
+        let mut racks: Vec<_> = racks.into_iter().filter(|(_, room)| *room >= replicas).collect();
+        racks.sort_by_key(|(key, room)| (*room, key.clone()));
+        let domain = |((site, rack), _)| Domain { sites: vec![site], rack: Some(rack) };
+        racks.into_iter().map(domain).collect()
+    }
+
+    /// Whether all members that stay lie in the domain.
+    fn holds_fixed(&self, level: Option<Level>, domain: &Domain) -> bool {
+        let view = self.ask.view;
+        let mut nodes = self.ask.fixed.iter().filter_map(|&node| view.slot(node));
+        let Some((first, level)) = nodes.next().zip(level) else { return true };
+        let site_of = |level| match level {
+            // The domain's sites are those with candidates; the members' own may have none.
+            Level::Region | Level::Zone => domain.sites.first().is_some_and(|&site| {
+                let own = view.sites().site(SiteId(site));
+                own.is_some_and(|own| {
+                    own.region == first.node.place.region
+                        && (level == Level::Region || own.zone == first.node.place.zone)
+                })
+            }),
+            Level::Site | Level::Rack => domain.admits(first),
+        };
+        site_of(level) && nodes.all(|slot| same_domain(level, &first.node, &slot.node))
+    }
+}
+
+/// One size of gang, with or without nodes that shun it.
+struct Attempt<'a> {
+    solver: &'a Solver<'a>,
+    shunned: bool,
+    targets: &'a [u32],
+}
+
+impl Attempt<'_> {
+    fn in_domain(&self, draft: &mut Draft<'_>, domain: &Domain, steps: &mut Steps) -> bool {
+        let ask = self.solver.ask;
+        let bound = ask.spec.rtt_max;
+        let whole = domain.rack.is_none();
+        if ask.is_alone() || (bound.is_none() && domain.sites.len() == 1) {
+            return self.place(draft, domain, steps);
+        }
+        let vertices = self.vertices(domain);
+        let demand = Field::demand(ask, self.targets);
+        for site in self.single_sites(&vertices, &demand) {
+            let one = Domain { sites: vec![site], rack: domain.rack.clone() };
+            if self.place(draft, &one, steps) {
+                return true;
+            }
+            if steps.is_spent() {
+                return false;
+            }
+        }
+        if whole && vertices.len() > 1 && self.in_near_sites(draft, &vertices, &demand, steps) {
+            return true;
+        }
+        bound.is_none() && self.place(draft, domain, steps)
+    }
+
+    fn place(&self, draft: &mut Draft<'_>, domain: &Domain, steps: &mut Steps) -> bool {
+        let Solver { ask, field, .. } = self.solver;
+        // On paper first: a sum is cheaper than a failed attempt.
+        let have = field.sum(&domain.sites, self.shunned);
+        covers(&have, &Field::demand(ask, self.targets))
+            && pack::place(draft, ask, field, domain, self.shunned, self.targets, steps)
+    }
+
+    fn bound_us(&self) -> u32 {
+        self.solver.ask.spec.rtt_max.map_or(u32::MAX - 1, |RttUs(bound)| bound)
+    }
+
+    /// Sites of the domain that keep the bound towards all members that stay.
+    fn vertices(&self, domain: &Domain) -> Vec<Vertex> {
+        let ask = self.solver.ask;
+        let sites = ask.view.sites();
+        let mut fixed: Vec<SiteId> =
+            ask.fixed.iter().filter_map(|&node| Some(ask.view.slot(node)?.site)).collect();
+        fixed.sort_unstable();
+        fixed.dedup();
+        let reach = |site: u16| {
+            let far = |&other: &SiteId| sites.rtt(SiteId(site), other).map(|RttUs(rtt)| rtt);
+            fixed.iter().map(far).try_fold(0u32, |most, rtt| Some(most.max(rtt?)))
+        };
+        let mut vertices = Vec::new();
+        for &site in &domain.sites {
+            let have = self.solver.field.amounts(site, self.shunned).to_vec();
+            let inner = self.solver.inner_rtt_holds(SiteId(site));
+            let Some(reach) = reach(site).filter(|&reach| inner && reach <= self.bound_us()) else {
+                continue;
+            };
+            if have.iter().any(|&amount| amount > 0) {
+                vertices.push(Vertex { site, reach, have });
+            }
+        }
+        vertices
+    }
+
+    /// Sites that could hold the gang alone: near the members that stay, on few nodes, with the
+    /// least to spare.
+    fn single_sites(&self, vertices: &[Vertex], demand: &[u64]) -> Vec<u16> {
+        let able = vertices.iter().filter(|vertex| covers(&vertex.have, demand));
+        let mut scored: Vec<_> = able
+            .map(|vertex| {
+                let nodes = self.nodes_needed(vertex.site);
+                let spare: u64 =
+                    vertex.have.iter().zip(demand).map(|(have, need)| have - need).sum();
+                (vertex.reach, nodes, spare, vertex.site)
+            })
+            .collect();
+        scored.sort_unstable();
+        scored.into_iter().take(SITES_TRIED_MAX).map(|(_, _, _, site)| site).collect()
+    }
+
+    /// Nodes that the groups would take at the site, each on its own, by the roomiest first.
+    fn nodes_needed(&self, site: u16) -> u64 {
+        let Solver { ask, field, .. } = self.solver;
+        if !matches!(ask.spec.strategy, Strategy::Pack) {
+            return 0;
+        }
+        let domain = Domain::of_site(site);
+        let mut nodes = 0;
+        for (at, &target) in self.targets.iter().enumerate() {
+            let mut rooms: Vec<Reverse<u32>> = field
+                .cands(ask, at, &domain, self.shunned)
+                .map(|(cand, _)| Reverse(cand.room))
+                .collect();
+            rooms.sort_unstable();
+            let mut left = target;
+            for Reverse(room) in rooms {
+                if left == 0 {
+                    break;
+                }
+                left = left.saturating_sub(room);
+                nodes += 1;
+            }
+        }
+        nodes
+    }
+
+    /// The tightest set of sites that holds the gang; wider ones if it does so only on paper.
+    fn in_near_sites(
+        &self,
+        draft: &mut Draft<'_>,
+        vertices: &[Vertex],
+        demand: &[u64],
+        steps: &mut Steps,
+    ) -> bool {
+        let net = self.solver.ask.view.net();
+        let bound = self.bound_us();
+        let mut found = clique::tightest(net, vertices, demand, bound, steps);
+        for _ in 0..WIDENINGS_MAX {
+            let Found::Sites(sites, rtt) = found else { break };
+            let mut domain = Domain { sites, rack: None };
+            if self.place(draft, &domain, steps) {
+                return true;
+            }
+            let grown = self.grow(&domain.sites, vertices, rtt);
+            if grown.len() > domain.sites.len() {
+                domain.sites = grown;
+                if self.place(draft, &domain, steps) {
+                    return true;
+                }
+            }
+            if rtt >= bound || steps.is_spent() {
+                break;
+            }
+            let wider = rtt.saturating_add(rtt / 4).saturating_add(1).min(bound);
+            found = clique::within(net, vertices, demand, wider, steps);
+        }
+        self.in_any_clique(draft, vertices, steps)
+    }
+
+    /// Adds the roomiest sites that keep `rtt_us` towards all others.
+    fn grow(&self, sites: &[u16], vertices: &[Vertex], rtt_us: u32) -> Vec<u16> {
+        let table = self.solver.ask.view.sites();
+        let near = |a: u16, b: u16| {
+            table.rtt(SiteId(a), SiteId(b)).is_some_and(|RttUs(rtt)| rtt <= rtt_us)
+        };
+        let mut grown = sites.to_vec();
+        let mut others: Vec<&Vertex> = vertices
+            .iter()
+            .filter(|vertex| vertex.reach <= rtt_us && !sites.contains(&vertex.site))
+            .collect();
+        others.sort_by_key(|vertex| (Reverse(vertex.have.iter().sum::<u64>()), vertex.site));
+        for vertex in others {
+            if grown.iter().all(|&site| near(site, vertex.site)) {
+                grown.push(vertex.site);
+            }
+        }
+        grown.sort_unstable();
+        grown
+    }
+
+    /// Every maximal clique under the bound, where there are few sites.
+    fn in_any_clique(&self, draft: &mut Draft<'_>, vertices: &[Vertex], steps: &mut Steps) -> bool {
+        let Some(bound) = self.solver.ask.spec.rtt_max else { return false };
+        if vertices.len() > SITES_EXHAUSTIVE_MAX {
+            return false;
+        }
+        let members: Vec<SiteId> = vertices.iter().map(|vertex| SiteId(vertex.site)).collect();
+        let graph = self.solver.ask.view.sites().graph(&members, bound);
+        let mut cliques: Vec<Vec<u16>> = petgraph::algo::maximal_cliques(&graph)
+            .into_iter()
+            .map(|clique| {
+                let mut sites: Vec<u16> =
+                    clique.into_iter().filter_map(|at| Some(graph.node_weight(at)?.0)).collect();
+                sites.sort_unstable();
+                sites
+            })
+            .collect();
+        cliques.sort();
+        cliques.into_iter().any(|sites| {
+            !steps.is_spent() && self.place(draft, &Domain { sites, rack: None }, steps)
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Claims: plans that were proposed and are not yet applied. The view counts them as taken.
+//!
+//! **Invariant:** a claimed node's free capacity is always its capacity by the state less every
+//! claim on it, in whatever order claims, refreshes and releases come.
+
+use super::free::Free;
+use crate::node::Resources;
+use crate::unit::GpuSet;
+use std::collections::BTreeMap;
+
+/// What one placement of a claim takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) claim: u64,
+    pub(super) gpus: GpuSet,
+    pub(super) share_milli: u16,
+    pub(super) used: Resources,
+}
+
+/// A node with claims: what is free by the state, and what the claims take of it.
+#[derive(Clone, Debug)]
+struct Claimed {
+    base: Free,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claims {
+    nodes: BTreeMap<u32, Claimed>,
+    by_claim: BTreeMap<u64, Vec<u32>>,
+}
+
+impl Claims {
+    pub(super) fn len(&self) -> usize {
+        self.by_claim.len()
+    }
+
+    /// Adds a part on the node. `free` is what is free there before it; what is left is returned.
+    pub(super) fn add(&mut self, node: u32, free: &Free, part: Part) -> Free {
+        let claimed = self
+            .nodes
+            .entry(node)
+            .or_insert_with(|| Claimed { base: free.clone(), parts: Vec::new() });
+        claimed.parts.push(part);
+        let touched = self.by_claim.entry(part.claim).or_default();
+        if touched.last() != Some(&node) {
+            touched.push(node);
+        }
+        let mut left = free.clone();
+        left.take(part.gpus, part.share_milli, part.used);
+        left
+    }
+
+    /// Drops a claim; returns the nodes it was on with what is free there without it.
+    pub(super) fn drop_claim(&mut self, claim: u64) -> Vec<(u32, Free)> {
+        let mut freed = Vec::new();
+        let mut nodes = self.by_claim.remove(&claim).unwrap_or_default();
+        nodes.sort_unstable();
+        nodes.dedup();
+        for node in nodes {
+            let Some(claimed) = self.nodes.get_mut(&node) else { continue };
+            claimed.parts.retain(|part| part.claim != claim);
+            freed.push((node, claimed.left()));
+            if claimed.parts.is_empty() {
+                self.nodes.remove(&node);
+            }
+        }
+        freed
+    }
+
+    /// Takes over what is free by the state now; returns what the claims leave of it.
+    pub(super) fn rebase(&mut self, node: u32, base: Free) -> Free {
+        match self.nodes.get_mut(&node) {
+            Some(claimed) => {
+                claimed.base = base;
+                claimed.left()
+            }
+            None => base,
+        }
+    }
+}
+
+impl Claimed {
+    fn left(&self) -> Free {
+        self.parts.iter().fold(self.base.clone(), |mut free, part| {
+            free.take(part.gpus, part.share_milli, part.used);
+            free
+        })
+    }
+}

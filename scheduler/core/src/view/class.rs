@@ -1,0 +1,170 @@
+//! Classes: nodes that differ in nothing a job's filters look at, so that filters run once per
+//! class and not once per node.
+//!
+//! **Invariant:** two nodes share a class only if they are equal in GPUs, totals, place down to the
+//! site, supplier, labels, taints and price; name and rack may differ.
+
+use crate::node::{Gpu, Node};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Number of a class, reused when the class has died out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct ClassId(pub(crate) u32);
+
+/// Number of a list of GPUs (models, vRAM, link domains in order).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct KindId(pub(crate) u32);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    /// Any one of its nodes: stands for all where name and rack do not matter.
+    pub(crate) sample: Arc<Node>,
+    pub(crate) kind: KindId,
+    members: u32,
+    digest: u64,
+}
+
+/// All classes that have nodes, and the kinds of GPU lists among them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Classes {
+    list: Vec<Option<Class>>,
+    free: Vec<u32>,
+    by_digest: BTreeSet<(u64, u32)>,
+    kinds: BTreeMap<Vec<(u16, u32, u8)>, KindId>,
+}
+
+impl Classes {
+    pub(crate) fn get(&self, id: ClassId) -> Option<&Class> {
+        self.list.get(id.0 as usize)?.as_ref()
+    }
+
+    /// One past the largest number in use.
+    pub(crate) fn end(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClassId, &Class)> {
+        (0u32..).map(ClassId).zip(&self.list).filter_map(|(id, class)| Some((id, class.as_ref()?)))
+    }
+
+    /// Takes the node into its class, which is made if there is none.
+    pub(crate) fn enter(&mut self, node: &Arc<Node>) -> ClassId {
+        let digest = digest(node);
+        let alike = self.by_digest.range((digest, 0)..=(digest, u32::MAX)).map(|&(_, id)| id);
+        let known = alike
+            .into_iter()
+            .find(|&id| self.get(ClassId(id)).is_some_and(|class| is_alike(&class.sample, node)));
+        if let Some(id) = known {
+            if let Some(class) = self.slot(id) {
+                class.members += 1;
+            }
+            return ClassId(id);
+        }
+        let kind = self.kind(&node.gpus);
+        let class = Some(Class { sample: Arc::clone(node), kind, members: 1, digest });
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                self.list.push(None);
+                u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        if let Some(place) = self.list.get_mut(id as usize) {
+            *place = class;
+        }
+        self.by_digest.insert((digest, id));
+        ClassId(id)
+    }
+
+    /// Takes one node out of its class; the last one takes the class with it.
+    pub(crate) fn leave(&mut self, id: ClassId) {
+        let Some(class) = self.slot(id.0) else { return };
+        class.members = class.members.saturating_sub(1);
+        if class.members == 0 {
+            let digest = class.digest;
+            self.by_digest.remove(&(digest, id.0));
+            if let Some(place) = self.list.get_mut(id.0 as usize) {
+                *place = None;
+            }
+            self.free.push(id.0);
+        }
+    }
+
+    fn slot(&mut self, id: u32) -> Option<&mut Class> {
+        self.list.get_mut(id as usize)?.as_mut()
+    }
+
+    /// Kinds are never given back: there are as many as kinds of machines ever seen.
+    fn kind(&mut self, gpus: &[Gpu]) -> KindId {
+        let key = gpus.iter().map(|gpu| (gpu.model.0, gpu.vram.0, gpu.link_domain)).collect();
+        let next = KindId(u32::try_from(self.kinds.len()).unwrap_or(u32::MAX));
+        *self.kinds.entry(key).or_insert(next)
+    }
+}
+
+fn is_alike(a: &Node, b: &Node) -> bool {
+    a.site == b.site
+        && a.price == b.price
+        && a.resources == b.resources
+        && a.gpus == b.gpus
+        && a.supplier == b.supplier
+        && a.taints == b.taints
+        && a.labels == b.labels
+        && a.place.zone == b.place.zone
+        && a.place.region == b.place.region
+}
+
+fn digest(node: &Node) -> u64 {
+    let mut mixer = Mixer(0);
+    (node.site, node.price, node.resources).hash(&mut mixer);
+    (&node.gpus, &node.supplier, &node.taints, &node.labels).hash(&mut mixer);
+    mixer.finish()
+}
+
+/// A quick mixing hash: only sorts nodes into heaps; equality is always checked.
+struct Mixer(u64);
+
+impl Mixer {
+    fn add(&mut self, word: u64) {
+        // An odd constant with well spread bits (the golden ratio's), as in Fibonacci hashing.
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0u8; 8];
+            for (to, from) in word.iter_mut().zip(chunk) {
+                *to = *from;
+            }
+            self.add(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.add(u64::from(value));
+    }
+
+    fn write_u16(&mut self, value: u16) {
+        self.add(u64::from(value));
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.add(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.add(value);
+    }
+
+    fn write_usize(&mut self, value: usize) {
+        self.add(value as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}

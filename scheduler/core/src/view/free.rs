@@ -1,0 +1,112 @@
+//! What is free on a node, and how taking a part of it changes that.
+//!
+//! **Invariant:** exact integers; taking more than there is saturates and never wraps.
+
+use crate::node::{Node, Resources};
+use crate::unit::{CpuMilli, DiskMib, GPU_MILLI_WHOLE, GpuSet, MemoryMib};
+
+/// Free capacity of one node.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Free {
+    /// GPUs of which nothing is used.
+    pub(crate) idle: GpuSet,
+    pub(crate) rest: Resources,
+    /// GPUs that are shared and have something left: (index, thousandths left), by index.
+    /// Empty on nearly all nodes.
+    partial: Vec<(u8, u16)>,
+}
+
+impl Free {
+    /// All of the node.
+    pub(crate) fn whole(node: &Node) -> Self {
+        Self { idle: GpuSet::first(node.gpus.len()), rest: node.resources, partial: Vec::new() }
+    }
+
+    /// Shared GPUs with their free thousandths, by rising index.
+    pub(crate) fn partial(&self) -> &[(u8, u16)] {
+        &self.partial
+    }
+
+    /// Takes the GPUs (whole, or a share of the one) and the resources of one replica.
+    pub(crate) fn take(&mut self, gpus: GpuSet, share_milli: u16, used: Resources) {
+        self.take_resources(used);
+        if share_milli == 0 {
+            self.idle = self.idle & !gpus;
+            self.partial.retain(|&(index, _)| !gpus.contains(index));
+        } else {
+            for index in gpus.iter() {
+                self.take_share(index, share_milli);
+            }
+        }
+    }
+
+    /// Takes resources only.
+    pub(crate) fn take_resources(&mut self, used: Resources) {
+        self.rest = Resources {
+            cpu: self.rest.cpu.saturating_sub(used.cpu),
+            memory: self.rest.memory.saturating_sub(used.memory),
+            disk: self.rest.disk.saturating_sub(used.disk),
+        };
+    }
+
+    /// Takes a share of one GPU, which is idle or partly used.
+    pub(crate) fn take_share(&mut self, index: u8, milli: u16) {
+        if self.idle.contains(index) {
+            self.idle = self.idle & !GpuSet::single(index);
+            let at = self.partial.partition_point(|&(other, _)| other < index);
+            self.partial.insert(at, (index, GPU_MILLI_WHOLE));
+        }
+        if let Some((_, left)) = self.partial.iter_mut().find(|(other, _)| *other == index) {
+            *left = left.saturating_sub(milli);
+        }
+        self.partial.retain(|&(_, left)| left > 0);
+    }
+
+    /// How many replicas with these resources fit beside each other, at most `most`.
+    pub(crate) fn resource_slots(&self, one: Resources, most: u32) -> u32 {
+        let fits = |left: u64, need: u64, most: u32| {
+            if need.saturating_mul(u64::from(most)) <= left {
+                most
+            } else {
+                u32::try_from(left / need.max(1)).unwrap_or(u32::MAX).min(most)
+            }
+        };
+        let CpuMilli(cpu) = self.rest.cpu;
+        let MemoryMib(memory) = self.rest.memory;
+        let DiskMib(disk) = self.rest.disk;
+        let most = fits(cpu, one.cpu.0, most);
+        let most = fits(memory, one.memory.0, most);
+        fits(disk, one.disk.0, most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_open_a_gpu_and_fill_it() {
+        let mut free = Free { idle: GpuSet::first(2), ..Free::default() };
+        free.take_share(1, 400);
+        assert_eq!((free.idle, free.partial()), (GpuSet::first(1), &[(1u8, 600u16)][..]));
+        free.take_share(1, 600);
+        assert_eq!((free.idle, free.partial()), (GpuSet::first(1), &[][..]));
+        free.take(GpuSet::first(1), 0, Resources::default());
+        assert!(free.idle.is_empty());
+    }
+
+    #[test]
+    fn the_scarcest_resource_bounds_the_slots() {
+        let rest = Resources { cpu: CpuMilli(10), memory: MemoryMib(9), disk: DiskMib(0) };
+        let free = Free { rest, ..Free::default() };
+        let one = |cpu, memory, disk| Resources {
+            cpu: CpuMilli(cpu),
+            memory: MemoryMib(memory),
+            disk: DiskMib(disk),
+        };
+        assert_eq!(free.resource_slots(one(1, 1, 0), 64), 9);
+        assert_eq!(free.resource_slots(one(4, 1, 0), 64), 2);
+        assert_eq!(free.resource_slots(one(0, 0, 1), 64), 0);
+        assert_eq!(free.resource_slots(one(0, 0, 0), 64), 64);
+    }
+}
