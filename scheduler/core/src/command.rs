@@ -34,12 +34,18 @@ pub enum Command {
     /// First registration or re-join of a node. Gives a new session epoch.
     RegisterNode(RegisterNode),
     /// Changes what people may change on a node.
-    SetEligibility { node: NodeId, eligibility: crate::node::Eligibility },
+    SetEligibility {
+        node: NodeId,
+        eligibility: crate::node::Eligibility,
+    },
     /// Liveness transitions found by the leader; all or nothing is not needed: unknown or older
     /// epochs are skipped, the rest is done.
     NodeStatuses(Vec<NodeTransition>),
     /// Forgets a node. Refused while it holds live replicas, unless `force`.
-    RemoveNode { node: NodeId, force: bool },
+    RemoveNode {
+        node: NodeId,
+        force: bool,
+    },
     /// Round-trip times between sites, both directions the same; later ones replace earlier ones.
     SetSiteRtts(Vec<SiteRtt>),
     /// Accepts a job: placed at once where `plan` is given, pending otherwise.
@@ -47,16 +53,27 @@ pub enum Command {
     /// Binds waiting replicas of an existing job: pending jobs and repairs.
     Commit(Commit),
     /// Says why a job still waits (kept for people; changes nothing else).
-    SetReason { job: JobId, reason: Reason },
+    SetReason {
+        job: JobId,
+        reason: Reason,
+    },
     /// What agents saw of their replicas, relayed in batches.
     Report(Vec<ReplicaReport>),
     /// Ends a job and releases all it holds.
-    Cancel { job: JobId, reason: Reason },
+    Cancel {
+        job: JobId,
+        reason: Reason,
+    },
     /// Ends jobs whose duration is over and forgets ended jobs past their retention, as of `at`.
-    Expire { jobs: Vec<JobId>, forget: Vec<JobId> },
+    Expire {
+        jobs: Vec<JobId>,
+        forget: Vec<JobId>,
+    },
     PutTenant(PutTenant),
     /// Refused while the tenant has jobs that are not over.
-    RemoveTenant { tenant: TenantId },
+    RemoveTenant {
+        tenant: TenantId,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -138,7 +155,9 @@ pub enum Observed {
     /// Exit code 0.
     Succeeded,
     /// Exit code or signal other than 0; or it could not be started.
-    Failed { exit_code: i32 },
+    Failed {
+        exit_code: i32,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -20,7 +20,9 @@ pub enum JobKind {
 }
 
 /// How the replicas of a job spread over nodes, as Ray's placement groups define it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub enum Strategy {
     /// On as few nodes as possible.
     #[default]
@@ -92,7 +94,9 @@ pub struct Toleration {
     pub effect: Option<TaintEffect>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub enum Role {
     #[default]
     Worker,
@@ -285,7 +289,9 @@ pub struct Reason {
 /// Longest reason text in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub enum ReasonCode {
     #[default]
     None,

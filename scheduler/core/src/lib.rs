@@ -4,14 +4,14 @@
 //! **Invariant:** no I/O, no clock, no threads, no async, no hash maps in anything that reaches
 //! state or output order. Reading order is the order of the modules below.
 
-pub mod id;
-pub mod unit;
-pub mod node;
-pub mod job;
-pub mod topology;
-pub mod fit;
 pub mod command;
 pub mod event;
+pub mod fit;
+pub mod id;
+pub mod job;
+pub mod node;
+pub mod topology;
+pub mod unit;
 #[deny(
     clippy::float_arithmetic,
     clippy::indexing_slicing,
@@ -32,6 +32,10 @@ pub mod hash;
 )]
 pub mod table;
 // `apply` is total: nothing in it may panic or round.
+pub mod duty;
+#[cfg(any(test, feature = "fixture"))]
+pub mod fixture;
+pub mod plan;
 #[deny(
     clippy::float_arithmetic,
     clippy::indexing_slicing,
@@ -41,4 +45,3 @@ pub mod table;
 )]
 pub mod state;
 pub mod view;
-pub mod plan;

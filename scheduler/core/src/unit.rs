@@ -78,7 +78,9 @@ pub const GPU_MILLI_WHOLE: u16 = 1000;
 pub const GPUS_PER_NODE_MAX: usize = 64;
 
 /// Exact GPUs of one node, bit i for the GPU with index i.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct GpuSet(pub u64);
 
 impl GpuSet {

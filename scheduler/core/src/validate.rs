@@ -6,8 +6,8 @@
 use crate::command::Rejection;
 use crate::id::{Name, REQUEST_ID_BYTES_MAX};
 use crate::job::{
-    Condition, GpuAsk, GroupSpec, JobSpec, Program, REASON_BYTES_MAX, Reason, Role, Selector, Shape,
-    Toleration,
+    Condition, GpuAsk, GroupSpec, JobSpec, Program, REASON_BYTES_MAX, Reason, Role, Selector,
+    Shape, Toleration,
 };
 use crate::node::{LABEL_BYTES_MAX, LABELS_MAX, NodeSpec, Resources, TAINTS_MAX};
 use crate::unit::{GPUS_PER_NODE_MAX, PriceMicroUsd, RttUs, VramMib};
@@ -84,7 +84,10 @@ pub fn reason(reason: &Reason) -> Result<(), Rejection> {
     let message = &reason.message;
     if message.len() > REASON_BYTES_MAX {
         let (len, max) = (message.len(), REASON_BYTES_MAX);
-        return invalid("reason.message", format!("is {len} bytes long; at most {max} are allowed"));
+        return invalid(
+            "reason.message",
+            format!("is {len} bytes long; at most {max} are allowed"),
+        );
     }
     match message.chars().position(char::is_control) {
         None => Ok(()),
@@ -118,7 +121,8 @@ pub fn node(spec: &NodeSpec) -> Result<(), Rejection> {
         text(|| format!("spec.labels[{at}].key"), key, 1, LABEL_BYTES_MAX)?;
         text(|| format!("spec.labels[{at}].value"), value, 0, LABEL_BYTES_MAX)?;
         if key.starts_with(LABEL_RESERVED) {
-            let problem = format!("is {key}; labels under {LABEL_RESERVED} are given by the scheduler");
+            let problem =
+                format!("is {key}; labels under {LABEL_RESERVED} are given by the scheduler");
             return invalid(format!("spec.labels[{at}].key"), problem);
         }
     }
@@ -153,11 +157,17 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
         let path = format!("spec.groups[{at}]");
         group(&path, found)?;
         if !names.insert(&found.name) {
-            return invalid(format!("{path}.name"), format!("is {}, as of an earlier group", found.name));
+            return invalid(
+                format!("{path}.name"),
+                format!("is {}, as of an earlier group", found.name),
+            );
         }
         heads += u32::from(found.role == Role::Head);
         if heads > 1 {
-            return invalid(format!("{path}.role"), "is HEAD, as of an earlier group; only one may be");
+            return invalid(
+                format!("{path}.role"),
+                "is HEAD, as of an earlier group; only one may be",
+            );
         }
         replicas = replicas.saturating_add(u64::from(found.replicas));
         if replicas > u64::from(REPLICAS_MAX) {
@@ -207,10 +217,16 @@ fn shape(path: &str, shape: &Shape) -> Valid {
                 return invalid(format!("{path}.models"), "is given, but no GPU is asked for");
             }
             if shape.vram_min != VramMib::ZERO {
-                return invalid(format!("{path}.vram_mib_min"), "is given, but no GPU is asked for");
+                return invalid(
+                    format!("{path}.vram_mib_min"),
+                    "is given, but no GPU is asked for",
+                );
             }
             if shape.cpu.0 == 0 {
-                return invalid(format!("{path}.cpu_milli"), "is 0, and no GPU is asked for either");
+                return invalid(
+                    format!("{path}.cpu_milli"),
+                    "is 0, and no GPU is asked for either",
+                );
             }
         }
         GpuAsk::Whole(whole) => {
@@ -233,7 +249,10 @@ fn selector(path: &str, selector: &Selector) -> Valid {
         return Ok(());
     };
     if values.is_empty() {
-        return invalid(format!("{path}.values"), "is empty; IN and NOT_IN need at least one value");
+        return invalid(
+            format!("{path}.values"),
+            "is empty; IN and NOT_IN need at least one value",
+        );
     }
     count(|| format!("{path}.values"), values.len(), LIST_MAX)?;
     for (at, value) in values.iter().enumerate() {

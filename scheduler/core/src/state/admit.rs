@@ -88,9 +88,8 @@ impl State {
         if used.saturating_add(asked) <= max {
             return Ok(());
         }
-        let why = format!(
-            "{asked} thousandths of GPUs on top of the {used} in use would exceed {max}"
-        );
+        let why =
+            format!("{asked} thousandths of GPUs on top of the {used} in use would exceed {max}");
         Err(Rejection::QuotaExceeded { tenant: tenant.clone(), why })
     }
 

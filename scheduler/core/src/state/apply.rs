@@ -68,11 +68,7 @@ impl State {
     }
 
     /// The node, if the actor may change it. Other suppliers' nodes do not exist for a supplier.
-    pub(super) fn owned_node(
-        &self,
-        turn: &Turn<'_>,
-        id: NodeId,
-    ) -> Result<&Arc<Node>, Rejection> {
+    pub(super) fn owned_node(&self, turn: &Turn<'_>, id: NodeId) -> Result<&Arc<Node>, Rejection> {
         let missing = || Rejection::NotFound { what: Kind::Node, id: id.to_string() };
         match (self.node(id), turn.by) {
             (_, Actor::Tenant(_)) => Err(forbidden("tenants do not change nodes")),

@@ -26,7 +26,9 @@ pub enum Finding {
     Unbound { job: JobId, rank: Rank },
     #[error("rank {rank} of {job} is live and its job is over")]
     LiveAfterEnd { job: JobId, rank: Rank },
-    #[error("rank {rank} of {job} has no room on {node}, or holds another amount than it asked for")]
+    #[error(
+        "rank {rank} of {job} has no room on {node}, or holds another amount than it asked for"
+    )]
     OverCommitted { node: NodeId, job: JobId, rank: Rank },
     #[error("{node} is down or draining and still has live replicas")]
     LiveOnLostNode { node: NodeId },

@@ -242,8 +242,13 @@ impl Index {
             Some(tenant) => tenant.quota = quota,
             None => {
                 let id = id.clone();
-                let tenant =
-                    Tenant { id: id.clone(), quota, gpu_milli_used: 0, pending_jobs: 0, live_jobs: 0 };
+                let tenant = Tenant {
+                    id: id.clone(),
+                    quota,
+                    gpu_milli_used: 0,
+                    pending_jobs: 0,
+                    live_jobs: 0,
+                };
                 self.tenants.insert(id, tenant);
             }
         }
@@ -375,7 +380,8 @@ impl Index {
         let mut index = Self::default();
         let mut findings = Vec::new();
         for (key, node) in facts.nodes.iter() {
-            if u64::from(node.id.0) != key || index.node_by_name(&node.supplier, &node.name).is_some()
+            if u64::from(node.id.0) != key
+                || index.node_by_name(&node.supplier, &node.name).is_some()
             {
                 findings.push(Finding::DuplicateNode { node: node.id });
             }

@@ -5,22 +5,22 @@
 //! **Invariant:** `apply` is total and deterministic: any entry gives an outcome or a rejection,
 //! and a rejection leaves every fact as it was. Nothing here reads a clock or does I/O.
 
-mod facts;
-mod replicas;
-mod usage;
-mod index;
-mod rows;
-mod change;
-mod apply;
-mod register;
-mod node;
 mod admit;
-mod submit;
-mod progress;
-mod report;
-mod ending;
-mod tenant;
+mod apply;
+mod change;
 mod check;
+mod ending;
+mod facts;
+mod index;
+mod node;
+mod progress;
+mod register;
+mod replicas;
+mod report;
+mod rows;
+mod submit;
+mod tenant;
+mod usage;
 
 pub use apply::Applied;
 pub use check::Finding;

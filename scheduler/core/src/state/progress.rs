@@ -50,7 +50,8 @@ impl State {
         let next = next_phase(job, groups);
         let waits = groups.iter().any(|group| group.to_place() > 0);
         if next == JobPhase::Ended {
-            let reason = Reason { code: ReasonCode::Finished, message: "all replicas succeeded".into() };
+            let reason =
+                Reason { code: ReasonCode::Finished, message: "all replicas succeeded".into() };
             return self.end_job(turn, id, JobPhase::Ended, reason);
         }
         let (now, index) = (turn.now, turn.index);
@@ -73,7 +74,13 @@ impl State {
     }
 
     /// Ends a job and releases all it holds.
-    pub(super) fn end_job(&mut self, turn: &mut Turn<'_>, id: JobId, phase: JobPhase, reason: Reason) {
+    pub(super) fn end_job(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: JobId,
+        phase: JobPhase,
+        reason: Reason,
+    ) {
         let live: Vec<Rank> = self
             .replicas(id)
             .filter(|(_, replica)| replica.phase.is_live())

@@ -141,7 +141,9 @@ impl State {
             let Some(job) = self.job(job_id) else { continue };
             let Some(group) = job.spec.group_of(rank) else { continue };
             let Some(spec) = job.spec.groups.get(group) else { continue };
-            let Some(bound) = self.replica(job_id, rank).and_then(|r| r.allocation) else { continue };
+            let Some(bound) = self.replica(job_id, rank).and_then(|r| r.allocation) else {
+                continue;
+            };
             if !needs.as_ref().is_some_and(|(j, g, _)| (*j, *g) == (job_id, group)) {
                 needs = Some((job_id, group, Needs::new(&job.spec, group, self.models())));
             }

@@ -40,9 +40,9 @@ impl State {
     fn observe(&mut self, turn: &mut Turn<'_>, report: &ReplicaReport) -> bool {
         let (job, rank) = (report.job, report.rank);
         let Some(replica) = self.replica(job, rank) else { return false };
-        let held = replica.allocation.is_some_and(|held| {
-            held.assignment == report.assignment && held.node == report.node
-        });
+        let held = replica
+            .allocation
+            .is_some_and(|held| held.assignment == report.assignment && held.node == report.node);
         if !held || !replica.phase.is_live() {
             return false;
         }

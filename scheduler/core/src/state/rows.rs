@@ -165,7 +165,8 @@ pub(super) fn replica_row(job: JobId, replicas: usize, rank: crate::id::Rank) ->
 
 /// Keys of all rows of a job's replicas beside its own row.
 pub(super) fn replica_rows(job: JobId, replicas: usize) -> impl Iterator<Item = RowKey> {
-    let pages = if replicas <= REPLICAS_INLINE_MAX { 0 } else { replicas.div_ceil(REPLICAS_PER_ROW) };
+    let pages =
+        if replicas <= REPLICAS_INLINE_MAX { 0 } else { replicas.div_ceil(REPLICAS_PER_ROW) };
     (0..u32::try_from(pages).unwrap_or(u32::MAX)).map(move |page| RowKey::Replicas(job, page))
 }
 
@@ -297,9 +298,7 @@ fn join_jobs(
         }
     }
     match pages.pop_first() {
-        Some(((job, page), _)) => {
-            Err(RestoreError::Misplaced { key: RowKey::Replicas(job, page) })
-        }
+        Some(((job, page), _)) => Err(RestoreError::Misplaced { key: RowKey::Replicas(job, page) }),
         None => Ok(table),
     }
 }

@@ -43,13 +43,7 @@ impl Usage {
 
     /// Whether the allocation of `gpus` (of `share_milli` of the one, if not 0) and of the shape's
     /// other resources would fit beside what is held already.
-    pub fn lack(
-        &self,
-        node: &Node,
-        shape: &Shape,
-        gpus: GpuSet,
-        share_milli: u16,
-    ) -> Option<Lack> {
+    pub fn lack(&self, node: &Node, shape: &Shape, gpus: GpuSet, share_milli: u16) -> Option<Lack> {
         let exist = GpuSet::first(node.gpus.len());
         if !(gpus & !exist).is_empty() {
             return Some(Lack::Gpu);

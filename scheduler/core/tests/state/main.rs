@@ -1,0 +1,13 @@
+//! The replicated state: scenarios per command, and properties over random histories.
+//!
+//! Every entry that a `World` applies is followed by the state's check of itself, and every
+//! rejection by a comparison of hashes.
+
+mod random;
+mod nodes;
+mod submit;
+mod plans;
+mod progress;
+mod ending;
+mod input;
+mod rows;

@@ -1,0 +1,238 @@
+//! I1-I7 over random histories. A failing case is a list of seeds, each making one entry.
+
+use proptest::prelude::*;
+use scheduler_core::command::{Command, Entry, PutTenant, Quota};
+use scheduler_core::fixture::entry::{TENANT, World, tenant};
+use scheduler_core::fixture::noise;
+use scheduler_core::state::{Applied, Row, RowKey, State};
+use std::collections::BTreeMap;
+
+fn begin() -> State {
+    let mut world = World::new();
+    for host in 0..4 {
+        world.join(scheduler_core::fixture::entry::node_spec(&format!("n{host}"), 8));
+    }
+    let quota = Quota { gpu_milli_max: u64::MAX, pending_jobs_max: 1_000 };
+    world.done(Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota }));
+    world.state
+}
+
+/// Everything that can be seen from outside, derived or not.
+fn seen(state: &State) -> String {
+    let nodes: Vec<_> = state
+        .nodes()
+        .map(|node| (node, state.usage(node.id), state.node_work(node.id).collect::<Vec<_>>()))
+        .collect();
+    let jobs: Vec<_> = state
+        .jobs_after(None)
+        .map(|job| {
+            let found = state.job_by_request(&job.tenant, &job.request_id);
+            (job, state.counts(job.id), found, state.replicas(job.id).collect::<Vec<_>>())
+        })
+        .collect();
+    let lists = (state.waiting().collect::<Vec<_>>(), state.due(state.now(), 1_000));
+    let tenants: Vec<_> = state.tenants().collect();
+    format!("{nodes:?} {jobs:?} {lists:?} {tenants:?} {:?} {:?}", state.models(), state.sites())
+}
+
+fn run(state: &mut State, seeds: &[u64]) -> Vec<(Entry, Applied)> {
+    let mut history = Vec::new();
+    for &seed in seeds {
+        let entry = noise::entry(state, seed);
+        let applied = state.apply(state.index() + 1, &entry);
+        history.push((entry, applied));
+    }
+    history
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// I1, I2, I3, I4, I6: no step leaves a finding, and a rejection leaves everything as it was.
+    #[test]
+    fn nothing_breaks_the_state(seeds in prop::collection::vec(any::<u64>(), 1..160)) {
+        let mut state = begin();
+        for seed in seeds {
+            let entry = noise::entry(&state, seed);
+            let (hash, view) = (state.hash(), seen(&state));
+            let applied = state.apply(state.index() + 1, &entry);
+            let findings = state.check();
+            prop_assert!(findings.is_empty(), "{findings:?} after {entry:?}");
+            if applied.result.is_err() {
+                prop_assert_eq!(hash, state.hash(), "{:?} was rejected", entry);
+                prop_assert_eq!(view, seen(&state));
+                prop_assert!(applied.events.is_empty());
+            }
+        }
+    }
+
+    /// I2 by another count than the state's own: what a plan placed is whole, group by group.
+    #[test]
+    fn no_gang_is_placed_by_half(seeds in prop::collection::vec(any::<u64>(), 1..160)) {
+        let mut state = begin();
+        for seed in seeds {
+            let entry = noise::entry(&state, seed);
+            let applied = state.apply(state.index() + 1, &entry);
+            let job = match (&applied.result, &entry.command) {
+                (Ok(scheduler_core::command::Outcome::Submitted { job, placed: true, known: false }), _) => *job,
+                (Ok(_), Command::Commit(commit)) => commit.job,
+                _ => continue,
+            };
+            let spec = state.job(job).expect("placed").spec.clone();
+            for (group, (first, end)) in
+                spec.groups.iter().zip(spec.group_starts().iter().zip(spec.group_starts().iter().skip(1)))
+            {
+                let held = state
+                    .replicas(job)
+                    .filter(|(rank, _)| (*first..*end).contains(&rank.0))
+                    .filter(|(_, replica)| {
+                        replica.phase.is_live()
+                            || replica.phase == scheduler_core::job::ReplicaPhase::Succeeded
+                    })
+                    .count();
+                prop_assert!(held >= group.replicas_min as usize, "{:?}", entry);
+            }
+        }
+    }
+
+    /// I5: the same entries, after a trip through bytes, give the same outcomes, events and hash.
+    #[test]
+    fn a_replay_is_equal(seeds in prop::collection::vec(any::<u64>(), 1..200)) {
+        let mut first = begin();
+        let mut second = begin();
+        for (entry, applied) in run(&mut first, &seeds) {
+            let bytes = postcard::to_stdvec(&entry).expect("encodes");
+            let back: Entry = postcard::from_bytes(&bytes).expect("decodes");
+            prop_assert_eq!(&back, &entry);
+            let again = second.apply(second.index() + 1, &back);
+            prop_assert_eq!(&again, &applied);
+            let bytes = postcard::to_stdvec(&applied.result).expect("encodes");
+            prop_assert_eq!(&applied.result, &postcard::from_bytes(&bytes).expect("decodes"));
+        }
+        prop_assert_eq!(first.hash(), second.hash());
+        prop_assert_eq!(seen(&first), seen(&second));
+    }
+
+    /// I7: a snapshot and the rest of the log give what the whole log gives; a frozen view does
+    /// not move with the state; rows survive bytes and any order.
+    #[test]
+    fn a_snapshot_and_the_tail_are_the_whole(
+        seeds in prop::collection::vec(any::<u64>(), 1..120),
+        tail in prop::collection::vec(any::<u64>(), 1..80),
+    ) {
+        let mut state = begin();
+        run(&mut state, &seeds);
+        let frozen = state.freeze();
+        let (hash, view) = (state.hash(), seen(&state));
+        let history = run(&mut state, &tail);
+
+        prop_assert_eq!(frozen.hash(), hash);
+        let mut rows: Vec<Row> = frozen.rows().collect();
+        rows.reverse();
+        let bytes = postcard::to_stdvec(&rows).expect("encodes");
+        let rows: Vec<Row> = postcard::from_bytes(&bytes).expect("decodes");
+        let mut restored = State::from_rows(rows.into_iter()).expect("restores");
+        prop_assert_eq!(restored.hash(), hash);
+        prop_assert_eq!(restored.index(), frozen.index());
+        prop_assert_eq!(seen(&restored), view);
+        prop_assert!(restored.check().is_empty());
+        for (entry, applied) in history {
+            prop_assert_eq!(restored.apply(restored.index() + 1, &entry), applied);
+        }
+        prop_assert_eq!(restored.hash(), state.hash());
+        prop_assert_eq!(seen(&restored), seen(&state));
+    }
+
+    /// A store that follows the changed rows holds the state after every batch.
+    #[test]
+    fn changed_rows_are_all_that_changed(seeds in prop::collection::vec(any::<u64>(), 1..160)) {
+        let mut state = State::new();
+        let mut store: BTreeMap<RowKey, Row> = BTreeMap::new();
+        for batch in seeds.chunks(7) {
+            run(&mut state, batch);
+            for key in state.take_dirty() {
+                match state.row(&key) {
+                    Some(row) => store.insert(key, row),
+                    None => store.remove(&key),
+                };
+            }
+            let frozen: BTreeMap<RowKey, Row> = state.freeze().rows().map(|row| (row.key(), row)).collect();
+            let empty = [RowKey::Models, RowKey::Sites];
+            for (key, row) in &frozen {
+                // Rows that were never touched are still as in the empty state.
+                if store.contains_key(key) || !empty.contains(key) {
+                    prop_assert_eq!(store.get(key), Some(row));
+                }
+            }
+            prop_assert!(store.keys().all(|key| frozen.contains_key(key)));
+        }
+        let restored = State::from_rows(store.into_values()).expect("restores");
+        prop_assert_eq!(restored.hash(), state.hash());
+    }
+}
+
+/// The noise must reach the places that matter, or the properties above say nothing.
+#[test]
+fn the_noise_reaches_everything() {
+    let mut state = begin();
+    let mut reached: BTreeMap<String, u32> = BTreeMap::new();
+    for seed in 0..20_000u64 {
+        let entry = noise::entry(&state, seed);
+        let applied = state.apply(state.index() + 1, &entry);
+        let of = format!("{:?}", entry.command);
+        let of = of.split(['(', ' ']).next().unwrap_or_default().to_owned();
+        let what = match &applied.result {
+            Ok(_) => format!("{of} done"),
+            Err(rejection) => {
+                let text = format!("{rejection:?}");
+                text.split("node:").next().unwrap_or_default().chars().take(40).collect()
+            }
+        };
+        *reached.entry(what).or_default() += 1;
+        for job in state.jobs_after(None) {
+            *reached.entry(format!("{:?}", job.phase)).or_default() += 1;
+        }
+    }
+    for wanted in [
+        "RegisterNode done",
+        "SetEligibility done",
+        "NodeStatuses done",
+        "RemoveNode done",
+        "SetSiteRtts done",
+        "Submit done",
+        "Commit done",
+        "Report done",
+        "Cancel done",
+        "SetReason done",
+        "Expire done",
+        "PutTenant done",
+        "RemoveTenant done",
+        "Pending",
+        "Placed",
+        "Starting",
+        "Ready",
+        "Repairing",
+        "Ended",
+        "Failed",
+        "Expired",
+        "StalePlan { why: NodeGone",
+        "StalePlan { why: NodeEpoch",
+        "StalePlan { why: GpuTaken",
+        "StalePlan { why: NodeFull",
+        "StalePlan { why: DoesNotFit",
+        "StalePlan { why: RankNotWaiting",
+        "StalePlan { why: BelowMinimum",
+        "StalePlan { why: BreaksConstraint",
+        "StalePlan { why: Malformed",
+        "StalePlan { why: NodeUnschedulable",
+        "QuotaExceeded",
+        "RequestIdReused",
+        "NotFound",
+        "Forbidden",
+        "Invalid",
+        "Precondition",
+    ] {
+        assert!(reached.keys().any(|what| what.starts_with(wanted)), "{wanted}: {reached:#?}");
+    }
+    assert!(state.check().is_empty());
+}
