@@ -1,0 +1,476 @@
+//! Jobs and their replicas as answers.
+
+use super::{Listed, or_dash, word};
+use crate::manifest::Manifest;
+use crate::output::Answer;
+use crate::output::table::Table;
+use crate::output::text::{age, grouped, milli, now_ms, ranges, rtt, time};
+use proto::v1;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Rows of replicas that a table shows unless `-o wide` asks for all.
+const REPLICA_ROWS_MAX: usize = 20;
+
+/// A job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Job {
+    /// Number.
+    pub id: u64,
+    /// Name.
+    pub name: String,
+    /// Tenant that owns it.
+    pub tenant: String,
+    /// RAY, KUBERNETES or PLAIN.
+    pub kind: String,
+    /// How far it has come.
+    pub phase: String,
+    /// Why it waits or ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Replicas by phase.
+    pub replica_counts: Counts,
+    /// Nodes that hold live replicas.
+    pub nodes: u32,
+    /// GPUs that live replicas hold, in thousandths.
+    pub gpu_milli: u64,
+    /// Widest round trip between two members, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_us_widest: Option<u32>,
+    /// Regions of live replicas.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<String>,
+    /// Request id it was submitted with.
+    pub request_id: String,
+    /// Log index of the last change.
+    pub modified_index: u64,
+    /// Acceptance, RFC 3339.
+    pub submitted_time: Option<String>,
+    /// First placement, RFC 3339.
+    pub placed_time: Option<String>,
+    /// First time ready, RFC 3339.
+    pub ready_time: Option<String>,
+    /// End, RFC 3339.
+    pub ended_time: Option<String>,
+    /// What was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Manifest>,
+    /// Its members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Vec<Replica>>,
+    #[serde(skip)]
+    submitted_ms: u64,
+    #[serde(skip)]
+    now_ms: u64,
+}
+
+/// Why a job waits or ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reason {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Replicas by phase.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
+    waiting: u32,
+    assigned: u32,
+    starting: u32,
+    ready: u32,
+    succeeded: u32,
+    failed: u32,
+    released: u32,
+}
+
+/// One member of a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replica {
+    /// Rank inside the job.
+    pub rank: u32,
+    /// Name of its group.
+    pub group: String,
+    /// How it is.
+    pub phase: String,
+    /// Node that holds or last held it.
+    pub node_id: Option<u32>,
+    /// Name of that node.
+    pub node: String,
+    /// Indexes of its GPUs on the node.
+    pub gpus: Vec<u32>,
+    /// Thousandths of the one GPU; 0 = whole GPUs.
+    pub gpu_milli: u32,
+    /// Times it failed or lost its node.
+    pub failures: u32,
+}
+
+impl From<v1::Reason> for Reason {
+    fn from(reason: v1::Reason) -> Self {
+        Self { code: word(reason.code().as_str_name(), "REASON_CODE_"), message: reason.message }
+    }
+}
+
+impl From<v1::Replica> for Replica {
+    fn from(replica: v1::Replica) -> Self {
+        Self {
+            rank: replica.rank,
+            phase: word(replica.phase().as_str_name(), "REPLICA_PHASE_"),
+            node_id: replica.bound.then_some(replica.node_id),
+            group: replica.group,
+            node: replica.node_name,
+            gpus: replica.gpus,
+            gpu_milli: replica.gpu_milli,
+            failures: replica.failures,
+        }
+    }
+}
+
+impl From<v1::Job> for Job {
+    fn from(job: v1::Job) -> Self {
+        let counts = job.counts.unwrap_or_default();
+        Self {
+            id: job.id,
+            phase: word(job.phase().as_str_name(), "JOB_PHASE_"),
+            kind: word(job.kind().as_str_name(), "JOB_KIND_"),
+            spec: job.spec.as_ref().map(Manifest::from),
+            name: job.name,
+            tenant: job.tenant,
+            reason: job.reason.filter(|r| r.code != 0 || !r.message.is_empty()).map(Reason::from),
+            replica_counts: Counts {
+                waiting: counts.waiting,
+                assigned: counts.assigned,
+                starting: counts.starting,
+                ready: counts.ready,
+                succeeded: counts.succeeded,
+                failed: counts.failed,
+                released: counts.released,
+            },
+            nodes: job.nodes,
+            gpu_milli: job.gpu_milli,
+            rtt_us_widest: (job.rtt_us_widest > 0).then_some(job.rtt_us_widest),
+            regions: job.regions,
+            request_id: job.request_id,
+            modified_index: job.modified_index,
+            submitted_time: time(job.submitted_time_ms),
+            placed_time: time(job.placed_time_ms),
+            ready_time: time(job.ready_time_ms),
+            ended_time: time(job.ended_time_ms),
+            replicas: None,
+            submitted_ms: job.submitted_time_ms,
+            now_ms: now_ms(),
+        }
+    }
+}
+
+impl Counts {
+    /// All replicas.
+    pub fn total(&self) -> u32 {
+        let live = self.waiting + self.assigned + self.starting + self.ready;
+        live + self.succeeded + self.failed + self.released
+    }
+
+    /// The phases that hold replicas: "1200 ready, 50 starting".
+    pub fn words(&self) -> String {
+        let phases = [
+            (self.ready, "ready"),
+            (self.starting, "starting"),
+            (self.assigned, "assigned"),
+            (self.waiting, "waiting"),
+            (self.succeeded, "succeeded"),
+            (self.failed, "failed"),
+            (self.released, "released"),
+        ];
+        let words: Vec<_> = phases
+            .iter()
+            .filter(|(n, _)| *n > 0)
+            .map(|(n, w)| format!("{} {w}", grouped(u64::from(*n))))
+            .collect();
+        if words.is_empty() { "none".to_owned() } else { words.join(", ") }
+    }
+}
+
+impl Job {
+    /// With its replicas.
+    pub fn with_replicas(mut self, replicas: Vec<v1::Replica>) -> Self {
+        self.replicas = Some(replicas.into_iter().map(Replica::from).collect());
+        self
+    }
+
+    /// One line about how it is, for a watch.
+    pub fn line(&self) -> String {
+        let reason =
+            self.reason.as_ref().map(|r| format!(": {} {}", r.code, r.message)).unwrap_or_default();
+        format!(
+            "{} job {} {} ({}){reason}",
+            jiff_time(self.now_ms),
+            self.id,
+            self.phase,
+            self.replica_counts.words()
+        )
+    }
+
+    fn summary(&self) -> Table {
+        let mut table = Table::fields();
+        table.field("Job", self.id.to_string());
+        table.field("Name", &self.name);
+        table.field("Tenant", &self.tenant);
+        table.field("Kind", &self.kind);
+        table.field("Phase", &self.phase);
+        if let Some(reason) = &self.reason {
+            table.field("Reason", format!("{} {}", reason.code, reason.message));
+        }
+        table.field("Replicas", self.replica_counts.words());
+        table.field("GPUs", grouped_milli(self.gpu_milli));
+        table.field("Nodes", grouped(u64::from(self.nodes)));
+        if let Some(us) = self.rtt_us_widest {
+            table.field("Widest RTT", rtt(us));
+        }
+        if !self.regions.is_empty() {
+            table.field("Regions", self.regions.join(", "));
+        }
+        let times = [
+            ("Submitted", &self.submitted_time),
+            ("Placed", &self.placed_time),
+            ("Ready", &self.ready_time),
+            ("Ended", &self.ended_time),
+        ];
+        for (name, time) in times {
+            if let Some(time) = time {
+                table.field(name, time);
+            }
+        }
+        table.field("Request id", &self.request_id);
+        table
+    }
+}
+
+fn jiff_time(ms: u64) -> String {
+    time(ms).unwrap_or_default()
+}
+
+fn grouped_milli(gpu_milli: u64) -> String {
+    if gpu_milli.is_multiple_of(1000) { grouped(gpu_milli / 1000) } else { milli(gpu_milli) }
+}
+
+/// Replicas as rows.
+pub fn replica_table(replicas: &[Replica], wide: bool) -> Table {
+    let mut table = Table::new(&[">RANK", "GROUP", "PHASE", ">NODE", "NAME", "GPUS", ">FAILURES"]);
+    let shown = if wide { replicas.len() } else { REPLICA_ROWS_MAX.min(replicas.len()) };
+    for replica in &replicas[..shown] {
+        let gpus = match (replica.gpus.as_slice(), replica.gpu_milli) {
+            ([], _) => "-".to_owned(),
+            (gpus, 0) => ranges(gpus.iter().copied()),
+            (gpus, share) => {
+                format!("{} x {}", ranges(gpus.iter().copied()), milli(u64::from(share)))
+            }
+        };
+        table.row(vec![
+            replica.rank.to_string(),
+            replica.group.clone(),
+            replica.phase.clone(),
+            replica.node_id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+            or_dash(&replica.node),
+            gpus,
+            replica.failures.to_string(),
+        ]);
+    }
+    if shown < replicas.len() {
+        table.row(vec![
+            "...".to_owned(),
+            format!("{} more; -o wide shows all", replicas.len() - shown),
+        ]);
+    }
+    table
+}
+
+impl Answer for Job {
+    fn tables(&self, wide: bool) -> Vec<Table> {
+        let mut tables = vec![self.summary()];
+        if let Some(replicas) = &self.replicas {
+            let mut groups: BTreeMap<(&str, &str), Vec<u32>> = BTreeMap::new();
+            for replica in replicas {
+                groups.entry((&replica.group, &replica.phase)).or_default().push(replica.rank);
+            }
+            let mut table = Table::new(&["GROUP", "PHASE", ">REPLICAS", "RANKS"]);
+            for ((group, phase), ranks) in groups {
+                let count = grouped(ranks.len() as u64);
+                table.row(vec![group.to_owned(), phase.to_owned(), count, ranges(ranks)]);
+            }
+            tables.push(table);
+            tables.push(replica_table(replicas, wide));
+        }
+        tables
+    }
+}
+
+impl Listed for Job {
+    fn columns(wide: bool) -> &'static [&'static str] {
+        const ALL: [&str; 12] = [
+            ">ID", "NAME", "TENANT", "KIND", "PHASE", ">READY", ">GPUS", ">NODES", ">AGE",
+            "REASON", ">INDEX", "REQUEST",
+        ];
+        if wide { &ALL } else { &ALL[..10] }
+    }
+
+    fn cells(&self, wide: bool) -> Vec<String> {
+        let mut cells = vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.tenant.clone(),
+            self.kind.clone(),
+            self.phase.clone(),
+            format!("{}/{}", self.replica_counts.ready, self.replica_counts.total()),
+            grouped_milli(self.gpu_milli),
+            grouped(u64::from(self.nodes)),
+            age(self.submitted_ms, self.now_ms),
+            self.reason.as_ref().map_or_else(|| "-".to_owned(), |r| r.code.clone()),
+        ];
+        if wide {
+            cells.push(self.modified_index.to_string());
+            cells.push(self.request_id.clone());
+        }
+        cells
+    }
+}
+
+/// A job just submitted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Submitted {
+    /// The job.
+    pub job: Job,
+    /// Whether the request id had been accepted before.
+    pub known: bool,
+    /// Time of the planner in microseconds.
+    pub decide_us: u64,
+    /// Time from proposal to commit in microseconds.
+    pub commit_us: u64,
+}
+
+impl Answer for Submitted {
+    fn tables(&self, _wide: bool) -> Vec<Table> {
+        let mut table = self.job.summary();
+        if self.known {
+            table.field("Known", "accepted before under this request id");
+        } else {
+            table.field(
+                "Decided in",
+                format!("{} ms", crate::output::text::decimal(self.decide_us, 3)),
+            );
+            table.field(
+                "Committed in",
+                format!("{} ms", crate::output::text::decimal(self.commit_us, 3)),
+            );
+        }
+        vec![table]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::List;
+    use crate::output::{Format, render};
+
+    pub(crate) fn sample() -> v1::Job {
+        v1::Job {
+            id: 7,
+            tenant: "dev".into(),
+            request_id: "r-1".into(),
+            phase: v1::JobPhase::Ready.into(),
+            counts: Some(v1::ReplicaCounts { ready: 1250, ..Default::default() }),
+            nodes: 1250,
+            gpu_milli: 10_000_000,
+            rtt_us_widest: 182_500,
+            regions: vec!["asia-east".into(), "eu-west".into()],
+            modified_index: 42,
+            submitted_time_ms: 1_000,
+            ready_time_ms: 2_500,
+            name: "dem\u{7}o".into(),
+            kind: v1::JobKind::Ray.into(),
+            ..Default::default()
+        }
+    }
+
+    fn at(job: v1::Job, now_ms: u64) -> Job {
+        Job { now_ms, ..Job::from(job) }
+    }
+
+    #[test]
+    fn list() {
+        let pending = v1::Job {
+            id: 8,
+            name: "next".into(),
+            tenant: "dev".into(),
+            kind: v1::JobKind::Plain.into(),
+            phase: v1::JobPhase::Pending.into(),
+            reason: Some(v1::Reason {
+                code: v1::ReasonCode::Busy.into(),
+                message: "12 nodes busy".into(),
+            }),
+            counts: Some(v1::ReplicaCounts { waiting: 1, ..Default::default() }),
+            submitted_time_ms: 190_000,
+            ..Default::default()
+        };
+        let list = List { items: vec![at(sample(), 193_000), at(pending, 193_000)], more: false };
+        let text = render(Format::Table, &list).expect("render");
+        assert_eq!(
+            text,
+            "ID  NAME       TENANT  KIND   PHASE        READY    GPUS  NODES    AGE  REASON\n \
+              7  dem\\u{7}o  dev     RAY    READY    1250/1250  10,000  1,250  3m12s  -\n \
+              8  next       dev     PLAIN  PENDING        0/1       0      0     3s  BUSY\n"
+        );
+    }
+
+    #[test]
+    fn one_job_with_replicas() {
+        let replica = |rank| v1::Replica {
+            rank,
+            group: "workers".into(),
+            phase: v1::ReplicaPhase::Ready.into(),
+            node_id: rank + 1,
+            node_name: format!("n{rank}"),
+            gpus: (0..8).collect(),
+            bound: true,
+            ..Default::default()
+        };
+        let job = at(sample(), 0).with_replicas((0..2).map(replica).collect());
+        let text = render(Format::Table, &job).expect("render");
+        assert_eq!(
+            text,
+            "Job         7\nName        dem\\u{7}o\nTenant      dev\nKind        RAY\nPhase       READY\n\
+             Replicas    1,250 ready\nGPUs        10,000\nNodes       1,250\nWidest RTT  182.5ms\n\
+             Regions     asia-east, eu-west\nSubmitted   1970-01-01T00:00:01Z\nReady       1970-01-01T00:00:02.5Z\n\
+             Request id  r-1\n\
+             \n\
+             GROUP    PHASE  REPLICAS  RANKS\nworkers  READY         2  0-1\n\
+             \n\
+             RANK  GROUP    PHASE  NODE  NAME  GPUS  FAILURES\n   \
+                0  workers  READY     1  n0    0-7          0\n   \
+                1  workers  READY     2  n1    0-7          0\n"
+        );
+    }
+
+    #[test]
+    fn names_in_json_are_stable() {
+        let json = render(Format::Json, &at(sample(), 0)).expect("render");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("json");
+        for key in [
+            "id",
+            "name",
+            "tenant",
+            "kind",
+            "phase",
+            "replica_counts",
+            "nodes",
+            "gpu_milli",
+            "rtt_us_widest",
+        ] {
+            assert!(value.get(key).is_some(), "{key}");
+        }
+        assert_eq!(value["phase"], "READY");
+        assert_eq!(value["replica_counts"]["ready"], 1250);
+        assert!(value.get("replicas").is_none());
+    }
+}
