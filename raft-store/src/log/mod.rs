@@ -286,7 +286,10 @@ impl Log {
             let Some(last) = state.marks.last else { return Ok(records) };
             let to = to_exclusive.min(last.index.saturating_add(1));
             let mut budget = Budget::new(max_bytes);
-            for index in from.max(state.marks.first_index())..to {
+            // A log may begin anywhere, so what is there counts too, not only what was purged.
+            let held = state.index.range().map(|(first, _)| first);
+            let first = held.into_iter().chain(state.tail.first_index()).min().unwrap_or(to);
+            for index in from.max(first).max(state.marks.first_index())..to {
                 if let Some(record) = state.tail.get(index) {
                     if !budget.admit(record.payload.len()) {
                         break;

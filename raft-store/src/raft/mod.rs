@@ -11,3 +11,6 @@ pub(crate) mod log_store;
 pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod types;
+
+#[cfg(test)]
+mod tests;
