@@ -1,1 +1,18 @@
 //! What the planner must hold: what it proposes is accepted, what it refuses is impossible.
+
+mod brute;
+mod claims;
+mod random;
+mod rules;
+mod scene;
+
+/// A seed says everything of a case, so there is nothing to shrink and nothing to keep in files:
+/// a failing seed goes into the list of its test.
+fn config(cases: u32) -> proptest::prelude::ProptestConfig {
+    proptest::prelude::ProptestConfig {
+        cases,
+        max_shrink_iters: 0,
+        failure_persistence: None,
+        ..Default::default()
+    }
+}
