@@ -1,0 +1,9 @@
+//! Whole servers in one process, over a network in memory and real disks.
+//!
+//! **Invariant:** no sleeps and no ports: every wait is for an event, and bounded.
+
+mod cluster;
+mod damage;
+mod members;
+mod replication;
+mod snapshots;
