@@ -1,0 +1,577 @@
+//! One agent: joins, keeps its session and its lease, carries out what is wanted, says how it is.
+//! One task, one timer.
+//!
+//! **Invariant:** nothing is started without a current lease and a desired state of this session's
+//! epoch whose mark is on disk. When the lease ends, everything is stopped before the agent joins
+//! again.
+
+use crate::board::Board;
+use crate::identity::{Identity, IdentityError, Mark};
+use crate::lease::Lease;
+use crate::link::backoff::Jitter;
+use crate::link::meter::Figure;
+use crate::link::{self, Caller, Link, Registration, Shared, Verdict};
+use crate::reconcile::{self, Action};
+use crate::replica::{
+    Assignment, AssignmentId, BadAssignment, Binding, EXIT_KILLED, EXIT_NOT_STARTED, Exit, GpuSet,
+    Phase,
+};
+use crate::runtime::{self, Haste, Runtime, RuntimeError, Start, Stop};
+use proto::v1;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// How long replicas of an earlier agent process may run until this one has joined: nobody knows
+/// how much of their lease is left, and the default lease is this long.
+const ADOPTED_LEASE: Duration = Duration::from_secs(10);
+/// Grid on which heartbeats are sent; see [`Shared::on_grid`].
+const GRID: Duration = Duration::from_millis(50);
+/// When nothing is due the timer is set this far ahead.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What the owner of an agent wants of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    #[default]
+    Run,
+    /// Fall silent as if the machine had lost its power: the session stays open and says nothing.
+    Mute,
+    /// End at once; what runs is left running for the next agent process.
+    Exit,
+    /// Stop everything, tell the server that the node goes away, and end.
+    Leave,
+}
+
+/// Why an agent ended in good order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// It was told to.
+    Ordered,
+    /// The node was removed from the cluster; everything was stopped.
+    Removed,
+}
+
+/// Why an agent had to give up.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error("the server refuses this node: {0}")]
+    Refused(String),
+}
+
+/// See the module.
+pub struct Agent<R> {
+    caller: Caller,
+    identity: Identity,
+    runtime: R,
+    link: Link,
+    stage: Stage,
+    registration: Option<Registration>,
+    lease: Lease,
+    /// Time between heartbeats.
+    heartbeat: Duration,
+    /// When the server was last heard.
+    heard_at: Instant,
+    /// What should run; `None` = not known since the start or the last fence.
+    desired: Option<Vec<Arc<Assignment>>>,
+    board: Board,
+}
+
+/// What the agent is at.
+enum Stage {
+    /// Not registered; joins at this time.
+    Out {
+        join_at: Instant,
+    },
+    Joining,
+    /// Registered, but without a session; opens one at this time.
+    Away {
+        open_at: Instant,
+    },
+    Opening,
+    Up {
+        heartbeat_at: Instant,
+    },
+    /// The right to run is over: waits until everything has stopped.
+    Fencing,
+    /// Waits until everything has stopped, to end like this.
+    Ending(Result<Ended, AgentError>),
+}
+
+impl<R: Runtime> Agent<R> {
+    /// An agent for a node; `number` spreads the agents of one process over servers.
+    pub fn new(
+        shared: Arc<Shared>,
+        caller: Caller,
+        identity: Identity,
+        number: usize,
+        runtime: R,
+    ) -> Agent<R> {
+        let seed = caller.instance.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Agent {
+            board: Board::new(Arc::clone(&shared)),
+            link: Link::new(shared, number, seed),
+            caller,
+            identity,
+            runtime,
+            stage: Stage::Out { join_at: Instant::now() },
+            registration: None,
+            lease: Lease::default(),
+            heartbeat: ADOPTED_LEASE,
+            heard_at: Instant::now(),
+            desired: None,
+        }
+    }
+
+    /// Lives until ordered to end, removed, or refused.
+    pub async fn run(mut self, mut orders: watch::Receiver<Order>) -> Result<Ended, AgentError> {
+        self.adopt().await?;
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.deadline()));
+        loop {
+            if let Stage::Ending(_) = self.stage
+                && !self.board.is_busy()
+            {
+                return self.end().await;
+            }
+            let deadline = self.deadline();
+            if timer.deadline() != deadline {
+                timer.as_mut().reset(deadline);
+            }
+            tokio::select! {
+                biased;
+                () = &mut timer => self.on_time(Instant::now()),
+                order = next_order(&mut orders) => match order {
+                    Order::Run => {}
+                    Order::Exit => return Ok(Ended::Ordered),
+                    Order::Leave => self.begin_end(Ok(Ended::Ordered)),
+                    Order::Mute => return Ok(self.mute(orders).await),
+                },
+                event = self.link.next() => self.on_link(event).await?,
+                event = self.runtime.event() => self.on_replica(event),
+            }
+        }
+    }
+
+    async fn adopt(&mut self) -> Result<(), AgentError> {
+        for adopted in self.runtime.adopt().await? {
+            let phase = adopted.exit.map_or(Phase::Ready, Phase::Ended);
+            self.board.set(adopted.binding, phase);
+        }
+        if self.board.is_busy() {
+            tracing::info!(node = %self.name(), replicas = self.board.held().len(), "took up");
+            self.lease.grant(ADOPTED_LEASE, Instant::now());
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &str {
+        &self.caller.spec.name
+    }
+
+    /// When the timer must ring.
+    fn deadline(&self) -> Instant {
+        let stage = match self.stage {
+            Stage::Out { join_at } => Some(join_at),
+            Stage::Away { open_at } => Some(open_at),
+            Stage::Up { heartbeat_at } => Some(heartbeat_at),
+            Stage::Joining | Stage::Opening | Stage::Fencing | Stage::Ending(_) => None,
+        };
+        let earliest = stage.into_iter().chain(self.lease.until()).min();
+        earliest.unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if self.lease.until().is_some_and(|until| until <= now) {
+            return self.fence("the lease ended");
+        }
+        match self.stage {
+            Stage::Out { join_at } if join_at <= now => {
+                self.link.join(&self.caller);
+                self.stage = Stage::Joining;
+            }
+            Stage::Away { open_at } if open_at <= now => self.open(now),
+            Stage::Up { heartbeat_at } if heartbeat_at <= now => self.beat(now),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        let Some(registration) = self.registration else {
+            self.stage = Stage::Out { join_at: now };
+            return;
+        };
+        let reports = self.board.held().values().filter_map(|held| held.report());
+        self.link.open(&self.caller, registration, reports);
+        self.lease.forget_unanswered();
+        if let Some(outbox) = self.link.outbox() {
+            outbox.heartbeat(self.lease.heartbeat(now));
+        }
+        self.stage = Stage::Opening;
+    }
+
+    fn beat(&mut self, now: Instant) {
+        let silence_max = (self.heartbeat * 2).max(self.lease.length() / 2);
+        if now.duration_since(self.heard_at) > silence_max {
+            self.link.turn();
+            return self.lost(&Status::unavailable("the server has fallen silent"));
+        }
+        if let Some(outbox) = self.link.outbox().filter(|outbox| !outbox.has_heartbeat()) {
+            outbox.heartbeat(self.lease.heartbeat(now));
+        }
+        self.stage = Stage::Up { heartbeat_at: self.next_beat(now + self.heartbeat) };
+    }
+
+    fn next_beat(&self, at: Instant) -> Instant {
+        self.link.shared().on_grid(at, GRID.min(self.heartbeat / 8))
+    }
+
+    async fn on_link(&mut self, event: link::Event) -> Result<(), AgentError> {
+        match event {
+            link::Event::Joined { registration, lease, heartbeat, sent_at } => {
+                self.on_joined(registration, lease, heartbeat, sent_at).await;
+            }
+            link::Event::Opened => {
+                self.heard_at = Instant::now();
+                // Anywhere within the second half of the interval, so that agents that came
+                // together do not beat together.
+                let spread = self.link.backoff().jitter().up_to(self.heartbeat / 2);
+                let at = self.heard_at + self.heartbeat / 2 + spread;
+                self.stage = Stage::Up { heartbeat_at: self.next_beat(at) };
+            }
+            link::Event::HeartbeatAck(sequence) => {
+                if self.lease.acknowledged(sequence) {
+                    self.heard_at = Instant::now();
+                    self.link.backoff().reset();
+                }
+            }
+            link::Event::Desired(desired) => self.on_desired(desired).await,
+            link::Event::End(end) => self.on_end(&end),
+            link::Event::Broken(status) => self.lost(&status),
+        }
+        Ok(())
+    }
+
+    async fn on_joined(
+        &mut self,
+        registration: Registration,
+        lease: Duration,
+        heartbeat: Duration,
+        sent_at: Instant,
+    ) {
+        let epoch = registration.epoch;
+        let seen = self.identity.seen();
+        if epoch < seen.epoch {
+            self.link.shared().meter.add(Figure::Stale);
+            self.link.turn();
+            let offered = format!("epoch {epoch} is older than epoch {} seen", seen.epoch);
+            return self.retry_join(&Status::failed_precondition(format!(
+                "{offered}: another cluster, or one restored from old data?"
+            )));
+        }
+        if lease.is_zero() || heartbeat.is_zero() {
+            return self.retry_join(&Status::internal("lease or heartbeat of 0 ms"));
+        }
+        if epoch > seen.epoch
+            && let Err(error) = self.identity.advance(Mark { epoch, index: 0 }).await
+        {
+            return self.retry_join(&Status::internal(error.to_string()));
+        }
+        tracing::debug!(node = %self.name(), id = registration.node_id, epoch, "joined");
+        self.board.set_joined();
+        self.registration = Some(registration);
+        self.lease.grant(lease, sent_at);
+        self.heartbeat = heartbeat.min(lease / 3).max(Duration::from_millis(1));
+        self.link.backoff().set_first(self.heartbeat);
+        self.open(Instant::now());
+    }
+
+    async fn on_desired(&mut self, desired: v1::DesiredState) {
+        let Some(registration) = self.registration else { return };
+        self.heard_at = Instant::now();
+        let mark = Mark { epoch: desired.epoch, index: desired.index };
+        if mark.epoch > registration.epoch {
+            self.link.turn();
+            self.registration = None;
+            return self.retry_join(&Status::aborted(format!("{mark} is of a later session")));
+        }
+        if let Err(stale) = self.identity.check(mark) {
+            self.link.shared().meter.add(Figure::Stale);
+            tracing::warn!(node = %self.name(), %stale, "refused a desired state");
+            return;
+        }
+        if let Err(error) = self.identity.advance(mark).await {
+            self.link.turn();
+            return self.lost(&Status::internal(error.to_string()));
+        }
+        let gpus = u32::try_from(self.caller.spec.gpus.len()).unwrap_or(u32::MAX);
+        let (mut wanted, mut bad) = (Vec::with_capacity(desired.assignments.len()), Vec::new());
+        for wire in desired.assignments {
+            match Assignment::decode(wire, gpus, &self.link.shared().programs) {
+                Ok(assignment) => wanted.push(Arc::new(assignment)),
+                Err(error) => bad.push(error),
+            }
+        }
+        self.desired = Some(wanted);
+        self.board.set_session(true);
+        self.act();
+        for BadAssignment { id, job, rank, message } in bad {
+            // What runs under that number already is left to run.
+            if self.board.phase(id).is_none() {
+                let binding = Binding { id, job, rank, gpus: GpuSet::default(), gpu_milli: 0 };
+                self.failed_to_start(binding, &message);
+            }
+        }
+    }
+
+    fn on_end(&mut self, end: &v1::SessionEnd) {
+        let message = &end.message;
+        match end.reason() {
+            v1::SessionEndReason::Unspecified | v1::SessionEndReason::Shutdown => {
+                self.link.turn();
+                self.lost(&Status::unavailable(format!("the server ended the session: {message}")));
+            }
+            v1::SessionEndReason::Superseded => {
+                self.fence("another session of this node took over");
+            }
+            v1::SessionEndReason::LeaseLost => self.fence("the server declared the node down"),
+            v1::SessionEndReason::Removed => {
+                tracing::warn!(node = %self.name(), message, "the node was removed");
+                self.registration = None;
+                self.begin_end(Ok(Ended::Removed));
+            }
+        }
+    }
+
+    /// A join, an opening or a session has come to nothing.
+    fn lost(&mut self, status: &Status) {
+        self.board.set_session(false);
+        let joining = matches!(self.stage, Stage::Joining);
+        match Verdict::of(status) {
+            Verdict::Refused if joining => {
+                let message = status.message().to_owned();
+                self.begin_end(Err(AgentError::Refused(message)));
+            }
+            Verdict::Retry if !joining => {
+                self.trouble("session lost", status);
+                let wait = self.link.backoff().wait(link::retry_after(status));
+                self.stage = Stage::Away { open_at: Instant::now() + wait };
+            }
+            Verdict::Refused | Verdict::Rejoin | Verdict::Retry => {
+                self.registration = None;
+                self.retry_join(status);
+            }
+        }
+    }
+
+    fn retry_join(&mut self, status: &Status) {
+        self.board.set_session(false);
+        self.trouble("cannot join yet", status);
+        let wait = self.link.backoff().wait(link::retry_after(status));
+        self.stage = Stage::Out { join_at: Instant::now() + wait };
+    }
+
+    fn trouble(&self, what: &str, status: &Status) {
+        let (code, message) = (status.code(), status.message());
+        tracing::info!(node = %self.name(), next = self.link.endpoint(), %code, message, "{what}");
+        let text = format!("{}: {what}: {message}", self.name());
+        self.link.shared().meter.set_trouble(text);
+    }
+
+    /// Carries out what `reconcile` says, until it says nothing more.
+    fn act(&mut self) {
+        loop {
+            let Some(desired) = &self.desired else { return };
+            let actions = reconcile::reconcile(desired, self.board.held());
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Stop(id) => self.stop(id, Haste::Graceful, false),
+                    Action::Forget(id) => self.forget(id),
+                    Action::Start(assignment) => self.start(&assignment),
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, assignment: &Arc<Assignment>) {
+        let binding = assignment.binding;
+        match self.runtime.start(assignment) {
+            Start::Underway => self.note(binding, Phase::Starting),
+            Start::Ready => self.note(binding, Phase::Ready),
+            Start::Refused(message) => self.failed_to_start(binding, &message),
+        }
+    }
+
+    fn failed_to_start(&mut self, binding: Binding, message: &str) {
+        self.log_exit(&binding, Exit::Failed(EXIT_NOT_STARTED), Some(message));
+        self.note(binding, Phase::Ended(Exit::Failed(EXIT_NOT_STARTED)));
+    }
+
+    fn stop(&mut self, id: AssignmentId, haste: Haste, fenced: bool) {
+        let Some(held) = self.board.held().get(&id).copied() else { return };
+        if !held.phase.holds_gpus() {
+            return;
+        }
+        let fenced = fenced || held.phase == Phase::Stopping { fenced: true };
+        self.board.set(held.binding, Phase::Stopping { fenced });
+        if self.runtime.stop(id, haste) == Stop::Done {
+            self.stopped(held.binding, fenced);
+        }
+    }
+
+    /// A replica that was told to stop is gone.
+    fn stopped(&mut self, binding: Binding, fenced: bool) {
+        if fenced {
+            // Should it still be wanted after the next join, this is what became of it.
+            self.board.set(binding, Phase::Ended(Exit::Failed(EXIT_KILLED)));
+        } else {
+            self.forget(binding.id);
+        }
+    }
+
+    fn forget(&mut self, id: AssignmentId) {
+        self.board.remove(id);
+        self.runtime.forget(id);
+    }
+
+    /// Notes how a replica is, and says so.
+    fn note(&mut self, binding: Binding, phase: Phase) {
+        let held = self.board.set(binding, phase);
+        if let (Some(outbox), Some(report)) = (self.link.outbox(), held.report()) {
+            outbox.report(report);
+        }
+    }
+
+    fn on_replica(&mut self, event: runtime::Event) {
+        match event {
+            runtime::Event::Ready(id) => {
+                let held = self.board.held().get(&id).copied();
+                if let Some(held) = held.filter(|held| held.phase == Phase::Starting) {
+                    self.note(held.binding, Phase::Ready);
+                }
+            }
+            runtime::Event::Ended { id, exit, message } => {
+                let Some(held) = self.board.held().get(&id).copied() else { return };
+                match held.phase {
+                    Phase::Stopping { fenced } => self.stopped(held.binding, fenced),
+                    Phase::Starting | Phase::Ready => {
+                        self.log_exit(&held.binding, exit, message.as_deref());
+                        self.note(held.binding, Phase::Ended(exit));
+                    }
+                    Phase::Ended(_) => {}
+                }
+                self.act();
+                self.after_stop();
+            }
+        }
+    }
+
+    fn log_exit(&self, binding: &Binding, exit: Exit, message: Option<&str>) {
+        self.board.count_exit(exit);
+        let (node, job, rank) = (self.name(), binding.job.0, binding.rank.0);
+        match exit {
+            Exit::Succeeded => tracing::info!(node, job, rank, "replica succeeded"),
+            Exit::Failed(code) => {
+                tracing::warn!(node, job, rank, code, message, "replica failed");
+            }
+        }
+        if let Some(message) = message {
+            let text = format!("{node}: job {job} rank {rank}: {message}");
+            self.link.shared().meter.set_trouble(text);
+        }
+    }
+
+    /// The right to run is over: stops everything at once; joins again when that is done.
+    fn fence(&mut self, why: &str) {
+        let replicas = self.board.held().len();
+        tracing::warn!(node = %self.name(), replicas, why, "fencing: everything stops");
+        self.link.shared().meter.add(Figure::Fences);
+        self.link.turn();
+        self.board.set_session(false);
+        self.registration = None;
+        self.lease.clear();
+        self.desired = None;
+        self.stop_all(Haste::Now, true);
+        if !matches!(self.stage, Stage::Ending(_)) {
+            self.stage = Stage::Fencing;
+            self.after_stop();
+        }
+    }
+
+    fn stop_all(&mut self, haste: Haste, fenced: bool) {
+        let all: Vec<AssignmentId> = self.board.held().keys().copied().collect();
+        for id in all {
+            self.stop(id, haste, fenced);
+        }
+    }
+
+    /// After a fence: once nothing runs any more, joins again.
+    fn after_stop(&mut self) {
+        if matches!(self.stage, Stage::Fencing) && !self.board.is_busy() {
+            let wait = self.link.backoff().wait(None);
+            self.stage = Stage::Out { join_at: Instant::now() + wait };
+        }
+    }
+
+    fn begin_end(&mut self, end: Result<Ended, AgentError>) {
+        if matches!(self.stage, Stage::Ending(_)) {
+            return;
+        }
+        self.link.close();
+        self.board.set_session(false);
+        self.desired = None;
+        self.stage = Stage::Ending(end);
+        self.stop_all(Haste::Graceful, false);
+    }
+
+    async fn end(mut self) -> Result<Ended, AgentError> {
+        let Stage::Ending(end) = self.stage else { return Ok(Ended::Ordered) };
+        if let (Ok(Ended::Ordered), Some(registration)) = (&end, self.registration)
+            && let Err(status) = self.link.leave(&self.caller, registration).await
+        {
+            tracing::info!(node = %self.caller.spec.name, message = status.message(), "left unheard");
+        }
+        end
+    }
+
+    /// Keeps the session open and says nothing, until ordered otherwise.
+    async fn mute(self, mut orders: watch::Receiver<Order>) -> Ended {
+        let Agent { link, board, .. } = self;
+        // The machine is dark: nothing runs there and nobody is in session.
+        drop(board);
+        while next_order(&mut orders).await == Order::Mute {}
+        drop(link);
+        Ended::Ordered
+    }
+}
+
+/// The next order; when nobody can give any more, none comes.
+async fn next_order(orders: &mut watch::Receiver<Order>) -> Order {
+    match orders.changed().await {
+        Ok(()) => *orders.borrow_and_update(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Random number of an agent process.
+pub fn instance() -> Result<[u8; 16], IdentityError> {
+    crate::identity::random_bytes().map_err(|source| IdentityError::Io {
+        doing: "read",
+        path: "the system's random numbers".into(),
+        source,
+    })
+}
+
+/// A jitter from the system's random numbers, for owners of agents.
+pub(crate) fn jitter() -> Result<Jitter, IdentityError> {
+    let bytes = instance()?;
+    Ok(Jitter::new(bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))))
+}
