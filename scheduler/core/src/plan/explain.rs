@@ -71,6 +71,12 @@ impl Cause {
     }
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 impl From<Misfit> for Cause {
     fn from(misfit: Misfit) -> Self {
         match misfit {

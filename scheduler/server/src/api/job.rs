@@ -1,0 +1,477 @@
+//! `JobService`: submit, plan, look, watch, cancel.
+//!
+//! **Invariant:** a caller learns of other tenants' jobs no more than that they are not there.
+
+use super::{READ_TIME, WRITE_TIME, caught_up, odd_answer, page_size, read_point, time_left};
+use crate::app::Context;
+use crate::auth::Caller;
+use crate::clock;
+use crate::convert;
+use crate::forward::{Accepted, CallError, LeaderCall, LeaderReply, PlanCall, SubmitCall};
+use crate::status;
+use crate::watch::Watch;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use proto::v1;
+use proto::v1::job_service_server::{JobService, JobServiceServer};
+use scheduler_core::command::{Command, Kind};
+use scheduler_core::id::{JobId, Name, TenantId};
+use scheduler_core::job::{Reason, ReasonCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+/// Largest message: a full batch.
+const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest single job.
+const JOB_BYTES_MAX: usize = 1024 * 1024;
+/// Most jobs of one batch.
+const JOBS_MAX: usize = 512;
+/// Replicas listed with one job: stays below the 4 MiB that clients take by default.
+const REPLICAS_LISTED_MAX: u32 = 20_000;
+/// Jobs looked at for one page; a page of a rare tenant may then be short, with a token to go on.
+const SCAN_MAX: usize = 20_000;
+/// Pause before jobs that a deposed leader left unsettled are asked for again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// What a client of a full watch table is told to wait.
+const WATCH_RETRY: Duration = Duration::from_secs(1);
+
+/// Serves jobs.
+pub struct JobApi {
+    context: Context,
+}
+
+impl JobApi {
+    /// The service with its size limits set.
+    pub fn service(context: Context) -> JobServiceServer<Self> {
+        JobServiceServer::new(Self { context }).max_decoding_message_size(REQUEST_BYTES_MAX)
+    }
+
+    /// Has the leader accept jobs.
+    async fn accept(
+        &self,
+        calls: Vec<SubmitCall>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Accepted, CallError>>, CallError> {
+        let count = calls.len();
+        loop {
+            match self.context.router.call(LeaderCall::Submit(calls.clone()), deadline).await? {
+                // A lost leadership settles jobs one by one: ask again, request ids make it safe.
+                LeaderReply::Submitted(results)
+                    if results.iter().any(is_transient) && clock::instant() < deadline =>
+                {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                LeaderReply::Submitted(results) if results.len() == count => return Ok(results),
+                answer => {
+                    let why = format!("the leader's answer is odd: {answer:?}");
+                    return Err(CallError::Internal { why });
+                }
+            }
+        }
+    }
+}
+
+fn is_transient(result: &Result<Accepted, CallError>) -> bool {
+    use CallError::{NotLeader, Unavailable, Unknown};
+    matches!(result, Err(NotLeader { .. } | Unavailable { .. } | Unknown { .. }))
+}
+
+/// A request in our own words. `path` stands before the names of its fields.
+fn submit_call(
+    caller: &Caller,
+    path: &str,
+    request: v1::SubmitJobRequest,
+) -> Result<SubmitCall, Status> {
+    let bytes = prost::Message::encoded_len(&request);
+    if bytes > JOB_BYTES_MAX {
+        let problem = format!("is {bytes} bytes; at most {JOB_BYTES_MAX} are allowed");
+        return Err(status::bad_field(&format!("{path}spec"), &problem));
+    }
+    let refuse = |rejection| status::rejected(&rejection);
+    let request_id =
+        convert::job::request_id(&format!("{path}request_id"), &request.request_id);
+    let request_id = request_id.map_err(refuse)?;
+    let tenant = caller.tenant(&request.tenant, &format!("{path}tenant"))?;
+    let spec = convert::job::spec(&format!("{path}spec"), request.spec).map_err(refuse)?;
+    let body_digest = convert::job::digest(&spec);
+    Ok(SubmitCall {
+        tenant,
+        by: caller.actor.clone(),
+        request_id,
+        body_digest,
+        spec: Arc::new(spec),
+    })
+}
+
+fn refusal(refused: &Status) -> v1::SubmitJobsResult {
+    let details = refused.get_error_details();
+    let violation = details.bad_request().and_then(|bad| bad.field_violations.first());
+    let refusal = v1::Refusal {
+        code: refused.code().into(),
+        message: refused.message().to_owned(),
+        field: violation.map_or_else(String::new, |violation| violation.field.clone()),
+    };
+    let result = Some(v1::submit_jobs_result::Result::Refusal(refusal));
+    v1::SubmitJobsResult { result, placed: false, known: false }
+}
+
+fn submit_result(result: Result<Accepted, CallError>) -> v1::SubmitJobsResult {
+    match result {
+        Ok(Accepted { job, known, placed, .. }) => {
+            let result = Some(v1::submit_jobs_result::Result::JobId(job.0));
+            v1::SubmitJobsResult { result, placed, known }
+        }
+        Err(error) => refusal(&status::from_call(&error)),
+    }
+}
+
+#[tonic::async_trait]
+impl JobService for JobApi {
+    async fn submit_job(
+        &self,
+        request: Request<v1::SubmitJobRequest>,
+    ) -> Result<Response<v1::SubmitJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, WRITE_TIME));
+        let caller = Caller::of(&request)?;
+        let call = submit_call(&caller, "", request.into_inner())?;
+        let accepted = self.accept(vec![call], deadline).await;
+        let accepted = accepted.and_then(|mut results| {
+            let why = || CallError::Internal { why: "the leader gave no result".to_owned() };
+            results.pop().ok_or_else(why)?
+        });
+        let accepted = accepted.map_err(|error| status::from_call(&error))?;
+        caught_up(&self.context, accepted.index, deadline).await?;
+        let job = self.context.quorum.read(|state| {
+            let job = state.job(accepted.job)?;
+            let shown = convert::view::job_held(state, job);
+            Some((shown, Arc::clone(&job.spec)))
+        });
+        let job = job.map(|(mut shown, spec)| {
+            shown.spec = Some(convert::view::spec(&spec));
+            shown
+        });
+        let mut response = Response::new(v1::SubmitJobResponse {
+            job,
+            known: accepted.known,
+            decide_us: accepted.decide_us,
+            commit_us: accepted.commit_us,
+        });
+        status::label_applied(response.metadata_mut(), accepted.index);
+        Ok(response)
+    }
+
+    async fn submit_jobs(
+        &self,
+        request: Request<v1::SubmitJobsRequest>,
+    ) -> Result<Response<v1::SubmitJobsResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, WRITE_TIME));
+        let caller = Caller::of(&request)?;
+        let requests = request.into_inner().requests;
+        if requests.is_empty() || requests.len() > JOBS_MAX {
+            let problem = format!("has {} items; 1 to {JOBS_MAX} are allowed", requests.len());
+            return Err(status::bad_field("requests", &problem));
+        }
+        let mut calls = Vec::with_capacity(requests.len());
+        let mut refused = Vec::new();
+        for (at, request) in requests.into_iter().enumerate() {
+            match submit_call(&caller, &format!("requests[{at}]."), request) {
+                Ok(call) => calls.push(call),
+                Err(status) => refused.push((at, refusal(&status))),
+            }
+        }
+        let accepted = match calls.is_empty() {
+            true => Vec::new(),
+            false => {
+                let accepted = self.accept(calls, deadline).await;
+                accepted.map_err(|error| status::from_call(&error))?
+            }
+        };
+        let index = accepted.iter().flatten().map(|accepted| accepted.index).max();
+        let mut results: Vec<v1::SubmitJobsResult> =
+            accepted.into_iter().map(submit_result).collect();
+        for (at, refusal) in refused {
+            results.insert(at.min(results.len()), refusal);
+        }
+        let mut response = Response::new(v1::SubmitJobsResponse { results });
+        if let Some(index) = index {
+            status::label_applied(response.metadata_mut(), index);
+        }
+        Ok(response)
+    }
+
+    async fn plan_job(
+        &self,
+        request: Request<v1::PlanJobRequest>,
+    ) -> Result<Response<v1::PlanJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, READ_TIME));
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let tenant = caller.tenant(&request.tenant, "tenant")?;
+        let spec = convert::job::spec("spec", request.spec);
+        let spec = Arc::new(spec.map_err(|rejection| status::rejected(&rejection))?);
+        let call = LeaderCall::Plan(PlanCall { tenant, spec: Arc::clone(&spec) });
+        let answer = self.context.router.call(call, deadline).await;
+        let planned = match answer.map_err(|error| status::from_call(&error))? {
+            LeaderReply::Planned(planned) => planned,
+            other => return Err(odd_answer(&other)),
+        };
+        // Names of nodes and sites are read here, so here must be what the leader saw.
+        caught_up(&self.context, planned.index, deadline).await?;
+        let shown = match planned.verdict {
+            Ok(plan) => {
+                self.context.quorum.read(|state| convert::view::plan(state, &spec, &plan))
+            }
+            Err(no_plan) => convert::view::no_plan(no_plan),
+        };
+        let shown =
+            v1::PlanJobResponse { index: planned.index, decide_us: planned.decide_us, ..shown };
+        let mut response = Response::new(shown);
+        status::label_applied(response.metadata_mut(), planned.index);
+        Ok(response)
+    }
+
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, READ_TIME));
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let limit = match request.replicas_max {
+            0 => REPLICAS_LISTED_MAX,
+            asked if asked <= REPLICAS_LISTED_MAX => asked,
+            asked => {
+                let problem = format!("is {asked}; at most {REPLICAS_LISTED_MAX} is allowed");
+                return Err(status::bad_field("replicas_max", &problem));
+            }
+        };
+        let index = read_point(&self.context, request.consistency, deadline).await?;
+        let id = JobId(request.job_id);
+        let found = self.context.quorum.read(|state| {
+            let job = convert::view::find(state, id, &caller)?;
+            let (replicas, next) = match request.omit_replicas {
+                true => (Vec::new(), None),
+                false => {
+                    convert::view::replicas(state, job, request.replicas_from, limit as usize)
+                }
+            };
+            let job = Some(convert::view::job_whole(state, job));
+            Some(v1::GetJobResponse { job, replicas, replicas_next: next.unwrap_or(0) })
+        });
+        let found = found.ok_or_else(|| status::not_found(Kind::Job, id))?;
+        let mut response = Response::new(found);
+        status::label_applied(response.metadata_mut(), index);
+        Ok(response)
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, READ_TIME));
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let limit = page_size(request.page_size)?;
+        let tenant = match request.tenant.as_str() {
+            "" => None,
+            named => Some(caller.tenant(named, "tenant")?),
+        };
+        let after = page_token(&request.page_token)?;
+        let index = read_point(&self.context, request.consistency, deadline).await?;
+        let wanted = |job: &scheduler_core::job::Job| {
+            caller.sees_tenant(&job.tenant)
+                && tenant.as_ref().is_none_or(|tenant| *tenant == job.tenant)
+                && !(request.live_only && job.phase.is_over())
+        };
+        let page = self.context.quorum.read(|state| {
+            let mut jobs = Vec::new();
+            let mut last = after;
+            for (looked, job) in state.jobs_after(after).enumerate() {
+                if jobs.len() == limit || looked == SCAN_MAX {
+                    let next_page_token = last.map_or_else(String::new, token_of);
+                    return v1::ListJobsResponse { jobs, next_page_token };
+                }
+                last = Some(job.id);
+                if wanted(job) {
+                    jobs.push(convert::view::job_held(state, job));
+                }
+            }
+            v1::ListJobsResponse { jobs, next_page_token: String::new() }
+        });
+        let mut response = Response::new(page);
+        status::label_applied(response.metadata_mut(), index);
+        Ok(response)
+    }
+
+    type WatchJobStream = BoxStream<'static, Result<v1::WatchJobResponse, Status>>;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        // The caller's own timeout bounds the whole stream, not the look before it.
+        let deadline = clock::deadline(READ_TIME);
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let id = JobId(request.job_id);
+        let consistency = v1::Consistency::Linearizable.into();
+        read_point(&self.context, consistency, deadline).await?;
+        let visible = |state: &_| convert::view::find(state, id, &caller).is_some();
+        if !self.context.quorum.read(visible) {
+            return Err(status::not_found(Kind::Job, id));
+        }
+        let watch = self.context.watches.subscribe(id);
+        let watch = watch.map_err(|full| status::busy(&full.to_string(), WATCH_RETRY))?;
+        let follow = Follow {
+            context: self.context.clone(),
+            watch,
+            id,
+            after: request.after_index,
+            over: false,
+        };
+        Ok(Response::new(futures::stream::unfold(follow, Follow::next).boxed()))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, WRITE_TIME));
+        let caller = Caller::of(&request)?;
+        let job = JobId(request.into_inner().job_id);
+        let message = match &caller.actor {
+            scheduler_core::command::Actor::Tenant(_) => "cancelled by its tenant",
+            _ => "cancelled by an operator",
+        };
+        let reason = Reason { code: ReasonCode::Cancelled, message: message.into() };
+        let command = Command::Cancel { job, reason };
+        let (outcome, index) =
+            super::propose(&self.context, caller.actor, command, deadline).await?;
+        let changed = outcome == scheduler_core::command::Outcome::Done { changed: true };
+        let shown = self.context.quorum.read(|state| {
+            state.job(job).map(|job| convert::view::job_whole(state, job))
+        });
+        let mut response = Response::new(v1::CancelJobResponse { job: shown, changed });
+        status::label_applied(response.metadata_mut(), index);
+        Ok(response)
+    }
+}
+
+/// One watch as a stream: looks at the state whenever the job has changed. A client that does not
+/// read is not looked for; it costs this struct and misses only states that were overtaken.
+struct Follow {
+    context: Context,
+    watch: Watch,
+    id: JobId,
+    /// Send the job once it has changed after this index.
+    after: u64,
+    over: bool,
+}
+
+impl Follow {
+    async fn next(mut self) -> Option<(Result<v1::WatchJobResponse, Status>, Self)> {
+        while !self.over {
+            let (id, after) = (self.id, self.after);
+            let look = self.context.quorum.read(|state| {
+                let job = state.job(id)?;
+                let news = (after == 0 || job.modified_index > after)
+                    .then(|| convert::view::job_whole(state, job));
+                Some((news, job.modified_index, job.phase.is_over()))
+            });
+            // Forgotten: it was over long ago.
+            let (news, modified, over) = look?;
+            self.over = over;
+            if let Some(job) = news {
+                self.after = modified.max(1);
+                return Some((Ok(v1::WatchJobResponse { job: Some(job) }), self));
+            }
+            if !self.over && !self.watch.changed().await {
+                self.over = true;
+                return Some((Err(status::stopping()), self));
+            }
+        }
+        None
+    }
+}
+
+/// A token is opaque to clients; inside it is the last job's number.
+fn token_of(last: JobId) -> String {
+    format!("j{:x}", last.0)
+}
+
+fn page_token(text: &str) -> Result<Option<JobId>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('j').filter(|hex| hex.len() <= 16);
+    let number = number.and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let bad = || status::bad_field("page_token", "is not one that this service gave");
+    number.map(|number| Some(JobId(number))).ok_or_else(bad)
+}
+
+/// Parses a tenant's name; `field` is its path.
+pub(crate) fn tenant_name(field: &str, text: &str) -> Result<TenantId, Status> {
+    let name = Name::parse(text).map(TenantId);
+    name.map_err(|error| status::bad_field(field, &error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scheduler_core::command::Actor;
+    use tonic::Code;
+
+    fn request() -> v1::SubmitJobRequest {
+        v1::SubmitJobRequest {
+            request_id: "r1".to_owned(),
+            spec: Some(crate::convert::job::tests::good()),
+            tenant: String::new(),
+        }
+    }
+
+    #[test]
+    fn page_tokens_are_ours_only() {
+        assert_eq!(page_token("").ok(), Some(None));
+        assert_eq!(page_token(&token_of(JobId(77))).ok(), Some(Some(JobId(77))));
+        for bad in ["77", "jx", "j", "j-1", "j11112222333344445", "j\u{e4}"] {
+            assert!(page_token(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn refusals_in_a_batch_name_the_field() {
+        let caller = Caller::new(Actor::Operator, true);
+        let mut bad = request();
+        bad.spec.as_mut().expect("has one").groups[0].replicas = 0;
+        let refused = submit_call(&caller, "requests[7].", bad).expect_err("is bad");
+        let shown = refusal(&refused);
+        let Some(v1::submit_jobs_result::Result::Refusal(refusal)) = shown.result else {
+            panic!("is a refusal")
+        };
+        assert_eq!(refusal.field, "requests[7].spec.groups[0].replicas");
+        assert_eq!(refusal.code, i32::from(Code::InvalidArgument));
+    }
+
+    #[test]
+    fn a_job_may_not_be_larger_than_its_limit() {
+        let caller = Caller::new(Actor::Operator, true);
+        let mut large = request();
+        large.spec.as_mut().expect("has one").name = "x".repeat(JOB_BYTES_MAX);
+        let refused = submit_call(&caller, "", large).expect_err("is too large");
+        assert!(refused.message().starts_with("spec is "), "{}", refused.message());
+        assert!(submit_call(&caller, "", request()).is_ok());
+    }
+
+    #[test]
+    fn equal_bodies_have_equal_digests() {
+        let caller = Caller::new(Actor::Operator, true);
+        let digest = |request| submit_call(&caller, "", request).expect("is good").body_digest;
+        let mut other = request();
+        other.spec.as_mut().expect("has one").kind = v1::JobKind::Plain.into();
+        assert_eq!(digest(request()), digest(request()));
+        assert_ne!(digest(request()), digest(other));
+    }
+}

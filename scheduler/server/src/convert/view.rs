@@ -1,0 +1,423 @@
+//! Jobs, plans and tenants going out, from core to proto.
+//!
+//! **Invariant:** reads one state and never fails; a job's token and its agents' secrets stay in.
+
+use proto::v1;
+use scheduler_core::command::Plan;
+use scheduler_core::id::{JobId, NodeId, Rank, SiteId};
+use scheduler_core::job::{
+    Condition, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level, Reason, ReasonCode,
+    Replica, ReplicaPhase, Role, Selector, Shape, Strategy, Toleration,
+};
+use scheduler_core::node::TaintEffect;
+use scheduler_core::state::{PhaseCounts, State, Tenant};
+use scheduler_core::unit::{GpuSet, TimeMs};
+use std::collections::BTreeSet;
+
+/// A job without its spec and places: for lists and acknowledgements.
+pub fn job(state: &State, job: &Job) -> v1::Job {
+    let counts = state.counts(job.id).map(|counts| counts.total);
+    v1::Job {
+        id: job.id.0,
+        tenant: job.tenant.to_string(),
+        request_id: job.request_id.to_string(),
+        spec: None,
+        phase: phase(job.phase).into(),
+        reason: Some(reason(&job.reason)),
+        counts: counts.map(replica_counts),
+        nodes: 0,
+        gpu_milli: 0,
+        rtt_us_widest: 0,
+        regions: Vec::new(),
+        modified_index: job.modified_index,
+        submitted_time_ms: job.submitted_at.0,
+        placed_time_ms: millis(job.placed_at),
+        ready_time_ms: millis(job.ready_at),
+        ended_time_ms: millis(job.ended_at),
+        name: job.spec.name.to_string(),
+        kind: kind(job.spec.kind).into(),
+    }
+}
+
+/// As [`job`], with what its live replicas hold; walks all replicas.
+pub fn job_held(state: &State, found: &Job) -> v1::Job {
+    let mut shown = job(state, found);
+    let held = Held::of(state, found);
+    shown.nodes = held.nodes;
+    shown.gpu_milli = held.gpu_milli;
+    shown
+}
+
+/// As [`job_held`], with spec, regions and widest round trip.
+pub fn job_whole(state: &State, found: &Job) -> v1::Job {
+    let mut shown = job(state, found);
+    let held = Held::of(state, found);
+    shown.nodes = held.nodes;
+    shown.gpu_milli = held.gpu_milli;
+    shown.regions = held.spread.regions(state);
+    shown.rtt_us_widest = held.spread.rtt_us_widest(state);
+    shown.spec = Some(spec(&found.spec));
+    shown
+}
+
+fn millis(time: Option<TimeMs>) -> u64 {
+    time.map_or(0, |time| time.0)
+}
+
+/// What the live replicas of a job hold.
+struct Held {
+    nodes: u32,
+    gpu_milli: u64,
+    spread: Spread,
+}
+
+impl Held {
+    fn of(state: &State, job: &Job) -> Self {
+        let mut nodes = BTreeSet::new();
+        let mut gpu_milli = 0u64;
+        for (_, replica) in state.replicas(job.id).filter(|(_, one)| one.phase.is_live()) {
+            let Some(allocation) = replica.allocation else { continue };
+            nodes.insert(allocation.node);
+            gpu_milli += milli_of(allocation.gpus, allocation.share_milli);
+        }
+        let spread = Spread::of(state, nodes.iter().copied());
+        Self { nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX), gpu_milli, spread }
+    }
+}
+
+fn milli_of(gpus: GpuSet, share_milli: u16) -> u64 {
+    match share_milli {
+        0 => u64::from(gpus.len()) * 1000,
+        share => u64::from(share),
+    }
+}
+
+/// The sites of a set of nodes.
+struct Spread {
+    sites: BTreeSet<SiteId>,
+}
+
+impl Spread {
+    fn of(state: &State, nodes: impl Iterator<Item = NodeId>) -> Self {
+        Self { sites: nodes.filter_map(|id| Some(state.node(id)?.site)).collect() }
+    }
+
+    fn regions(&self, state: &State) -> Vec<String> {
+        let sites = self.sites.iter().filter_map(|&id| state.sites().site(id));
+        let regions: BTreeSet<&str> = sites.map(|site| site.region.as_str()).collect();
+        regions.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Over pairs of different sites; a single site counts with its own inner round trip.
+    fn rtt_us_widest(&self, state: &State) -> u32 {
+        let sites: Vec<SiteId> = self.sites.iter().copied().collect();
+        let pairs = sites.iter().enumerate().flat_map(|(at, &a)| {
+            sites.iter().skip(at).map(move |&b| (a, b))
+        });
+        pairs.filter_map(|(a, b)| state.sites().rtt(a, b)).map(|rtt| rtt.0).max().unwrap_or(0)
+    }
+}
+
+/// The members of a job from rank `from`, at most `limit`, and the rank after the last one listed
+/// if there are more.
+pub fn replicas(
+    state: &State,
+    job: &Job,
+    from: u32,
+    limit: usize,
+) -> (Vec<v1::Replica>, Option<u32>) {
+    let mut groups = GroupNames::new(&job.spec);
+    let all = state.replicas(job.id).skip(usize::try_from(from).unwrap_or(usize::MAX));
+    let mut listed = Vec::new();
+    for (rank, found) in all {
+        if listed.len() == limit {
+            return (listed, Some(rank.0));
+        }
+        listed.push(replica(state, groups.of(rank), rank, &found));
+    }
+    (listed, None)
+}
+
+/// Names of groups by rising rank.
+struct GroupNames<'a> {
+    spec: &'a JobSpec,
+    at: usize,
+    end: u32,
+}
+
+impl<'a> GroupNames<'a> {
+    fn new(spec: &'a JobSpec) -> Self {
+        Self { spec, at: 0, end: spec.groups.first().map_or(0, |group| group.replicas) }
+    }
+
+    fn of(&mut self, rank: Rank) -> &'a str {
+        while rank.0 >= self.end {
+            self.at += 1;
+            let Some(group) = self.spec.groups.get(self.at) else { return "" };
+            self.end = self.end.saturating_add(group.replicas);
+        }
+        self.spec.groups.get(self.at).map_or("", |group| group.name.as_str())
+    }
+}
+
+fn node_name(state: &State, node: NodeId) -> String {
+    state.node(node).map_or_else(String::new, |node| node.name.to_string())
+}
+
+fn replica(state: &State, group: &str, rank: Rank, replica: &Replica) -> v1::Replica {
+    let mut shown = v1::Replica {
+        rank: rank.0,
+        group: group.to_owned(),
+        phase: replica_phase(replica.phase).into(),
+        failures: replica.failures.into(),
+        ..v1::Replica::default()
+    };
+    if let Some(allocation) = replica.allocation {
+        shown.node_id = allocation.node.0;
+        shown.node_name = node_name(state, allocation.node);
+        shown.gpus = allocation.gpus.iter().map(u32::from).collect();
+        shown.gpu_milli = allocation.share_milli.into();
+        shown.bound = true;
+    }
+    shown
+}
+
+/// Where a plan would put a job.
+pub fn plan(state: &State, spec: &JobSpec, plan: &Plan) -> v1::PlanJobResponse {
+    let mut groups = GroupNames::new(spec);
+    let mut price = 0u64;
+    let placements = plan.placements.iter().map(|placement| {
+        let node = state.node(placement.node);
+        let milli = milli_of(placement.gpus, placement.share_milli);
+        let per_hour = node.map_or(0, |node| node.price.0).saturating_mul(milli) / 1000;
+        price = price.saturating_add(per_hour);
+        v1::Replica {
+            rank: placement.rank.0,
+            group: groups.of(placement.rank).to_owned(),
+            phase: v1::ReplicaPhase::Waiting.into(),
+            node_id: placement.node.0,
+            node_name: node_name(state, placement.node),
+            gpus: placement.gpus.iter().map(u32::from).collect(),
+            gpu_milli: placement.share_milli.into(),
+            failures: 0,
+            bound: true,
+        }
+    });
+    let replicas: Vec<v1::Replica> = placements.collect();
+    let nodes: BTreeSet<NodeId> = plan.placements.iter().map(|one| one.node).collect();
+    let spread = Spread::of(state, nodes.iter().copied());
+    v1::PlanJobResponse {
+        placeable: true,
+        replicas_placeable: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
+        replicas,
+        nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+        nodes_total: u32::try_from(state.nodes_len()).unwrap_or(u32::MAX),
+        rtt_us_widest: spread.rtt_us_widest(state),
+        regions: spread.regions(state),
+        price_micro_usd_per_hour: price,
+        ..v1::PlanJobResponse::default()
+    }
+}
+
+/// Why a job would not be placed.
+pub fn no_plan(no_plan: crate::call::NoPlan) -> v1::PlanJobResponse {
+    let causes = no_plan.causes.into_iter();
+    v1::PlanJobResponse {
+        placeable: false,
+        reason: Some(reason(&no_plan.reason)),
+        causes: causes.map(|(cause, nodes)| v1::CauseCount { cause, nodes }).collect(),
+        nodes_total: no_plan.nodes_total,
+        replicas_placeable: no_plan.replicas_placeable,
+        rtt_us_needed: no_plan.rtt_us_needed,
+        ..v1::PlanJobResponse::default()
+    }
+}
+
+/// A tenant with what it holds.
+pub fn tenant(tenant: &Tenant) -> v1::Tenant {
+    let quota = tenant.quota;
+    v1::Tenant {
+        name: tenant.id.to_string(),
+        gpu_milli_max: (quota.gpu_milli_max < u64::MAX).then_some(quota.gpu_milli_max),
+        pending_jobs_max: Some(quota.pending_jobs_max),
+        gpu_milli_used: tenant.gpu_milli_used,
+        pending_jobs: tenant.pending_jobs,
+    }
+}
+
+/// A reason.
+pub fn reason(reason: &Reason) -> v1::Reason {
+    let code = match reason.code {
+        ReasonCode::None => v1::ReasonCode::Unspecified,
+        ReasonCode::NeverFits => v1::ReasonCode::NeverFits,
+        ReasonCode::Busy => v1::ReasonCode::Busy,
+        ReasonCode::Network => v1::ReasonCode::Network,
+        ReasonCode::Quota => v1::ReasonCode::Quota,
+        ReasonCode::Contention => v1::ReasonCode::Contention,
+        ReasonCode::Cancelled => v1::ReasonCode::Cancelled,
+        ReasonCode::Finished => v1::ReasonCode::Finished,
+        ReasonCode::ReplicaFailed => v1::ReasonCode::ReplicaFailed,
+        ReasonCode::DurationOver => v1::ReasonCode::DurationOver,
+    };
+    v1::Reason { code: code.into(), message: reason.message.to_string() }
+}
+
+fn replica_counts(counts: PhaseCounts) -> v1::ReplicaCounts {
+    v1::ReplicaCounts {
+        waiting: counts.waiting,
+        assigned: counts.assigned,
+        starting: counts.starting,
+        ready: counts.ready,
+        succeeded: counts.succeeded,
+        failed: counts.failed,
+        released: counts.released,
+    }
+}
+
+fn phase(phase: JobPhase) -> v1::JobPhase {
+    match phase {
+        JobPhase::Pending => v1::JobPhase::Pending,
+        JobPhase::Placed => v1::JobPhase::Placed,
+        JobPhase::Starting => v1::JobPhase::Starting,
+        JobPhase::Ready => v1::JobPhase::Ready,
+        JobPhase::Repairing => v1::JobPhase::Repairing,
+        JobPhase::Ended => v1::JobPhase::Ended,
+        JobPhase::Failed => v1::JobPhase::Failed,
+        JobPhase::Expired => v1::JobPhase::Expired,
+    }
+}
+
+fn replica_phase(phase: ReplicaPhase) -> v1::ReplicaPhase {
+    match phase {
+        ReplicaPhase::Waiting => v1::ReplicaPhase::Waiting,
+        ReplicaPhase::Assigned => v1::ReplicaPhase::Assigned,
+        ReplicaPhase::Starting => v1::ReplicaPhase::Starting,
+        ReplicaPhase::Ready => v1::ReplicaPhase::Ready,
+        ReplicaPhase::Succeeded => v1::ReplicaPhase::Succeeded,
+        ReplicaPhase::Failed => v1::ReplicaPhase::Failed,
+        ReplicaPhase::Released => v1::ReplicaPhase::Released,
+    }
+}
+
+fn kind(kind: JobKind) -> v1::JobKind {
+    match kind {
+        JobKind::Ray => v1::JobKind::Ray,
+        JobKind::Kubernetes => v1::JobKind::Kubernetes,
+        JobKind::Plain => v1::JobKind::Plain,
+    }
+}
+
+fn level(level: Option<Level>) -> v1::TopologyLevel {
+    match level {
+        None => v1::TopologyLevel::Unspecified,
+        Some(Level::Region) => v1::TopologyLevel::Region,
+        Some(Level::Zone) => v1::TopologyLevel::Zone,
+        Some(Level::Site) => v1::TopologyLevel::Site,
+        Some(Level::Rack) => v1::TopologyLevel::Rack,
+    }
+}
+
+/// A spec as it was asked for.
+pub fn spec(spec: &JobSpec) -> v1::JobSpec {
+    let strategy = match spec.strategy {
+        Strategy::Pack => v1::Strategy::Pack,
+        Strategy::Spread => v1::Strategy::Spread,
+        Strategy::StrictPack => v1::Strategy::StrictPack,
+        Strategy::StrictSpread => v1::Strategy::StrictSpread,
+    };
+    v1::JobSpec {
+        name: spec.name.to_string(),
+        kind: kind(spec.kind).into(),
+        groups: spec.groups.iter().map(group).collect(),
+        strategy: strategy.into(),
+        topology_required: level(spec.topology_required).into(),
+        topology_preferred: level(spec.topology_preferred).into(),
+        rtt_us_max: spec.rtt_max.map_or(0, |rtt| rtt.0),
+        duration_s: spec.duration.map_or(0, |duration| duration.0 / 1000),
+        price_micro_usd_max: spec.price_max.map_or(0, |price| price.0),
+        program: Some(v1::Program {
+            argv: spec.program.argv.clone(),
+            env: spec.program.env.iter().cloned().collect(),
+        }),
+    }
+}
+
+fn group(group: &GroupSpec) -> v1::Group {
+    let role = match group.role {
+        Role::Worker => v1::Role::Worker,
+        Role::Head => v1::Role::Head,
+    };
+    v1::Group {
+        name: group.name.to_string(),
+        role: role.into(),
+        replicas: group.replicas,
+        replicas_min: group.replicas_min,
+        shape: Some(shape(&group.shape)),
+        selectors: group.selectors.iter().map(selector).collect(),
+        tolerations: group.tolerations.iter().map(toleration).collect(),
+    }
+}
+
+fn shape(shape: &Shape) -> v1::Shape {
+    let gpus = match shape.gpus {
+        GpuAsk::None => None,
+        GpuAsk::Whole(count) => Some(v1::shape::Gpus::GpuCount(count.into())),
+        GpuAsk::Share(milli) => Some(v1::shape::Gpus::GpuMilli(milli.into())),
+    };
+    v1::Shape {
+        gpus,
+        gpu_models: shape.models.iter().map(ToString::to_string).collect(),
+        vram_mib_min: shape.vram_min.0,
+        cpu_milli: shape.cpu.0,
+        memory_mib: shape.memory.0,
+        disk_mib: shape.disk.0,
+    }
+}
+
+fn selector(selector: &Selector) -> v1::Selector {
+    let texts = |values: &[std::sync::Arc<str>]| values.iter().map(ToString::to_string).collect();
+    let (operator, values) = match &selector.condition {
+        Condition::In(values) => (v1::SelectorOperator::In, texts(values)),
+        Condition::NotIn(values) => (v1::SelectorOperator::NotIn, texts(values)),
+        Condition::Exists => (v1::SelectorOperator::Exists, Vec::new()),
+        Condition::DoesNotExist => (v1::SelectorOperator::DoesNotExist, Vec::new()),
+    };
+    v1::Selector { key: selector.key.to_string(), operator: operator.into(), values }
+}
+
+fn toleration(toleration: &Toleration) -> v1::Toleration {
+    let effect = match toleration.effect {
+        None => v1::TaintEffect::Unspecified,
+        Some(TaintEffect::NoSchedule) => v1::TaintEffect::NoSchedule,
+        Some(TaintEffect::PreferNoSchedule) => v1::TaintEffect::PreferNoSchedule,
+    };
+    v1::Toleration {
+        key: toleration.key.to_string(),
+        value: toleration.value.as_ref().map(ToString::to_string),
+        effect: effect.into(),
+    }
+}
+
+/// The job with this id, if it is there and the caller may see it.
+pub fn find<'a>(
+    state: &'a State,
+    id: JobId,
+    caller: &crate::auth::Caller,
+) -> Option<&'a std::sync::Arc<Job>> {
+    state.job(id).filter(|job| caller.sees_tenant(&job.tenant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_survives_the_way_in_and_out() {
+        let mut sent = crate::convert::job::tests::good();
+        sent.rtt_us_max = 5_000;
+        sent.duration_s = 60;
+        let taken = crate::convert::job::spec("spec", Some(sent)).expect("is good");
+        let again = crate::convert::job::spec("spec", Some(spec(&taken))).expect("is good");
+        assert_eq!(taken, again);
+    }
+}

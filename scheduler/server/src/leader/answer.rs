@@ -1,0 +1,103 @@
+//! Answers to submitted jobs: many jobs of one call are settled in any order, by several batches.
+//!
+//! **Invariant:** every job of a call gets exactly one result; one that is dropped without says
+//! that this server no longer leads, so that the caller asks again.
+
+use crate::applied::lock;
+use crate::call::{Accepted, CallError};
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+
+/// Result of one job.
+pub(super) type Settled = Result<Accepted, CallError>;
+
+struct Sheet {
+    results: Vec<Option<Settled>>,
+    open: usize,
+    send: Option<oneshot::Sender<Vec<Settled>>>,
+}
+
+/// The place for one job's result.
+pub(super) struct Slot {
+    sheet: Arc<Mutex<Sheet>>,
+    at: usize,
+    settled: bool,
+}
+
+/// Places for the results of `count` jobs (at least one), and where they all arrive together.
+pub(super) fn sheet(count: usize) -> (Vec<Slot>, oneshot::Receiver<Vec<Settled>>) {
+    let (send, receive) = oneshot::channel();
+    let results = vec![None; count];
+    let sheet = Arc::new(Mutex::new(Sheet { results, open: count, send: Some(send) }));
+    let slot = |at| Slot { sheet: Arc::clone(&sheet), at, settled: false };
+    ((0..count).map(slot).collect(), receive)
+}
+
+impl Slot {
+    /// Whether nobody waits for the result any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.sheet).send.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Puts the result in.
+    pub(super) fn settle(mut self, result: Settled) {
+        self.put(result);
+    }
+
+    fn put(&mut self, result: Settled) {
+        self.settled = true;
+        let mut sheet = lock(&self.sheet);
+        if let Some(place) = sheet.results.get_mut(self.at) {
+            *place = Some(result);
+        }
+        sheet.open = sheet.open.saturating_sub(1);
+        if sheet.open > 0 {
+            return;
+        }
+        let results = std::mem::take(&mut sheet.results).into_iter().flatten().collect();
+        let send = sheet.send.take();
+        drop(sheet);
+        // A caller that has gone away needs no answer.
+        let _ = send.map(|send| send.send(results));
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.put(Err(CallError::NotLeader { leader: None }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scheduler_core::id::JobId;
+
+    fn accepted(job: u64) -> Settled {
+        let job = JobId(job);
+        Ok(Accepted { job, known: false, placed: true, index: 1, decide_us: 0, commit_us: 0 })
+    }
+
+    #[test]
+    fn results_arrive_together_and_in_order() {
+        let (slots, mut receive) = sheet(3);
+        let mut slots = slots.into_iter().rev();
+        slots.next().expect("third").settle(accepted(3));
+        drop(slots.next().expect("second"));
+        assert!(receive.try_recv().is_err());
+        slots.next().expect("first").settle(accepted(1));
+        let results = receive.try_recv().expect("all are there");
+        let lost = Err(CallError::NotLeader { leader: None });
+        assert_eq!(results, [accepted(1), lost, accepted(3)]);
+    }
+
+    #[test]
+    fn a_caller_that_left_is_noticed() {
+        let (slots, receive) = sheet(1);
+        assert!(!slots[0].is_abandoned());
+        drop(receive);
+        assert!(slots[0].is_abandoned());
+    }
+}

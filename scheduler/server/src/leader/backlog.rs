@@ -1,0 +1,236 @@
+//! Jobs that wait for capacity or repair: which to try next, oldest first, with back-off.
+//!
+//! **Invariant:** a job that was tried in vain is not tried again before something grew and its
+//! pause is over; so a stuck gang costs little, and a sweep that is cut short goes on where it
+//! stopped, so that nobody starves behind it.
+
+use scheduler_core::id::JobId;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pause after the first vain try; doubles with every further one.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Longest pause: how late a job may notice capacity after many vain tries.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// One waiting job.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// Growth that the last vain try knew of; `None` = never tried.
+    tried: Option<u64>,
+    not_before: Instant,
+    pause: Duration,
+    /// A commit for it is under way.
+    in_flight: bool,
+    /// When its reason was last told to the state.
+    told: Option<Instant>,
+}
+
+/// All waiting jobs.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    jobs: BTreeMap<JobId, Wait>,
+    /// Counts up whenever capacity may have grown.
+    growth: u64,
+    /// Last job looked at in the running sweep; `None` inside = at the start.
+    sweep: Option<Option<JobId>>,
+    /// When a sweep is due because a pause ends.
+    again: Option<Instant>,
+}
+
+impl Backlog {
+    /// A job waits; known ones keep their pause.
+    pub(super) fn add(&mut self, job: JobId, now: Instant) {
+        let fresh = Wait {
+            tried: None,
+            not_before: now,
+            pause: PAUSE_MIN,
+            in_flight: false,
+            told: None,
+        };
+        self.jobs.entry(job).or_insert(fresh);
+        self.start_sweep();
+    }
+
+    /// A job waits that was just now found not to fit, as of `growth`.
+    pub(super) fn add_tried(&mut self, job: JobId, growth: u64, now: Instant) {
+        self.add(job, now);
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.tried = Some(growth);
+            wait.told = Some(now);
+        }
+    }
+
+    /// Capacity may have grown.
+    pub(super) fn grew(&mut self) {
+        self.growth += 1;
+        if !self.jobs.is_empty() {
+            self.start_sweep();
+        }
+    }
+
+    /// Number of the latest growth.
+    pub(super) fn growth(&self) -> u64 {
+        self.growth
+    }
+
+    fn start_sweep(&mut self) {
+        // A running sweep starts over: jobs it has passed may fit now, and their pauses bound
+        // what that costs. It would starve the jobs behind only if those in front never paused.
+        self.sweep = Some(None);
+    }
+
+    /// The next jobs to try, oldest first, at most `limit`; each counts as being tried.
+    pub(super) fn next(&mut self, limit: usize, now: Instant) -> Vec<JobId> {
+        if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+            self.start_sweep();
+        }
+        let Some(cursor) = self.sweep else { return Vec::new() };
+        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut due = Vec::new();
+        let mut last = None;
+        for (&job, wait) in self.jobs.range((from, Bound::Unbounded)) {
+            if due.len() == limit {
+                self.sweep = Some(last.or(cursor));
+                return due;
+            }
+            last = Some(job);
+            if wait.in_flight || wait.tried == Some(self.growth) {
+                continue;
+            }
+            if wait.not_before > now {
+                self.again = Some(self.again.map_or(wait.not_before, |a| a.min(wait.not_before)));
+                continue;
+            }
+            due.push(job);
+        }
+        self.sweep = None;
+        due
+    }
+
+    /// When [`Backlog::next`] may have something without further news.
+    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+        if self.sweep.is_some() { Some(now) } else { self.again }
+    }
+
+    /// The job did not fit.
+    pub(super) fn in_vain(&mut self, job: JobId, now: Instant) {
+        let growth = self.growth;
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.tried = Some(growth);
+            wait.not_before = now + wait.pause;
+            wait.pause = (wait.pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// A commit for the job is under way.
+    pub(super) fn sent(&mut self, job: JobId) {
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.in_flight = true;
+        }
+    }
+
+    /// The commit came back. `settled`: look at the job again soon, it is probably done; else its
+    /// plan was stale, and it pauses.
+    pub(super) fn came_back(&mut self, job: JobId, settled: bool, now: Instant) {
+        if !settled {
+            self.in_vain(job, now);
+        }
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.in_flight = false;
+            wait.tried = None;
+            self.again = Some(self.again.map_or(wait.not_before, |a| a.min(wait.not_before)));
+        }
+    }
+
+    /// Whether the job's reason was not told for `every`; if so, it counts as told now.
+    pub(super) fn tell(&mut self, job: JobId, every: Duration, now: Instant) -> bool {
+        let Some(wait) = self.jobs.get_mut(&job) else { return false };
+        let due = wait.told.is_none_or(|told| now.saturating_duration_since(told) >= every);
+        if due {
+            wait.told = Some(now);
+        }
+        due
+    }
+
+    /// The job waits no more.
+    pub(super) fn remove(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(numbers: &[u64]) -> Vec<JobId> {
+        numbers.iter().map(|&number| JobId(number)).collect()
+    }
+
+    #[test]
+    fn oldest_first_and_not_again_until_something_grew_and_the_pause_is_over() {
+        let now = crate::clock::instant();
+        let mut backlog = Backlog::default();
+        for job in [3, 1, 2] {
+            backlog.add(JobId(job), now);
+        }
+        assert_eq!(backlog.next(2, now), ids(&[1, 2]));
+        assert_eq!(backlog.next(2, now), ids(&[3]));
+        [1, 2, 3].map(|job| backlog.in_vain(JobId(job), now));
+        assert_eq!((backlog.next(9, now), backlog.next_at(now)), (vec![], None));
+        backlog.grew();
+        assert_eq!(backlog.next(9, now), vec![]);
+        let again = backlog.next_at(now).expect("a pause ends");
+        assert_eq!(again, now + PAUSE_MIN);
+        assert_eq!(backlog.next(9, again), ids(&[1, 2, 3]));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let mut now = crate::clock::instant();
+        let mut backlog = Backlog::default();
+        backlog.add(JobId(1), now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(backlog.next(1, now), ids(&[1]));
+            backlog.in_vain(JobId(1), now);
+            backlog.grew();
+            assert_eq!(backlog.next(1, now), vec![]);
+            let again = backlog.next_at(now).expect("a pause ends");
+            pauses.push(again - now);
+            now = again;
+        }
+        assert_eq!((pauses[0], pauses[11]), (PAUSE_MIN, PAUSE_MAX));
+        assert!(pauses.is_sorted());
+    }
+
+    #[test]
+    fn a_job_under_way_is_left_alone_and_looked_at_once_it_is_back() {
+        let now = crate::clock::instant();
+        let mut backlog = Backlog::default();
+        backlog.add(JobId(1), now);
+        assert_eq!(backlog.next(1, now), ids(&[1]));
+        backlog.sent(JobId(1));
+        backlog.grew();
+        assert_eq!(backlog.next(1, now), vec![]);
+        backlog.came_back(JobId(1), true, now);
+        assert_eq!(backlog.next(1, now), ids(&[1]));
+        backlog.remove(JobId(1));
+        backlog.grew();
+        assert_eq!((backlog.next(1, now), backlog.next_at(now)), (vec![], None));
+    }
+
+    #[test]
+    fn a_job_found_not_to_fit_waits_for_growth() {
+        let now = crate::clock::instant();
+        let mut backlog = Backlog::default();
+        backlog.add_tried(JobId(1), backlog.growth(), now);
+        assert_eq!(backlog.next(1, now), vec![]);
+        backlog.add_tried(JobId(2), 0, now);
+        backlog.grew();
+        assert_eq!(backlog.next(5, now), ids(&[1, 2]));
+    }
+}

@@ -1,0 +1,344 @@
+//! What the planner thread is told: jobs to accept, dry runs, changes, batches that came back.
+//!
+//! **Invariant:** bounded: jobs and dry runs by count (more are refused), changes by merging.
+//! Whoever fills it never waits.
+
+use super::answer::Slot;
+use super::batch::Returned;
+use crate::applied::{Bag, Follow, lock};
+use crate::call::{CallError, PlanCall, Planned, SubmitCall};
+use crate::clock;
+use scheduler_core::event::Event;
+use scheduler_core::id::{JobId, NodeId};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Most jobs queued: about a third of a second of planning, and 32 full batch calls.
+const JOBS_QUEUED_MAX: usize = 16_384;
+/// Most dry runs queued; each may cost as much as a gang.
+const DRY_RUNS_QUEUED_MAX: usize = 256;
+/// What a caller is told to wait when a queue is full.
+const RETRY_MS: u64 = 50;
+/// Most jobs of one batch: one log record of about 100 KiB.
+pub(super) const BATCH_JOBS_MAX: usize = 512;
+/// Batches under way at a time: enough to hide one commit behind the planning of the next.
+pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// While batches are under way, a new one waits for this many jobs ...
+const BATCH_JOBS_GOOD: usize = 64;
+/// ... but not for longer than this.
+const LINGER: Duration = Duration::from_millis(1);
+/// Changes are taken in at the latest after this time, so that a plan finds most of it done.
+const NOTES_LINGER: Duration = Duration::from_millis(3);
+
+/// One job to accept.
+pub(super) struct Ask {
+    pub(super) call: SubmitCall,
+    pub(super) slot: Slot,
+    /// How often a plan of it was refused as stale.
+    pub(super) stale: u8,
+    /// Do not plan: accept as pending for this reason.
+    pub(super) pending: Option<scheduler_core::job::Reason>,
+    pub(super) since: Instant,
+}
+
+/// One dry run.
+pub(super) struct DryRun {
+    pub(super) call: PlanCall,
+    pub(super) answer: oneshot::Sender<Planned>,
+}
+
+/// What changed in the state since the planner last looked.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    nodes: Bag<NodeId>,
+    waiting: Bag<JobId>,
+    /// Capacity appeared or came back.
+    pub(super) grew: bool,
+    pub(super) sites: bool,
+    /// A snapshot replaced the state.
+    pub(super) everything: bool,
+    /// When the oldest of them came.
+    since: Option<Instant>,
+}
+
+impl Notes {
+    pub(super) fn take_nodes(&mut self) -> Vec<NodeId> {
+        self.nodes.take()
+    }
+
+    pub(super) fn take_waiting(&mut self) -> Vec<JobId> {
+        self.waiting.take()
+    }
+
+    pub(super) fn node(&mut self, node: NodeId) {
+        self.nodes.push(node);
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::NodeChanged(node) | Event::NodeWorkChanged(node) => self.nodes.push(node),
+            Event::JobWaiting(job) => self.waiting.push(job),
+            Event::CapacityGrew => self.grew = true,
+            Event::SitesChanged => self.sites = true,
+            Event::JobChanged(_) | Event::TenantsChanged => return,
+        }
+        self.since.get_or_insert_with(clock::instant);
+    }
+}
+
+/// Work for one round of the planner.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) asks: Vec<Ask>,
+    pub(super) dry_runs: Vec<DryRun>,
+    pub(super) notes: Notes,
+    pub(super) returned: Vec<Returned>,
+    /// The term is over.
+    pub(super) closed: bool,
+}
+
+#[derive(Default)]
+struct Desk {
+    asks: VecDeque<Ask>,
+    dry_runs: VecDeque<DryRun>,
+    notes: Notes,
+    returned: Vec<Returned>,
+    closed: bool,
+}
+
+/// The planner's inbox for one term.
+#[derive(Default)]
+pub(super) struct Inbox {
+    desk: Mutex<Desk>,
+    bell: Condvar,
+}
+
+impl Inbox {
+    /// Queues jobs; all or none.
+    pub(super) fn submit(&self, asks: Vec<Ask>) -> Result<(), CallError> {
+        let mut desk = lock(&self.desk);
+        if desk.closed {
+            // Dropping the asks answers them.
+            return Ok(());
+        }
+        if desk.asks.len() + asks.len() > JOBS_QUEUED_MAX {
+            drop(desk);
+            return Err(CallError::Busy { retry_ms: RETRY_MS });
+        }
+        desk.asks.extend(asks);
+        drop(desk);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Queues a dry run.
+    pub(super) fn dry_run(&self, run: DryRun) -> Result<(), CallError> {
+        let mut desk = lock(&self.desk);
+        if desk.closed {
+            return Err(CallError::NotLeader { leader: None });
+        }
+        if desk.dry_runs.len() >= DRY_RUNS_QUEUED_MAX {
+            return Err(CallError::Busy { retry_ms: RETRY_MS });
+        }
+        desk.dry_runs.push_back(run);
+        drop(desk);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Tells that a batch came back.
+    pub(super) fn returned(&self, batch: Returned) {
+        let mut desk = lock(&self.desk);
+        if desk.closed {
+            return;
+        }
+        desk.returned.push(batch);
+        drop(desk);
+        self.bell.notify_one();
+    }
+
+    /// Ends the term: what is queued is answered with "not the leader".
+    pub(super) fn close(&self) {
+        let mut desk = lock(&self.desk);
+        let left = std::mem::replace(&mut *desk, Desk { closed: true, ..Desk::default() });
+        drop(desk);
+        drop(left);
+        self.bell.notify_one();
+    }
+
+    /// Waits for something worth a round, at most until `until`.
+    pub(super) fn wait(&self, in_flight: usize, until: Option<Instant>) -> Work {
+        let mut desk = lock(&self.desk);
+        loop {
+            let now = clock::instant();
+            let patience = match desk.patience(in_flight, now) {
+                Some(patience) if patience.is_zero() => return desk.take(in_flight),
+                patience => patience,
+            };
+            let until_timer = until.map(|until| until.saturating_duration_since(now));
+            if until_timer.is_some_and(|left| left.is_zero()) {
+                return desk.take(in_flight);
+            }
+            let wait = [patience, until_timer].into_iter().flatten().min();
+            desk = match wait {
+                Some(wait) => {
+                    let woken = self.bell.wait_timeout(desk, wait);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.bell.wait(desk).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+impl Desk {
+    /// How long the planner may sleep on, given what is here; `None` = nothing is here.
+    fn patience(&self, in_flight: usize, now: Instant) -> Option<Duration> {
+        if self.closed || !self.returned.is_empty() || !self.dry_runs.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let left = |since: Instant, linger: Duration| {
+            linger.saturating_sub(now.saturating_duration_since(since))
+        };
+        let asks = match self.asks.front() {
+            Some(first) if in_flight < BATCHES_IN_FLIGHT_MAX => {
+                let ripe = in_flight == 0 || self.asks.len() >= BATCH_JOBS_GOOD;
+                Some(if ripe { Duration::ZERO } else { left(first.since, LINGER) })
+            }
+            _ => None,
+        };
+        let notes = match self.notes.since {
+            _ if self.notes.everything => Some(Duration::ZERO),
+            Some(since) => Some(left(since, NOTES_LINGER)),
+            None => None,
+        };
+        [asks, notes].into_iter().flatten().min()
+    }
+
+    fn take(&mut self, in_flight: usize) -> Work {
+        let room = if in_flight < BATCHES_IN_FLIGHT_MAX { BATCH_JOBS_MAX } else { 0 };
+        let count = self.asks.len().min(room);
+        Work {
+            asks: self.asks.drain(..count).collect(),
+            dry_runs: self.dry_runs.drain(..).collect(),
+            notes: std::mem::take(&mut self.notes),
+            returned: std::mem::take(&mut self.returned),
+            closed: self.closed,
+        }
+    }
+}
+
+impl Follow for Inbox {
+    fn applied(&self, events: &[Event]) {
+        let mut desk = lock(&self.desk);
+        if desk.closed {
+            return;
+        }
+        let had = desk.notes.since.is_some();
+        events.iter().for_each(|event| desk.notes.take_in(*event));
+        let ring = !had && desk.notes.since.is_some();
+        drop(desk);
+        if ring {
+            self.bell.notify_one();
+        }
+    }
+
+    fn replaced(&self) {
+        lock(&self.desk).notes.everything = true;
+        self.bell.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::sheet;
+    use super::*;
+    use scheduler_core::command::Actor;
+    use scheduler_core::id::{Name, TenantId};
+    use scheduler_core::job::{JobKind, JobSpec, Program, Strategy};
+    use std::sync::Arc;
+
+    fn asks(count: usize) -> Vec<Ask> {
+        let name = Name::parse("x").expect("a name");
+        let spec = Arc::new(JobSpec {
+            name: name.clone(),
+            kind: JobKind::Plain,
+            groups: Vec::new(),
+            strategy: Strategy::Pack,
+            topology_required: None,
+            topology_preferred: None,
+            rtt_max: None,
+            duration: None,
+            price_max: None,
+            program: Program::default(),
+        });
+        let call = |_| SubmitCall {
+            tenant: TenantId(name.clone()),
+            by: Actor::Operator,
+            request_id: "r".into(),
+            body_digest: 0,
+            spec: Arc::clone(&spec),
+        };
+        let (slots, _) = sheet(count);
+        let calls = (0..count).map(call);
+        calls
+            .zip(slots)
+            .map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since: clock::instant() })
+            .collect()
+    }
+
+    #[test]
+    fn a_full_queue_refuses_whole_calls() {
+        let inbox = Inbox::default();
+        for _ in 0..JOBS_QUEUED_MAX / 512 {
+            inbox.submit(asks(512)).expect("there is room");
+        }
+        assert_eq!(inbox.submit(asks(1)), Err(CallError::Busy { retry_ms: RETRY_MS }));
+        let work = inbox.wait(0, None);
+        assert_eq!(work.asks.len(), BATCH_JOBS_MAX);
+        inbox.submit(asks(1)).expect("there is room again");
+    }
+
+    #[test]
+    fn an_idle_planner_starts_at_once_and_a_busy_one_gathers() {
+        let mut desk = Desk::default();
+        let now = clock::instant();
+        assert_eq!(desk.patience(0, now), None);
+        desk.asks.extend(asks(1));
+        assert_eq!(desk.patience(0, now), Some(Duration::ZERO));
+        let wait = desk.patience(1, now).expect("has an ask");
+        assert!(!wait.is_zero() && wait <= LINGER);
+        assert_eq!(desk.patience(1, now + 2 * LINGER), Some(Duration::ZERO));
+        assert_eq!(desk.patience(BATCHES_IN_FLIGHT_MAX, now), None);
+        desk.asks.extend(asks(BATCH_JOBS_GOOD));
+        assert_eq!(desk.patience(1, now), Some(Duration::ZERO));
+        assert!(desk.take(BATCHES_IN_FLIGHT_MAX).asks.is_empty());
+    }
+
+    #[test]
+    fn changes_are_merged_and_taken_in_soon() {
+        let inbox = Inbox::default();
+        for _ in 0..10_000 {
+            inbox.applied(&[Event::NodeWorkChanged(NodeId(7)), Event::CapacityGrew]);
+        }
+        let mut work = inbox.wait(0, None);
+        assert_eq!(work.notes.take_nodes(), [NodeId(7)]);
+        assert!(work.notes.grew && work.notes.take_waiting().is_empty());
+    }
+
+    #[test]
+    fn closing_answers_what_is_queued() {
+        let inbox = Inbox::default();
+        let (slots, mut receive) = sheet(1);
+        let mut queued = asks(1);
+        queued[0].slot = slots.into_iter().next().expect("one");
+        inbox.submit(queued).expect("there is room");
+        inbox.close();
+        let results = receive.try_recv().expect("is answered");
+        assert_eq!(results, [Err(CallError::NotLeader { leader: None })]);
+        assert!(inbox.wait(0, None).closed);
+    }
+}

@@ -1,0 +1,279 @@
+//! The leader's work: accepting and planning jobs, proposing for others, leases, duties.
+//!
+//! Every server has a [`Leader`]; it works only while the quorum says that this server leads.
+//! `answer` and `inbox` take jobs in, `planner` plans them on a thread of its own, `batch` brings
+//! plans through the log, `backlog` remembers who waits, `duty` does what is due by the clock.
+//! **Invariant:** nothing here decides anything: a deposed leader's proposals fail in the log, and
+//! its plans are checked again by `State::apply`.
+
+mod answer;
+mod inbox;
+mod backlog;
+mod batch;
+mod look;
+mod planner;
+mod duty;
+
+use crate::applied::{Fanout, lock};
+use crate::call::{CallError, LeaderCall, LeaderReply, MembershipCall, PlanCall, SubmitCall};
+use crate::clock;
+use crate::config::Cluster;
+use crate::session::{DigestReply, JoinCall, Joined, Leases, Timing};
+use crate::status::quorum_to_call;
+use inbox::{Ask, DryRun, Inbox};
+use raft_store::{Quorum, Status};
+use scheduler_core::command::{Command, Entry, Outcome, Rejection};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// How long a new leader waits for its first proof of leadership before it asks again.
+const CONFIRM_TIME: Duration = Duration::from_secs(1);
+
+/// What this server does, or would do, as the leader. Cheap to clone.
+#[derive(Clone)]
+pub struct Leader(Arc<Parts>);
+
+struct Parts {
+    quorum: Quorum,
+    leases: Mutex<Leases>,
+    /// Where jobs go in the current term; `None` while this server does not lead.
+    term: Mutex<Option<Arc<Inbox>>>,
+}
+
+impl Leader {
+    /// A leader that does nothing yet; [`Leader::run`] makes it work.
+    pub(crate) fn new(quorum: Quorum, timing: Timing) -> Self {
+        let leases = Mutex::new(Leases::new(timing, clock::instant()));
+        Self(Arc::new(Parts { quorum, leases, term: Mutex::default() }))
+    }
+
+    /// Does `call` if this server leads.
+    ///
+    /// # Errors
+    /// [`CallError::NotLeader`] if it does not; else what came of the call.
+    pub async fn call(
+        &self,
+        call: LeaderCall,
+        deadline: Instant,
+    ) -> Result<LeaderReply, CallError> {
+        let quorum = &self.0.quorum;
+        match call {
+            LeaderCall::Propose(entries) => self.propose(entries, deadline).await,
+            LeaderCall::Submit(calls) => self.submit(calls, deadline).await,
+            LeaderCall::Plan(call) => self.plan(call, deadline).await,
+            LeaderCall::ReadIndex => {
+                let index = within(deadline, quorum.read_index()).await?;
+                Ok(LeaderReply::Index(index.map_err(quorum_to_call)?))
+            }
+            LeaderCall::Join(call) => self.join(call, deadline).await,
+            LeaderCall::Digest(digest) => {
+                // The answer grants leases, so leadership is confirmed first.
+                within(deadline, quorum.read_index()).await?.map_err(quorum_to_call)?;
+                Ok(LeaderReply::Heard(self.heard(&digest)))
+            }
+            LeaderCall::Membership(call) => {
+                within(deadline, self.change_members(call)).await?
+            }
+        }
+    }
+
+    async fn propose(
+        &self,
+        mut entries: Vec<Entry>,
+        deadline: Instant,
+    ) -> Result<LeaderReply, CallError> {
+        let now = clock::now();
+        entries.iter_mut().for_each(|entry| entry.at = now);
+        let proposed = within(deadline, self.0.quorum.propose(entries)).await?;
+        let proposed = proposed.map_err(quorum_to_call)?;
+        Ok(LeaderReply::Proposed { index: proposed.index, results: proposed.results })
+    }
+
+    fn inbox(&self) -> Result<Arc<Inbox>, CallError> {
+        let term = lock(&self.0.term).clone();
+        term.ok_or_else(|| CallError::NotLeader { leader: self.0.quorum.status().leader })
+    }
+
+    async fn submit(
+        &self,
+        calls: Vec<SubmitCall>,
+        deadline: Instant,
+    ) -> Result<LeaderReply, CallError> {
+        let inbox = self.inbox()?;
+        if calls.is_empty() {
+            return Ok(LeaderReply::Submitted(Vec::new()));
+        }
+        let (slots, results) = answer::sheet(calls.len());
+        let since = clock::instant();
+        let asks = calls.into_iter().zip(slots);
+        let asks = asks
+            .map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since })
+            .collect();
+        inbox.submit(asks)?;
+        let results = within(deadline, results).await?;
+        let gone = |_| CallError::NotLeader { leader: None };
+        Ok(LeaderReply::Submitted(results.map_err(gone)?))
+    }
+
+    async fn plan(&self, call: PlanCall, deadline: Instant) -> Result<LeaderReply, CallError> {
+        let (answer, planned) = oneshot::channel();
+        self.inbox()?.dry_run(DryRun { call, answer })?;
+        let planned = within(deadline, planned).await?;
+        let gone = |_| CallError::NotLeader { leader: None };
+        Ok(LeaderReply::Planned(Box::new(planned.map_err(gone)?)))
+    }
+
+    fn heard(&self, digest: &crate::session::Digest) -> DigestReply {
+        lock(&self.0.leases).heard(digest, clock::instant())
+    }
+
+    async fn join(&self, call: JoinCall, deadline: Instant) -> Result<LeaderReply, CallError> {
+        let JoinCall { by, register, instance } = call;
+        let known = self
+            .0
+            .quorum
+            .read(|state| state.node_by_name(&register.supplier, &register.spec.name));
+        if let Some(node) = known {
+            let free = lock(&self.0.leases).may_join(node, instance, clock::instant());
+            free.map_err(|held| CallError::Held {
+                why: format!("another agent with the identity of {} is alive", held.node),
+                retry_ms: held.retry_after_ms,
+            })?;
+        }
+        let command = Command::RegisterNode(register);
+        let entry = Entry { at: clock::now(), by, command };
+        let proposed = within(deadline, self.0.quorum.propose(vec![entry])).await?;
+        let proposed = proposed.map_err(quorum_to_call)?;
+        let index = proposed.index;
+        match single(proposed.results)? {
+            Outcome::Registered { node, epoch } => {
+                lock(&self.0.leases).joined(node, epoch, instance, clock::instant());
+                Ok(LeaderReply::Joined(Joined { node, epoch, index }))
+            }
+            other => {
+                let why = format!("the log answered a registration with {other:?}");
+                Err(CallError::Internal { why })
+            }
+        }
+    }
+
+    async fn change_members(&self, call: MembershipCall) -> Result<LeaderReply, CallError> {
+        let quorum = &self.0.quorum;
+        if !quorum.status().is_leader() {
+            return Err(CallError::NotLeader { leader: quorum.status().leader });
+        }
+        let changed = match call {
+            MembershipCall::AddLearner(member) => quorum.add_learner(member).await,
+            MembershipCall::Promote(id) => quorum.promote(id).await,
+            MembershipCall::Remove(id) => quorum.remove(id).await,
+            MembershipCall::Transfer(to) => quorum.transfer_leader(to).await,
+        };
+        changed.map_err(quorum_to_call)?;
+        let leader = quorum.status().leader.map(|member| member.id);
+        Ok(LeaderReply::Changed { leader })
+    }
+
+    /// Works for as long as it is polled: one term after another.
+    pub(crate) async fn run(
+        self,
+        cluster: Cluster,
+        fanout: Arc<Fanout>,
+        stop: CancellationToken,
+    ) {
+        let mut standing = self.0.quorum.watch();
+        loop {
+            let leading = standing.wait_for(Status::is_leader);
+            let term = tokio::select! {
+                status = leading => match status {
+                    Ok(status) => status.term,
+                    Err(_closed) => return,
+                },
+                () = stop.cancelled() => return,
+            };
+            let deposed = deposed(self.0.quorum.watch(), term);
+            tokio::select! {
+                () = self.lead(term, &cluster, &fanout) => {}
+                () = deposed => tracing::info!(term, "leads no more"),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Leads for one term; cancelled when it is over.
+    async fn lead(&self, term: u64, cluster: &Cluster, fanout: &Arc<Fanout>) {
+        let inbox = Arc::new(Inbox::default());
+        let mut office = Office { leader: self, fanout, inbox: Arc::clone(&inbox), planner: None };
+        lock(&self.0.leases).reset_for_new_term(clock::instant());
+        *lock(&self.0.term) = Some(Arc::clone(&inbox));
+        self.confirm(term).await;
+        // Told of changes before it reads the state, so that it misses none.
+        let follower: Arc<dyn crate::applied::Follow> = Arc::clone(&inbox) as _;
+        fanout.follow(Some(follower));
+        let runtime = tokio::runtime::Handle::current();
+        match planner::spawn(self.0.quorum.clone(), inbox, runtime) {
+            Ok(thread) => office.planner = Some(thread),
+            Err(error) => {
+                tracing::error!(%error, "no thread for the planner; leadership is given away");
+                let _ = self.0.quorum.transfer_leader(None).await;
+            }
+        }
+        duty::run(self, cluster).await;
+    }
+
+    /// Returns once a quorum has confirmed the leadership and the state shows all of the terms
+    /// before it.
+    async fn confirm(&self, term: u64) {
+        let quorum = &self.0.quorum;
+        let mut pause = tokio::time::interval(CONFIRM_TIME / 20);
+        loop {
+            pause.tick().await;
+            let deadline = clock::deadline(CONFIRM_TIME);
+            let Ok(Ok(index)) = timeout_at(deadline, quorum.read_index()).await else { continue };
+            if quorum.wait_applied(index, deadline.into_std()).await.is_ok() {
+                tracing::info!(term, index, "leads");
+                return;
+            }
+        }
+    }
+}
+
+/// What a term holds; given back when it ends, however it ends.
+struct Office<'a> {
+    leader: &'a Leader,
+    fanout: &'a Arc<Fanout>,
+    inbox: Arc<Inbox>,
+    planner: Option<JoinHandle<()>>,
+}
+
+impl Drop for Office<'_> {
+    fn drop(&mut self) {
+        *lock(&self.leader.0.term) = None;
+        self.fanout.follow(None);
+        self.inbox.close();
+        // The thread ends by itself after its round; it holds nothing that a next term needs.
+        drop(self.planner.take());
+    }
+}
+
+/// Returns when this server does not lead in `term` any more.
+async fn deposed(mut standing: watch::Receiver<Status>, term: u64) {
+    // An error means that the quorum has stopped, which ends the term as well.
+    let _ = standing.wait_for(|status| !status.is_leader() || status.term != term).await;
+}
+
+async fn within<T>(
+    deadline: Instant,
+    future: impl std::future::Future<Output = T>,
+) -> Result<T, CallError> {
+    timeout_at(deadline, future).await.map_err(|_| CallError::Timeout)
+}
+
+/// The result of the one entry of a proposal.
+pub(crate) fn single(results: Vec<Result<Outcome, Rejection>>) -> Result<Outcome, CallError> {
+    let why = || CallError::Internal { why: "the log gave no result for an entry".to_owned() };
+    Ok(results.into_iter().next().ok_or_else(why)??)
+}

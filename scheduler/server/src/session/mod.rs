@@ -1,0 +1,218 @@
+//! Agents' sessions: who is connected where, what each node should run, and what it says it runs.
+//!
+//! Every server ends streams of agents. It sends each node its whole desired state whenever that
+//! changes, gathers the replicas' reports into few big entries, and tells the leader each second
+//! whom it has heard; the leader alone decides whose lease is over.
+//!
+//! **Invariant:** a heartbeat is acknowledged only after a leader confirmed by its quorum has
+//! counted it; so an agent never believes in a lease that the leader does not know of. No node id
+//! is taken from anything but the verified `hello`.
+
+pub mod timing;
+pub mod leases;
+pub mod outbox;
+pub mod table;
+pub mod admit;
+pub mod stream;
+pub mod dispatch;
+pub mod reports;
+pub mod digests;
+
+pub use leases::Leases;
+pub use stream::SessionStream;
+pub use timing::Timing;
+
+use crate::applied::Fanout;
+use crate::clock;
+use crate::forward::{CallError, LeaderCall, Router};
+use futures::FutureExt as _;
+use raft_store::{Quorum, ServerId};
+use reports::{Reports, Undelivered};
+use scheduler_core::command::{Actor, Command, Entry, RegisterNode, ReplicaReport};
+use scheduler_core::id::{Epoch, NodeId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use table::Table;
+
+/// How long one batch of reports waits for a leader before it is put back among the others.
+const REPORT_WAIT: Duration = Duration::from_secs(5);
+
+/// The sessions of this server: the handle that everyone holds. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Parts>);
+
+struct Parts {
+    own: ServerId,
+    quorum: Quorum,
+    router: Router,
+    fanout: Arc<Fanout>,
+    table: Arc<Table>,
+    reports: Arc<Reports>,
+    timing: Timing,
+}
+
+impl Hub {
+    /// No sessions yet; [`Hub::run`] makes it work.
+    pub fn new(
+        own: ServerId,
+        quorum: Quorum,
+        router: Router,
+        fanout: Arc<Fanout>,
+        timing: Timing,
+    ) -> Self {
+        let (table, reports) = (Arc::default(), Arc::default());
+        Self(Arc::new(Parts { own, quorum, router, fanout, table, reports, timing }))
+    }
+
+    /// Dispatches, relays reports and tells the leader whom it heard, for as long as it is polled.
+    pub async fn run(self) {
+        let parts = &self.0;
+        let dispatch = dispatch::run(
+            Arc::clone(&parts.fanout),
+            parts.quorum.clone(),
+            Arc::clone(&parts.table),
+        );
+        let digests = digests::run(
+            parts.own,
+            parts.quorum.clone(),
+            parts.router.clone(),
+            Arc::clone(&parts.table),
+            parts.timing,
+        );
+        let router = parts.router.clone();
+        let send: Arc<reports::Send> =
+            Arc::new(move |batch| relay(router.clone(), batch).boxed());
+        let reports = Arc::clone(&parts.reports).run(send);
+        futures::join!(dispatch, digests, reports);
+    }
+
+    /// Ends all sessions with a word to the agents to go elsewhere, and takes no new ones.
+    pub fn shut_down(&self) {
+        self.0.table.shut_down();
+    }
+
+    /// Sessions that end here now.
+    pub fn sessions(&self) -> usize {
+        self.0.table.len()
+    }
+
+    /// Lengths of leases and intervals.
+    pub fn timing(&self) -> Timing {
+        self.0.timing
+    }
+
+    pub(crate) fn quorum(&self) -> &Quorum {
+        &self.0.quorum
+    }
+
+    pub(crate) fn router(&self) -> &Router {
+        &self.0.router
+    }
+
+    pub(crate) fn table(&self) -> &Table {
+        &self.0.table
+    }
+
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.0.reports
+    }
+}
+
+/// Has the leader log one batch of reports.
+async fn relay(router: Router, batch: Vec<ReplicaReport>) -> Result<(), Undelivered> {
+    let command = Command::Report(batch);
+    let entry = Entry { at: clock::now(), by: Actor::System, command };
+    match router.call(LeaderCall::Propose(vec![entry]), clock::deadline(REPORT_WAIT)).await {
+        Ok(_) => Ok(()),
+        Err(error @ (CallError::Rejected(_) | CallError::TooLarge { .. })) => {
+            tracing::error!(%error, "reports were not taken");
+            Err(Undelivered::Refused)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "reports could not be delivered yet");
+            Err(Undelivered::Retry)
+        }
+    }
+}
+
+/// Random number of one agent process: tells a reconnect from a second machine with a copied key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Instance(pub [u8; 16]);
+
+/// An agent's Join, handed to the leader. The leader asks [`Leases::may_join`], proposes
+/// `RegisterNode` on behalf of `by`, and tells [`Leases::joined`] the outcome.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct JoinCall {
+    /// The authenticated caller.
+    pub by: Actor,
+    pub register: RegisterNode,
+    pub instance: Instance,
+}
+
+/// What became of a Join.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    pub node: NodeId,
+    /// Fencing number of the session that may open now.
+    pub epoch: Epoch,
+    /// Log index of the registration: a server that has applied it can take the session.
+    pub index: u64,
+}
+
+/// Another process of the same identity holds a live session; try again later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Held {
+    pub node: NodeId,
+    /// Milliseconds after which a retry may have an answer.
+    pub retry_after_ms: u64,
+}
+
+/// Whom one server has heard since its last digest, and which sessions it has seen closing.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Digest {
+    pub server: ServerId,
+    pub heard: Vec<Heard>,
+    pub closed: Vec<Closed>,
+}
+
+/// One node that was heard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heard {
+    pub node: NodeId,
+    pub epoch: Epoch,
+    pub instance: Instance,
+    /// Milliseconds between hearing it and sending the digest.
+    pub age_ms: u32,
+}
+
+/// One session that has closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Closed {
+    pub node: NodeId,
+    pub epoch: Epoch,
+    pub instance: Instance,
+}
+
+/// The leader's answer to a digest: every heard node that is not named has its lease extended.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DigestReply {
+    pub refused: Vec<Refused>,
+}
+
+/// A session that must end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refused {
+    pub node: NodeId,
+    pub epoch: Epoch,
+    pub why: RefusedWhy,
+}
+
+/// Why a session must end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RefusedWhy {
+    /// The node has registered again since, or another process of the same identity was first.
+    Superseded,
+    /// The node was declared down in this epoch.
+    LeaseLost,
+}
