@@ -7,6 +7,7 @@ mod codec;
 mod dir;
 pub mod error;
 pub mod files;
+pub mod inspect;
 pub mod log;
 mod mirror;
 pub mod quorum;

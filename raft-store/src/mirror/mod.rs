@@ -17,7 +17,7 @@ mod pieces;
 mod store;
 mod writer;
 
-pub(crate) use store::{Loaded, Store, open, verify};
+pub(crate) use store::{Store, open, verify};
 pub use writer::Stats;
 pub(crate) use writer::{Changes, Mirror, Source, View};
 

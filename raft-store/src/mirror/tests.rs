@@ -8,6 +8,7 @@ use scheduler_core::id::{Name, TenantId};
 use scheduler_core::state::{RowKey, State};
 use scheduler_core::unit::TimeMs;
 
+use super::store::Loaded;
 use super::*;
 use crate::codec::record::StoredMembershipBytes;
 use crate::log::LogPosition;

@@ -12,8 +12,8 @@
 mod file;
 mod store;
 
-pub(crate) use file::{SnapshotFile, Writer};
-pub(crate) use store::{NAME_PREFIX, Receiver, Store};
+pub(crate) use file::SnapshotFile;
+pub(crate) use store::{NAME_PREFIX, Store};
 
 #[cfg(test)]
 mod tests;

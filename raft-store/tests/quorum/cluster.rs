@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use raft_store::{
-    BoxFuture, BoxStream, Member, Observer, Proposed, Quorum, QuorumError, Role, ServerId,
+    BoxFuture, BoxStream, Member, Observer, Proposed, Quorum, QuorumError, ServerId,
     Settings, Status, StoreError, Transport, TransportError, log,
 };
 use scheduler_core::command::{Actor, Command, Entry, PutTenant, Quota};
@@ -318,8 +318,10 @@ impl Cluster {
     /// Waits for a condition on a server's status.
     pub async fn until(&self, id: u64, what: &str, done: impl Fn(&Status) -> bool) {
         let waiting = async {
+            let mut standing = self.server(id).watch();
             while !done(&self.server(id).status()) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                // Indexes announce nothing, so it looks now and then too.
+                let _ = tokio::time::timeout(Duration::from_millis(10), standing.changed()).await;
             }
         };
         let waited = tokio::time::timeout(PATIENCE, waiting).await;
@@ -341,9 +343,4 @@ pub fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Whether a server has stopped by itself.
-pub fn has_stopped(status: &Status) -> bool {
-    status.role == Role::Stopped
 }

@@ -39,6 +39,7 @@ async fn the_copy_in_sled_can_be_deleted_cut_or_flipped() {
     let state = dir.join("state");
 
     comes_back(&mut cluster, last, hash).await;
+    assert_eq!(cluster.server(1).store_stats().mirror.rows_written, 0, "used as it was");
     cluster.stop(1).await;
     assert!(!names(&dir).iter().any(|name| name.contains(".bad-")), "used as it was");
 

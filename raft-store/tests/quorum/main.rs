@@ -4,6 +4,7 @@
 
 mod cluster;
 mod damage;
+mod inspection;
 mod members;
 mod replication;
 mod snapshots;
