@@ -32,8 +32,7 @@ pub struct NodeAdminApi {
 impl NodeAdminApi {
     /// The service, ready to be added to the public port.
     pub fn service(context: Context) -> NodeAdminServiceServer<Self> {
-        NodeAdminServiceServer::new(Self { context })
-            .max_decoding_message_size(REQUEST_BYTES_MAX)
+        NodeAdminServiceServer::new(Self { context }).max_decoding_message_size(REQUEST_BYTES_MAX)
     }
 
     /// Waits until the state here is as fresh as asked.
@@ -42,23 +41,13 @@ impl NodeAdminApi {
     }
 
     /// Has one command of the caller logged; the state here shows it afterwards.
-    async fn write(
-        &self,
-        caller: &Caller,
-        command: Command,
-        time: Duration,
-    ) -> Result<(), Status> {
+    async fn write(&self, caller: &Caller, command: Command, time: Duration) -> Result<(), Status> {
         let (by, deadline) = (caller.actor.clone(), clock::deadline(time));
         propose(&self.context, by, command, deadline).await.map(|_| ())
     }
 
     /// The caller's node as it is here, and the index it was read at.
-    fn show(
-        &self,
-        caller: &Caller,
-        id: NodeId,
-        replicas: bool,
-    ) -> Result<(v1::Node, u64), Status> {
+    fn show(&self, caller: &Caller, id: NodeId, replicas: bool) -> Result<(v1::Node, u64), Status> {
         self.context.quorum.read(|state| {
             let node = own_node(state, caller, id)?;
             Ok((convert::node::node(state, node, replicas), state.index()))
@@ -149,8 +138,7 @@ impl NodeAdminService for NodeAdminApi {
                 (state.index(), end)
             });
             if start >= end || nodes.len() >= size {
-                let next_page_token =
-                    if start >= end { String::new() } else { page_token(start) };
+                let next_page_token = if start >= end { String::new() } else { page_token(start) };
                 return Ok(labelled(v1::ListNodesResponse { nodes, next_page_token }, index));
             }
             tokio::task::yield_now().await;
@@ -221,7 +209,8 @@ impl NodeAdminService for NodeAdminApi {
             }
             tokio::task::yield_now().await;
         }
-        let (answer, index) = self.context.quorum.read(|state| (capacity.answer(state), state.index()));
+        let (answer, index) =
+            self.context.quorum.read(|state| (capacity.answer(state), state.index()));
         Ok(labelled(answer, index))
     }
 

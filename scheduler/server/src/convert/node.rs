@@ -58,7 +58,11 @@ pub fn spec(spec: &v1::NodeSpec) -> Result<NodeSpec, Status> {
     }
     let converted = NodeSpec {
         name: name("spec.name", &spec.name)?,
-        labels: spec.labels.iter().map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str()))).collect(),
+        labels: spec
+            .labels
+            .iter()
+            .map(|(k, v)| (Arc::from(k.as_str()), Arc::from(v.as_str())))
+            .collect(),
         taints: spec.taints.iter().enumerate().map(taint).collect::<Result<_, _>>()?,
         gpus: spec.gpus.iter().enumerate().map(gpu).collect::<Result<_, _>>()?,
         resources: Resources {
@@ -274,7 +278,8 @@ impl Capacity {
             if !counted.contains(&gpu.model) {
                 counted.push(gpu.model);
                 row.nodes += 1;
-                if sum.regions.len() < REGIONS_LISTED_MAX && !sum.regions.contains(&node.place.region)
+                if sum.regions.len() < REGIONS_LISTED_MAX
+                    && !sum.regions.contains(&node.place.region)
                 {
                     sum.regions.insert(node.place.region.clone());
                 }
@@ -371,12 +376,18 @@ mod tests {
             ("spec.bandwidth_down_mbps", Box::new(|s| s.bandwidth_down_mbps = u32::MAX)),
             ("spec.price_micro_usd", Box::new(|s| s.price_micro_usd = u64::MAX)),
             ("spec.address", Box::new(|s| s.address = "a".repeat(1_000))),
-            ("spec.labels", Box::new(|s| {
-                s.labels = (0..100_000).map(|at| (format!("k{at}"), String::new())).collect();
-            })),
-            ("spec.labels", Box::new(|s| {
-                s.labels.insert("k".to_owned(), "v".repeat(318));
-            })),
+            (
+                "spec.labels",
+                Box::new(|s| {
+                    s.labels = (0..100_000).map(|at| (format!("k{at}"), String::new())).collect();
+                }),
+            ),
+            (
+                "spec.labels",
+                Box::new(|s| {
+                    s.labels.insert("k".to_owned(), "v".repeat(318));
+                }),
+            ),
         ];
         for (path, spoil) in cases {
             let mut bad = good();

@@ -148,10 +148,8 @@ impl Shared {
         let head = state.replica(job.id, head_rank).filter(|head| head.phase.is_live());
         let head_node = head.and_then(|head| state.node(head.allocation?.node));
         let program = &job.spec.program;
-        let program = v1::Program {
-            argv: program.argv.clone(),
-            env: program.env.iter().cloned().collect(),
-        };
+        let program =
+            v1::Program { argv: program.argv.clone(), env: program.env.iter().cloned().collect() };
         let nothing = program.argv.is_empty() && program.env.is_empty();
         let kind = match job.spec.kind {
             JobKind::Ray => v1::JobKind::Ray,
@@ -174,8 +172,7 @@ mod tests {
     use super::*;
 
     fn message(phase: i32) -> v1::ReplicaReports {
-        let report =
-            v1::ReplicaReport { job_id: 7, rank: 1, assignment: 9, phase, exit_code: 137 };
+        let report = v1::ReplicaReport { job_id: 7, rank: 1, assignment: 9, phase, exit_code: 137 };
         v1::ReplicaReports { reports: vec![report] }
     }
 

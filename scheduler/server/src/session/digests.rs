@@ -16,13 +16,7 @@ use tokio::time::MissedTickBehavior;
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
 /// Sends digests for as long as it is polled.
-pub async fn run(
-    own: ServerId,
-    quorum: Quorum,
-    router: Router,
-    table: Arc<Table>,
-    timing: Timing,
-) {
+pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table>, timing: Timing) {
     let mut tick = tokio::time::interval(timing.digest());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -180,11 +180,10 @@ mod tests {
         down(&mut world, 1);
         world.done(Command::RemoveNode { node: NodeId(2), force: false });
         let reasons: Vec<_> = slots.iter().map(|slot| reason(told(&world, slot))).collect();
-        assert_eq!(reasons, [
-            SessionEndReason::Superseded,
-            SessionEndReason::LeaseLost,
-            SessionEndReason::Removed,
-        ]);
+        assert_eq!(
+            reasons,
+            [SessionEndReason::Superseded, SessionEndReason::LeaseLost, SessionEndReason::Removed,]
+        );
     }
 
     #[test]

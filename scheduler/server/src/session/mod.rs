@@ -8,15 +8,15 @@
 //! counted it; so an agent never believes in a lease that the leader does not know of. No node id
 //! is taken from anything but the verified `hello`.
 
-pub mod timing;
+pub mod admit;
+pub mod digests;
+pub mod dispatch;
 pub mod leases;
 pub mod outbox;
-pub mod table;
-pub mod admit;
-pub mod stream;
-pub mod dispatch;
 pub mod reports;
-pub mod digests;
+pub mod stream;
+pub mod table;
+pub mod timing;
 
 pub use leases::Leases;
 pub use stream::SessionStream;
@@ -81,8 +81,7 @@ impl Hub {
             parts.timing,
         );
         let router = parts.router.clone();
-        let send: Arc<reports::Send> =
-            Arc::new(move |batch| relay(router.clone(), batch).boxed());
+        let send: Arc<reports::Send> = Arc::new(move |batch| relay(router.clone(), batch).boxed());
         let reports = Arc::clone(&parts.reports).run(send);
         futures::join!(dispatch, digests, reports);
     }

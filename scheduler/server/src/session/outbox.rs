@@ -145,10 +145,8 @@ mod tests {
     fn nothing_follows_the_farewell() {
         let outbox = Outbox::default();
         outbox.post(desired(7));
-        let end = |reason: SessionEndReason| SessionEnd {
-            reason: reason.into(),
-            message: String::new(),
-        };
+        let end =
+            |reason: SessionEndReason| SessionEnd { reason: reason.into(), message: String::new() };
         outbox.end(end(SessionEndReason::Shutdown));
         outbox.end(end(SessionEndReason::Removed));
         assert!(!outbox.post(desired(8)));

@@ -203,11 +203,14 @@ mod tests {
         bench.reports.push([report(1, 1, Observed::Starting), report(2, 1, Observed::Starting)]);
         bench.reports.push([report(1, 1, Observed::Ready), report(1, 9, Observed::Succeeded)]);
         let batch = bench.sent.recv().await.expect("a batch");
-        assert_eq!(batch, [
-            report(1, 1, Observed::Ready),
-            report(1, 9, Observed::Succeeded),
-            report(2, 1, Observed::Starting),
-        ]);
+        assert_eq!(
+            batch,
+            [
+                report(1, 1, Observed::Ready),
+                report(1, 9, Observed::Succeeded),
+                report(2, 1, Observed::Starting),
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -193,10 +193,8 @@ impl Table {
         let closed = std::mem::take(&mut inner.closed).into_values().collect();
         let slots: Vec<Arc<Slot>> = inner.slots.values().cloned().collect();
         drop(inner);
-        let mut sweep = Sweep {
-            digest: Digest { server, heard: Vec::new(), closed },
-            told: Vec::new(),
-        };
+        let mut sweep =
+            Sweep { digest: Digest { server, heard: Vec::new(), closed }, told: Vec::new() };
         for slot in slots {
             // The beat first: what is heard later may only make the leader more patient.
             let (beat, said) = (slot.beat.load(Relaxed), slot.said.load(Relaxed));
