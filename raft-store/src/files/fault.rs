@@ -24,7 +24,8 @@ pub enum Loss {
     /// The power goes and everything that was not synced is gone.
     Unsynced,
     /// The power goes in the middle of writing back: a random subset of the unsynced 512-byte
-    /// sectors and a random prefix of the unsynced name changes had reached the disk.
+    /// sectors, a random prefix of the unsynced new names and a random subset of the unsynced
+    /// removals had reached the disk.
     Torn {
         /// Chooses the subset.
         seed: u64,
@@ -155,6 +156,12 @@ impl FaultFiles {
         self.shared.gate.notify_all();
     }
 
+    /// Lets one held `sync_data` go on; the next one waits again.
+    pub fn pass_one_sync(&self) {
+        self.machine().passes += 1;
+        self.shared.gate.notify_all();
+    }
+
     /// Blocks until a held `sync_data` is waiting.
     pub fn wait_for_held_sync(&self) {
         let mut machine = self.machine();
@@ -239,9 +246,10 @@ impl File for FaultFile {
         if machine.is_in_focus(self.inode) {
             machine.held_syncs += 1;
             self.shared.gate.notify_all();
-            while machine.hold_syncs && machine.life == self.life {
+            while machine.hold_syncs && machine.passes == 0 && machine.life == self.life {
                 machine = wait(&self.shared.gate, machine);
             }
+            machine.passes = machine.passes.saturating_sub(1);
             machine.held_syncs -= 1;
         }
         machine.check_life(self.life)?;

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::LogPosition;
 use super::format::{self, Item, SEGMENT_HEADER_BYTES, Salt};
 use super::segment;
-use super::survey::{decode_at, survey};
+use super::survey::{decode_at, judge_rest, survey};
 use crate::error::{Fault, Repair, StoreError};
 use crate::files::Files;
 
@@ -106,6 +106,8 @@ struct Current {
     salt: Salt,
     content: Bytes,
     offset: usize,
+    /// Only in the last segment can an unfinished write be.
+    is_last: bool,
 }
 
 /// Begins to dump the log in `dir`.
@@ -130,7 +132,13 @@ impl Dump {
                 return Err(StoreError::corrupt(&path, 0, what, Repair::Rejoin));
             }
         };
-        Ok(Current { path, salt, content: Bytes::from(content), offset: SEGMENT_HEADER_BYTES })
+        Ok(Current {
+            path,
+            salt,
+            content: Bytes::from(content),
+            offset: SEGMENT_HEADER_BYTES,
+            is_last: self.waiting.is_empty(),
+        })
     }
 }
 
@@ -154,17 +162,29 @@ impl Current {
                 None
             }
             Err(bad) => {
-                let what = match bad {
-                    format::Bad::Cut => "the file ends inside a record",
-                    format::Bad::Empty => "zeroes where a record should be, more behind them",
-                    format::Bad::Checksum => "the checksum of the record does not match",
-                    format::Bad::Content => "a record of an unknown kind",
-                };
-                let at = offset as u64;
+                let error = self.explain(bad);
                 self.offset = self.content.len();
-                Some(Err(StoreError::corrupt(&self.path, at, what, Repair::Rejoin)))
+                Some(Err(error))
             }
         }
+    }
+
+    fn explain(&self, bad: format::Bad) -> StoreError {
+        let proof = judge_rest(&self.content, self.salt, self.offset);
+        let repair = match self.is_last && proof.is_none() {
+            true => Repair::CutTail,
+            false => Repair::Rejoin,
+        };
+        let what = proof.unwrap_or_else(|| {
+            let what = match bad {
+                format::Bad::Cut => "the file ends inside a record",
+                format::Bad::Empty => "zeroes where a record should be, more behind them",
+                format::Bad::Checksum => "the checksum of the record does not match",
+                format::Bad::Content => "a record of an unknown kind",
+            };
+            what.to_owned()
+        });
+        StoreError::corrupt(&self.path, self.offset as u64, what, repair)
     }
 }
 

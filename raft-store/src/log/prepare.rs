@@ -142,7 +142,7 @@ impl Worker {
 
 /// Writes zeroes from one offset to another, without a sync.
 pub(super) fn write_zeroes(file: &dyn File, from: u64, to: u64) -> io::Result<()> {
-    const ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
         let bytes = (ZEROES.len() as u64).min(to - at);

@@ -369,7 +369,7 @@ fn dirty_end(content: &[u8]) -> usize {
 }
 
 /// What a valid record behind `stop` proves to be wrong at `stop`, if anything.
-fn judge_rest(content: &Bytes, salt: Salt, stop: usize) -> Option<String> {
+pub(super) fn judge_rest(content: &Bytes, salt: Salt, stop: usize) -> Option<String> {
     let dirty_end = dirty_end(content);
     let mut offset = stop.next_multiple_of(RECORD_ALIGN) + RECORD_ALIGN;
     while offset < dirty_end {

@@ -331,7 +331,7 @@ pub(super) fn begin_segment(
 /// Creates the file that becomes the next segment, replacing a leftover.
 pub(super) fn create_beside(files: &dyn Files, path: &Path) -> io::Result<Arc<dyn File>> {
     match files.remove(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => files.create(path),
     }
 }

@@ -174,3 +174,24 @@ fn an_empty_segment_file_is_damage() {
     files.overwrite(&segments[segments.len() - 1], &[]);
     assert_refused(&files, "the file is shorter than a segment header");
 }
+
+#[test]
+fn a_segment_of_another_history_of_the_same_log_is_refused() {
+    let files = FaultFiles::new();
+    let log = support::open(&files).expect("open");
+    support::append(&log, support::records(0, 5, 900)).expect("append");
+    drop(log);
+    // Two servers started from one copied directory: same sizes, other content.
+    let other = files.fork();
+    for (disk, vote) in [(&files, b"to me "), (&other, b"to you")] {
+        let log = support::open(disk).expect("open");
+        for index in 5..60 {
+            support::append(&log, support::records(index, 1, 900)).expect("append");
+            support::save_vote(&log, vote).expect("vote");
+        }
+    }
+    let segments = support::segments(&files);
+    assert_eq!(support::segments(&other), segments);
+    files.overwrite(&segments[1], &support::content(&other, &segments[1]));
+    assert_refused(&files, "what the segment carries over is not how the one before it ended");
+}

@@ -140,3 +140,28 @@ fn a_callback_may_hold_the_last_handle() {
     files.hold_syncs(false);
     assert_eq!(receiver.recv().expect("called"), (Some(support::at(0)), true));
 }
+
+#[test]
+fn what_is_not_written_yet_is_never_evicted() {
+    let files = focused();
+    let options = Options { cache_bytes: 0, ..support::options() };
+    let log = Log::open(&support::dir(), std::sync::Arc::new(files.clone()), options);
+    let log = log.expect("open");
+    files.hold_syncs(true);
+    let (done, first) = acknowledgement();
+    log.append(support::records(0, 1, 30), done).expect("append");
+    files.wait_for_held_sync();
+    let (done, second) = acknowledgement();
+    log.append(support::records(1, 5, 30), done).expect("append");
+    files.pass_one_sync();
+    answer(&first).expect("append");
+    files.wait_for_held_sync();
+    let (cached, found) = (log.stats().cached_records, log.read(0, 6, usize::MAX));
+    files.hold_syncs(false);
+    assert_eq!(cached, 5, "the first is written and gone, the others stay");
+    assert_eq!(found.expect("read"), support::records(0, 6, 30));
+    answer(&second).expect("append");
+    support::append(&log, Vec::new()).expect("an empty append waits for all before it");
+    assert_eq!(log.stats().cached_records, 0);
+    assert_eq!(log.read(0, 6, usize::MAX).expect("read"), support::records(0, 6, 30));
+}

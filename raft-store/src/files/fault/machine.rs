@@ -20,6 +20,8 @@ pub(super) struct Machine {
     pub(super) counts: Counts,
     pub(super) hold_syncs: bool,
     pub(super) held_syncs: usize,
+    /// Held syncs that may go on all the same.
+    pub(super) passes: usize,
     /// End of the names that failures, held syncs and counts concern; empty for all.
     pub(super) focus: &'static str,
     inodes: BTreeMap<u64, Inode>,
@@ -241,7 +243,12 @@ impl Machine {
         let changes = std::mem::take(&mut self.names_unsynced);
         if let Some(dice) = &mut dice {
             let kept = dice.below(changes.len() + 1);
-            apply_names(&mut self.names_durable, changes.into_iter().take(kept).collect());
+            let survives = |(place, change): &(usize, NameChange)| match change {
+                NameChange::Remove(_) => dice.below(2) == 0,
+                NameChange::Create(..) | NameChange::Rename(..) => *place < kept,
+            };
+            let changes = changes.into_iter().enumerate().filter(survives);
+            apply_names(&mut self.names_durable, changes.map(|(_, change)| change).collect());
         }
         for inode in self.inodes.values_mut() {
             inode.lose_power(dice.as_mut());
