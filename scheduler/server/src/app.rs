@@ -11,7 +11,7 @@ use crate::auth::{Gate, Tokens};
 use crate::config::{Config, ConfigError};
 use crate::forward::Router;
 use crate::leader::Leader;
-use crate::raft::{Passport, PeerApi, Peers};
+use crate::raft::{Acquaintances, Passport, PeerApi, Peers};
 use crate::session::{Hub, Timing};
 use crate::watch::WatchHub;
 use futures::FutureExt as _;
@@ -71,6 +71,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Quorum(#[from] QuorumError),
+    #[error("server {server} does not accept this one: {why}")]
+    Unwelcome { server: ServerId, why: String },
     #[error("cannot describe the services: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
@@ -96,7 +98,9 @@ impl Server {
             api_address: advertised(config.server.api_address.as_ref(), api_address),
             voter: true,
         };
-        let Some(passport) = Passport::new(&config.cluster) else {
+        let met = Arc::new(Acquaintances::open(&config.server.data_dir)?);
+        let passport = Passport::new(&config.cluster, config.server.id, Arc::clone(&met));
+        let Some(passport) = passport else {
             let path = "cluster_secret".to_owned();
             let problem = "cannot be sent as a header".to_owned();
             return Err(ConfigError(vec![crate::config::Fault { path, problem }]).into());
@@ -106,8 +110,8 @@ impl Server {
         let quorum =
             Quorum::open(settings(&config, &member), peers.clone(), fanout.clone()).await?;
         let timing = Timing::new(Duration::from_millis(config.cluster.timing.lease_ms));
-        let leader = Leader::new(quorum.clone(), timing);
-        let router = Router::new(member.id, quorum.clone(), leader.clone(), peers);
+        let leader = Leader::new(quorum.clone(), &config.cluster);
+        let router = Router::new(member.id, quorum.clone(), leader.clone(), peers.clone());
         let sessions =
             Hub::new(member.id, quorum.clone(), router.clone(), fanout.clone(), timing);
         let context = Context {
@@ -124,7 +128,7 @@ impl Server {
         server.spawn_parts(&leader, &fanout);
         server.spawn_peer_port(peer_listener, leader, passport);
         server.spawn_public_port(api_listener)?;
-        server.found().await?;
+        server.found(met.is_new().then_some(&peers)).await?;
         let member = &server.member;
         tracing::info!(server = %member.id, api = %member.api_address, peers = %member.peer_address,
             "the server has started");
@@ -132,8 +136,9 @@ impl Server {
     }
 
     /// Founds the cluster when the configuration lists its first members; on servers that have
-    /// data already this changes nothing.
-    async fn found(&self) -> Result<(), StartError> {
+    /// data already this changes nothing. A server without data (`ask` is given) first asks the
+    /// others whether it once had some: then it must not found anything.
+    async fn found(&self, ask: Option<&Arc<Peers>>) -> Result<(), StartError> {
         let first = &self.context.config.cluster.servers;
         if first.is_empty() {
             return Ok(());
@@ -144,7 +149,19 @@ impl Server {
             api_address: one.api_address.clone(),
             voter: true,
         };
-        Ok(self.bootstrap(first.iter().map(member).collect()).await?)
+        let members: Vec<Member> = first.iter().map(member).collect();
+        if let Some(peers) = ask {
+            let others = members.iter().filter(|other| other.id != self.member.id);
+            let answers = others.map(|other| async {
+                let objection = peers.ask_welcome(other).await.err();
+                objection.map(|why| StartError::Unwelcome { server: other.id, why })
+            });
+            let answers = futures::future::join_all(answers).await;
+            if let Some(objection) = answers.into_iter().flatten().next() {
+                return Err(objection);
+            }
+        }
+        Ok(self.bootstrap(members).await?)
     }
 
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -264,6 +281,16 @@ impl Server {
         let mut standing = self.context.quorum.watch();
         // An error means that the quorum has stopped: there will be no leader to wait for.
         let _ = standing.wait_for(|status| status.leader.is_some()).await;
+    }
+
+    /// Waits until this server can go on no more (its disk failed, its data is not to be trusted)
+    /// and says why: whoever runs it must end the process, as nothing is acknowledged any more.
+    pub async fn failed(&self) -> String {
+        let mut standing = self.context.quorum.watch();
+        match standing.wait_for(|status| status.fault.is_some()).await {
+            Ok(status) => status.fault.clone().unwrap_or_default(),
+            Err(_closed) => "the quorum's task has ended".to_owned(),
+        }
     }
 
     /// Stops in good order: agents are sent elsewhere, the leadership is handed over, calls under

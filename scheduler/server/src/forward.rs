@@ -19,6 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// A call gives up after this long without a working leader, however far its deadline: several
+/// elections, and short enough for a client to look elsewhere.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// First pause before another try; a change of leader ends every pause early.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause: well below an election, so that a new leader is found soon.
@@ -53,6 +56,7 @@ impl Router {
         let mut standing = self.quorum.watch();
         let mut encoded: Option<Bytes> = None;
         let mut pause = PAUSE_MIN;
+        let give_up = deadline.min(clock::deadline(PATIENCE));
         loop {
             let leader = standing.borrow_and_update().leader.clone();
             let tried = match leader {
@@ -66,7 +70,7 @@ impl Router {
                 Err(error) if is_worth_another_try(&error, repeatable) => error,
                 settled => return settled,
             };
-            if clock::instant() + pause >= deadline {
+            if clock::instant() + pause >= give_up {
                 return Err(error);
             }
             tracing::debug!(%error, "trying the leader again");

@@ -94,7 +94,9 @@ pub fn rejected(rejection: &Rejection) -> Status {
     let (code, reason) = code_of(rejection);
     let message = rejection.to_string();
     let info = match rejection {
-        Rejection::Invalid { field, problem } => return bad_field(field, problem),
+        Rejection::Invalid { field, problem } => {
+            return bad_field(&crate::convert::job::field_path(field), problem);
+        }
         Rejection::NotFound { what, id } => {
             details(reason, &[("kind", what.to_string()), ("id", id.clone())])
         }

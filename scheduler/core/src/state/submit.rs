@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::id::JobId;
 use crate::job::{Allocation, Job, JobPhase, JobSpec, Replica, ReplicaPhase};
 use crate::validate;
+use std::sync::Arc;
 
 /// Known GPU models that a refusal lists at most: enough to spot a misspelling.
 const MODELS_LISTED_MAX: usize = 8;
@@ -26,7 +27,8 @@ impl State {
         }
         validate::request_id(&asked.request_id)?;
         self.known_tenant(&asked.tenant)?;
-        if let Some(known) = self.job_by_request(&asked.tenant, &asked.request_id) {
+        let known = self.index.job_by_request(&asked.tenant, asked.request_id.clone());
+        if let Some(known) = known {
             return self.repeated(asked, known);
         }
         validate::job(&asked.spec)?;
@@ -38,7 +40,8 @@ impl State {
         }
 
         let id = JobId(self.facts.meta.next_job);
-        self.add_job(self.fresh_job(turn, asked, id));
+        let spec = self.shared.spec(&asked.spec);
+        self.add_job(self.fresh_job(turn, asked, id, spec));
         if let Some(plan) = &asked.plan {
             self.bind(turn, id, plan);
         }
@@ -46,7 +49,7 @@ impl State {
         Ok(Outcome::Submitted { job: id, known: false, placed: asked.plan.is_some() })
     }
 
-    fn fresh_job(&self, turn: &Turn<'_>, asked: &Submit, id: JobId) -> Job {
+    fn fresh_job(&self, turn: &Turn<'_>, asked: &Submit, id: JobId, spec: Arc<JobSpec>) -> Job {
         // All jobs of a tenant share one copy of its name.
         let tenant = self.tenant(&asked.tenant).map_or(&asked.tenant, |tenant| &tenant.id);
         Job {
@@ -54,7 +57,7 @@ impl State {
             tenant: tenant.clone(),
             request_id: asked.request_id.clone(),
             body_digest: asked.body_digest,
-            spec: asked.spec.clone(),
+            spec,
             phase: JobPhase::Pending,
             reason: asked.reason.clone(),
             submitted_at: turn.now,
@@ -76,7 +79,8 @@ impl State {
         Ok(Outcome::Submitted { job: known, known: true, placed })
     }
 
-    fn check_models(&self, spec: &JobSpec) -> Result<(), Rejection> {
+    /// Refuses GPU models that the fleet has never shown, naming some that it has.
+    pub fn check_models(&self, spec: &JobSpec) -> Result<(), Rejection> {
         for (at, group) in spec.groups.iter().enumerate() {
             for (nth, model) in group.shape.models.iter().enumerate() {
                 if self.models().find(model).is_some() {

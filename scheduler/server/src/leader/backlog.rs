@@ -179,7 +179,7 @@ mod tests {
         }
         assert_eq!(backlog.next(2, now), ids(&[1, 2]));
         assert_eq!(backlog.next(2, now), ids(&[3]));
-        [1, 2, 3].map(|job| backlog.in_vain(JobId(job), now));
+        (1..=3).for_each(|job| backlog.in_vain(JobId(job), now));
         assert_eq!((backlog.next(9, now), backlog.next_at(now)), (vec![], None));
         backlog.grew();
         assert_eq!(backlog.next(9, now), vec![]);

@@ -47,7 +47,7 @@ pub(super) struct Ask {
 /// One dry run.
 pub(super) struct DryRun {
     pub(super) call: PlanCall,
-    pub(super) answer: oneshot::Sender<Planned>,
+    pub(super) answer: oneshot::Sender<Result<Planned, CallError>>,
 }
 
 /// What changed in the state since the planner last looked.

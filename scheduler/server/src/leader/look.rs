@@ -6,7 +6,7 @@ use super::planner::quota_reason;
 use crate::call::{Accepted, CallError, NoPlan, SubmitCall};
 use scheduler_core::command::{Kind, Rejection};
 use scheduler_core::id::{JobId, NodeId, Rank, TenantId};
-use scheduler_core::job::{Job, Reason};
+use scheduler_core::job::{Job, JobSpec, Reason};
 use scheduler_core::plan::Unplaceable;
 use scheduler_core::state::State;
 use scheduler_core::view::View;
@@ -90,6 +90,14 @@ pub(super) fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let ranks = (ranks.len() < total).then_some(ranks);
     let over_quota = over_quota(state, &job.tenant, asked);
     Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota })
+}
+
+/// Why a dry run is refused before anything is planned.
+pub(super) fn refusal(state: &State, tenant: &TenantId, spec: &JobSpec) -> Option<Rejection> {
+    if state.tenant(tenant).is_none() {
+        return Some(Rejection::NotFound { what: Kind::Tenant, id: tenant.to_string() });
+    }
+    state.check_models(spec).err()
 }
 
 /// What a dry run tells of a job that does not fit.

@@ -33,6 +33,10 @@ use tokio_util::sync::CancellationToken;
 /// How long a new leader waits for its first proof of leadership before it asks again.
 const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
+/// A leader that no majority has answered for this many election times takes no calls: well over
+/// the hiccup of a busy machine, well under a client's patience.
+const SILENT_ELECTIONS: u64 = 4;
+
 /// What this server does, or would do, as the leader. Cheap to clone.
 #[derive(Clone)]
 pub struct Leader(Arc<Parts>);
@@ -40,15 +44,19 @@ pub struct Leader(Arc<Parts>);
 struct Parts {
     quorum: Quorum,
     leases: Mutex<Leases>,
+    /// Longest silence of the majority before calls are refused.
+    silence_ms_max: u64,
     /// Where jobs go in the current term; `None` while this server does not lead.
     term: Mutex<Option<Arc<Inbox>>>,
 }
 
 impl Leader {
     /// A leader that does nothing yet; [`Leader::run`] makes it work.
-    pub(crate) fn new(quorum: Quorum, timing: Timing) -> Self {
+    pub(crate) fn new(quorum: Quorum, cluster: &Cluster) -> Self {
+        let timing = Timing::new(Duration::from_millis(cluster.timing.lease_ms));
         let leases = Mutex::new(Leases::new(timing, clock::instant()));
-        Self(Arc::new(Parts { quorum, leases, term: Mutex::default() }))
+        let silence_ms_max = cluster.timing.election_ms_max.saturating_mul(SILENT_ELECTIONS);
+        Self(Arc::new(Parts { quorum, leases, silence_ms_max, term: Mutex::default() }))
     }
 
     /// Does `call` if this server leads.
@@ -56,6 +64,23 @@ impl Leader {
     /// # Errors
     /// [`CallError::NotLeader`] if it does not; else what came of the call.
     pub async fn call(
+        &self,
+        call: LeaderCall,
+        deadline: Instant,
+    ) -> Result<LeaderReply, CallError> {
+        self.has_quorum()?;
+        let done = self.perform(call, deadline).await;
+        match done {
+            // Nobody answers us any more: the caller had better ask again than wait.
+            Err(CallError::Timeout) => Err(self.has_quorum().err().map_or(
+                CallError::Timeout,
+                |error| CallError::Unknown { why: error.to_string() },
+            )),
+            done => done,
+        }
+    }
+
+    async fn perform(
         &self,
         call: LeaderCall,
         deadline: Instant,
@@ -79,6 +104,22 @@ impl Leader {
                 within(deadline, self.change_members(call)).await?
             }
         }
+    }
+
+    /// Refuses at once while this server leads but no majority has answered it for long: what is
+    /// proposed now would hang.
+    fn has_quorum(&self) -> Result<(), CallError> {
+        let status = self.0.quorum.status();
+        if !status.is_leader() {
+            return Err(CallError::NotLeader { leader: status.leader });
+        }
+        let silence = status.quorum_ack_age_ms.unwrap_or(0);
+        let alone = status.members.iter().filter(|member| member.voter).count() <= 1;
+        if alone || silence <= self.0.silence_ms_max {
+            return Ok(());
+        }
+        let why = format!("no majority of the servers has answered for {silence} ms");
+        Err(CallError::Unavailable { why })
     }
 
     async fn propose(
@@ -124,7 +165,7 @@ impl Leader {
         self.inbox()?.dry_run(DryRun { call, answer })?;
         let planned = within(deadline, planned).await?;
         let gone = |_| CallError::NotLeader { leader: None };
-        Ok(LeaderReply::Planned(Box::new(planned.map_err(gone)?)))
+        Ok(LeaderReply::Planned(Box::new(planned.map_err(gone)??)))
     }
 
     fn heard(&self, digest: &crate::session::Digest) -> DigestReply {

@@ -258,15 +258,26 @@ impl Planner {
         }
         let start = clock::instant();
         let (tenant, spec) = (&run.call.tenant, &run.call.spec);
-        let quota = |state: &State| look::over_quota(state, tenant, spec.gpu_milli());
-        let verdict = match self.quorum.read(quota) {
+        let look = |state: &State| match look::refusal(state, tenant, spec) {
+            Some(refusal) => Err(refusal),
+            None => Ok(look::over_quota(state, tenant, spec.gpu_milli())),
+        };
+        let over_quota = match self.quorum.read(look) {
+            Ok(over_quota) => over_quota,
+            Err(refusal) => {
+                // A caller that has gone away needs no answer.
+                let _ = run.answer.send(Err(refusal.into()));
+                return;
+            }
+        };
+        let verdict = match over_quota {
             Some(reason) => Err(look::no_plan_by_quota(&self.view, reason)),
             None => self.find(spec).map_err(|unplaceable| look::no_plan(&unplaceable)),
         };
         let decide_us = clock::micros_since(start).max(1);
         let planned = Planned { index: self.view.index(), decide_us, verdict };
         // A caller that has gone away needs no answer.
-        let _ = run.answer.send(planned);
+        let _ = run.answer.send(Ok(planned));
     }
 }
 

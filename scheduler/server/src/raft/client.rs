@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// Longest wait for a connection; a peer that is there answers a SYN in one round trip.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +28,9 @@ const PROBE: Duration = Duration::from_secs(2);
 /// Window of one stream and of one connection: enough for a full pipeline at 100 ms round trip.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// How long a new server waits for each other one's word on it.
+const WELCOME_TIME: Duration = Duration::from_secs(2);
 
 type Client = PeerServiceClient<Channel>;
 
@@ -107,6 +110,23 @@ impl Peers {
     }
 }
 
+impl Peers {
+    /// Asks another server whether it takes this one for who it says it is. A server that is not
+    /// there has no objection.
+    pub(crate) async fn ask_welcome(&self, other: &Member) -> Result<(), String> {
+        let Ok(link) = self.link(other) else { return Ok(()) };
+        let message = ForwardRequest { target: other.id.0, body: Bytes::new() };
+        let mut client = link.calls;
+        let answer = client.forward(self.request(message, Some(WELCOME_TIME)));
+        match tokio::time::timeout(WELCOME_TIME, answer).await {
+            Ok(Err(status)) if status.code() == Code::PermissionDenied => {
+                Err(status.message().to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 fn unreachable_leader(error: &TransportError) -> CallError {
     CallError::Unavailable { why: format!("the leader cannot be reached: {error}") }
 }
@@ -135,6 +155,21 @@ fn is_connect_error(status: &Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// Checks who answered; a stranger's answer counts for nothing.
+fn signed<T>(
+    passport: &Passport,
+    expected: u64,
+    answer: Response<T>,
+) -> Result<T, TransportError> {
+    match passport.check_answer(answer.metadata(), expected) {
+        Ok(()) => Ok(answer.into_inner()),
+        Err(why) => {
+            tracing::warn!(server = expected, why, "an answer was not counted");
+            Err(TransportError::Refused(why))
+        }
+    }
 }
 
 fn failed(status: &Status) -> TransportError {
@@ -167,13 +202,14 @@ impl Transport for Peers {
         body: Bytes,
         ttl: Duration,
     ) -> BoxFuture<Result<Bytes, TransportError>> {
-        let request = self.request(CallRequest { target: target.id.0, body }, Some(ttl));
-        let link = self.link(target);
+        let id = target.id.0;
+        let request = self.request(CallRequest { target: id, body }, Some(ttl));
+        let (link, passport) = (self.link(target), self.passport.clone());
         async move {
             let mut client = link?.log;
             let answer = tokio::time::timeout(ttl, client.call(request));
             let answer = answer.await.map_err(|_| TransportError::Timeout)?;
-            Ok(answer.map_err(|status| failed(&status))?.into_inner().body)
+            Ok(signed(&passport, id, answer.map_err(|status| failed(&status))?)?.body)
         }
         .boxed()
     }
@@ -186,11 +222,11 @@ impl Transport for Peers {
         let id = target.id.0;
         let frames = Frames(frames.map(move |body| AppendRequest { target: id, body }).boxed());
         let request = self.request(frames, None);
-        let link = self.link(target);
+        let (link, passport) = (self.link(target), self.passport.clone());
         async move {
             let mut client = link?.log;
             let answers = client.append(request).await.map_err(|status| failed(&status))?;
-            let answers = answers.into_inner();
+            let answers = signed(&passport, id, answers)?;
             let bodies = answers.map(|one| one.map(|one| one.body).map_err(|s| failed(&s)));
             Ok(bodies.boxed())
         }
@@ -206,12 +242,13 @@ impl Transport for Peers {
         let id = target.id.0;
         let frames = Frames(frames.map(move |body| InstallSnapshotRequest { target: id, body }).boxed());
         let request = self.request(frames, Some(ttl));
-        let link = self.link(target);
+        let (link, passport) = (self.link(target), self.passport.clone());
         async move {
             let mut client = link?.bulk;
             let answer = client.install_snapshot(request).map_err(|status| failed(&status));
             let answer = tokio::time::timeout(ttl, answer);
-            Ok(answer.await.map_err(|_| TransportError::Timeout)??.into_inner().body)
+            let answer = answer.await.map_err(|_| TransportError::Timeout)??;
+            Ok(signed(&passport, id, answer)?.body)
         }
         .boxed()
     }

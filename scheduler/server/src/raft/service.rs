@@ -3,7 +3,7 @@
 //! **Invariant:** nothing is read from a caller that does not show the cluster's passport or that
 //! means another server.
 
-use super::{MESSAGE_BYTES_MAX, Passport};
+use super::{Acquaintance, MESSAGE_BYTES_MAX, Passport};
 use crate::app::Context;
 use crate::call;
 use crate::clock;
@@ -41,11 +41,17 @@ impl PeerApi {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        self.passport.check(request.metadata()).map_err(|why| {
+    fn admit<T>(&self, request: &Request<T>, how: Acquaintance) -> Result<(), Status> {
+        self.passport.check(request.metadata(), how).map_err(|why| {
             tracing::warn!(from = ?request.remote_addr(), why, "a peer was refused");
             Status::permission_denied(why)
         })
+    }
+
+    fn signed<T>(&self, answer: T) -> Response<T> {
+        let mut response = Response::new(answer);
+        self.passport.sign(response.metadata_mut());
+        response
     }
 
     fn is_meant(&self, target: u64) -> Result<(), Status> {
@@ -90,19 +96,19 @@ impl PeerService for PeerApi {
     type AppendStream = BoxStream<Result<AppendResponse, Status>>;
 
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
-        self.admit(&request)?;
+        self.admit(&request, Acquaintance::Lasting)?;
         let CallRequest { target, body } = request.into_inner();
         self.is_meant(target)?;
         let answer = self.context.quorum.handle_call(body).await;
         let body = answer.map_err(|error| refused(&error))?;
-        Ok(Response::new(CallResponse { body }))
+        Ok(self.signed(CallResponse { body }))
     }
 
     async fn append(
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        self.admit(&request)?;
+        self.admit(&request, Acquaintance::Lasting)?;
         let open = |frame: AppendRequest| (frame.target, frame.body);
         let frames = self.frames(request.into_inner(), open);
         let answers = self.context.quorum.handle_append_stream(frames);
@@ -110,26 +116,26 @@ impl PeerService for PeerApi {
             Ok(body) => Ok(AppendResponse { body }),
             Err(error) => Err(refused(&error)),
         });
-        Ok(Response::new(answers.boxed()))
+        Ok(self.signed(answers.boxed()))
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<InstallSnapshotRequest>>,
     ) -> Result<Response<InstallSnapshotResponse>, Status> {
-        self.admit(&request)?;
+        self.admit(&request, Acquaintance::Lasting)?;
         let open = |frame: InstallSnapshotRequest| (frame.target, frame.body);
         let frames = self.frames(request.into_inner(), open);
         let answer = self.context.quorum.handle_snapshot(frames).await;
         let body = answer.map_err(|error| refused(&error))?;
-        Ok(Response::new(InstallSnapshotResponse { body }))
+        Ok(self.signed(InstallSnapshotResponse { body }))
     }
 
     async fn forward(
         &self,
         request: Request<ForwardRequest>,
     ) -> Result<Response<ForwardResponse>, Status> {
-        self.admit(&request)?;
+        self.admit(&request, Acquaintance::Passing)?;
         let deadline = clock::deadline(crate::api::time_left(&request, FORWARD_DEADLINE));
         let ForwardRequest { target, body } = request.into_inner();
         self.is_meant(target)?;
