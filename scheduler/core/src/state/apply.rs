@@ -4,7 +4,6 @@
 //! anything; so a rejection leaves the facts as they were.
 
 use super::State;
-use super::rows::RowKey;
 use crate::command::{Actor, Command, Entry, Kind, Outcome, Rejection};
 use crate::event::Event;
 use crate::id::{JobId, NodeId, TenantId};
@@ -37,7 +36,7 @@ impl State {
         let mut turn = Turn { index, now, by: &entry.by, events: Vec::new() };
         let result = self.decide(&mut turn, &entry.command);
         self.facts.meta.index = self.facts.meta.index.max(index);
-        self.dirty.mark(RowKey::Meta);
+        self.dirty.meta = true;
         if result.is_err() {
             return Applied { result, events: Vec::new() };
         }

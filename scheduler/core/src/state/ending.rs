@@ -37,7 +37,7 @@ impl State {
         let mut changed = false;
         for &id in jobs {
             let Some(job) = self.job(id) else { continue };
-            if !deadline(job).is_some_and(|at| at <= turn.now) {
+            if deadline(job).is_none_or(|at| at > turn.now) {
                 continue;
             }
             let duration_ms = job.spec.duration.map_or(0, |duration| duration.0);

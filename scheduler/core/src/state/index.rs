@@ -172,8 +172,8 @@ impl Index {
         self.counts.get(job.0).map(AsRef::as_ref)
     }
 
-    pub(super) fn job_by_request(&self, tenant: &TenantId, request_id: &str) -> Option<JobId> {
-        self.requests.get(&request_key(tenant, request_id.into())).copied()
+    pub(super) fn job_by_request(&self, tenant: &TenantId, request_id: Arc<str>) -> Option<JobId> {
+        self.requests.get(&request_key(tenant, request_id)).copied()
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = JobId> {
@@ -392,7 +392,7 @@ impl Index {
         }
         for (key, slot) in facts.jobs.iter() {
             let job = &slot.job;
-            let known = index.job_by_request(&job.tenant, &job.request_id);
+            let known = index.job_by_request(&job.tenant, job.request_id.clone());
             if job.id.0 != key || known.is_some() {
                 findings.push(Finding::DuplicateJob { job: job.id });
             }

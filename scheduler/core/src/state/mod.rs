@@ -18,6 +18,7 @@ mod register;
 mod replicas;
 mod report;
 mod rows;
+mod shared;
 mod submit;
 mod tenant;
 mod usage;
@@ -39,6 +40,7 @@ use crate::topology::Sites;
 use crate::unit::{DurationMs, TimeMs};
 use facts::Facts;
 use index::Index;
+use shared::Shared;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -63,13 +65,14 @@ pub struct State {
     index: Index,
     /// Rows changed since they were last taken.
     dirty: Dirty,
-    /// Texts that many nodes share.
-    texts: register::Texts,
+    shared: Shared,
 }
 
 /// Keys of changed rows; the last one again and again is the usual case.
 #[derive(Debug, Default)]
 struct Dirty {
+    /// The counters change with every entry.
+    meta: bool,
     last: Option<RowKey>,
     keys: BTreeSet<RowKey>,
 }
@@ -84,7 +87,8 @@ impl Dirty {
 
     fn take(&mut self) -> Vec<RowKey> {
         self.last = None;
-        std::mem::take(&mut self.keys).into_iter().collect()
+        let meta = std::mem::take(&mut self.meta).then_some(RowKey::Meta);
+        meta.into_iter().chain(std::mem::take(&mut self.keys)).collect()
     }
 }
 
@@ -102,7 +106,7 @@ impl State {
             facts: Facts::default(),
             index: Index::default(),
             dirty: Dirty::default(),
-            texts: register::Texts::default(),
+            shared: Shared::default(),
         }
     }
 
@@ -164,7 +168,7 @@ impl State {
 
     /// The job that the tenant submitted under this request id, while it is remembered.
     pub fn job_by_request(&self, tenant: &TenantId, request_id: &str) -> Option<JobId> {
-        self.index.job_by_request(tenant, request_id)
+        self.index.job_by_request(tenant, request_id.into())
     }
 
     pub fn replica(&self, job: JobId, rank: Rank) -> Option<Replica> {

@@ -14,7 +14,6 @@ use crate::job::ReplicaPhase;
 use crate::node::{Eligibility, Gpu, MODELS_MAX, Node, NodeSpec, NodeStatus};
 use crate::validate;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 impl State {
     pub(super) fn register_node(
@@ -35,7 +34,7 @@ impl State {
 
         let (site, gpus) = self.learn_names(turn, &asked.spec)?;
         let mut node = joined(turn, asked, id, epoch, site, gpus);
-        self.texts.share_in_node(&mut node);
+        self.shared.share_in_node(&mut node);
         turn.event(Event::NodeChanged(id));
         turn.event(Event::CapacityGrew);
         match known {
@@ -144,7 +143,7 @@ impl State {
             let Some(bound) = self.replica(job_id, rank).and_then(|r| r.allocation) else {
                 continue;
             };
-            if !needs.as_ref().is_some_and(|(j, g, _)| (*j, *g) == (job_id, group)) {
+            if needs.as_ref().is_none_or(|(j, g, _)| (*j, *g) != (job_id, group)) {
                 needs = Some((job_id, group, Needs::new(&job.spec, group, self.models())));
             }
             let suits = needs.as_ref().is_some_and(|(_, _, needs)| {
@@ -201,56 +200,5 @@ fn joined(
         key_digest: asked.key_digest,
         registered_at: turn.now,
         changed_at: turn.now,
-    }
-}
-
-/// Texts kept for sharing at most: labels with a value per node must not fill memory twice.
-const TEXTS_MAX: usize = 65_536;
-
-/// One copy of every text that many nodes have in common. Neither stored nor hashed: it only
-/// decides which equal texts lie in the same place.
-#[derive(Debug, Default)]
-pub(super) struct Texts {
-    texts: BTreeSet<Arc<str>>,
-    names: BTreeSet<Name>,
-}
-
-impl Texts {
-    fn text(&mut self, text: &mut Arc<str>) {
-        if let Some(known) = self.texts.get(text) {
-            *text = known.clone();
-        } else if self.texts.len() < TEXTS_MAX {
-            self.texts.insert(text.clone());
-        }
-    }
-
-    fn name(&mut self, name: &mut Name) {
-        if let Some(known) = self.names.get(name) {
-            *name = known.clone();
-        } else if self.names.len() < TEXTS_MAX {
-            self.names.insert(name.clone());
-        }
-    }
-
-    pub(super) fn share_in_node(&mut self, node: &mut Node) {
-        self.name(&mut node.supplier.0);
-        let place = &mut node.place;
-        for name in [&mut place.region, &mut place.zone, &mut place.site, &mut place.rack] {
-            self.name(name);
-        }
-        for taint in &mut node.taints {
-            self.text(&mut taint.key);
-            self.text(&mut taint.value);
-        }
-        node.labels = std::mem::take(&mut node.labels)
-            .into_iter()
-            .map(|(mut key, mut value)| {
-                self.text(&mut key);
-                self.text(&mut value);
-                (key, value)
-            })
-            .collect();
-        node.gpus.shrink_to_fit();
-        node.taints.shrink_to_fit();
     }
 }

@@ -9,6 +9,7 @@ use super::check::Finding;
 use super::facts::{Facts, JobSlot, Meta};
 use super::index::Index;
 use super::replicas::Replicas;
+use super::shared::Shared;
 use super::{Dirty, State};
 use crate::command::Quota;
 use crate::id::{JobId, TenantId};
@@ -138,13 +139,13 @@ impl State {
 
     /// The state of which these are all rows, in any order.
     pub fn from_rows(rows: impl Iterator<Item = Row>) -> Result<Self, RestoreError> {
-        let mut texts = super::register::Texts::default();
-        let facts = Facts::from_rows(rows, &mut texts)?;
+        let mut shared = Shared::default();
+        let facts = Facts::from_rows(rows, &mut shared)?;
         let (index, findings) = Index::build(&facts);
         if let Some(first) = findings.first() {
             return Err(RestoreError::Inconsistent { count: findings.len(), first: first.clone() });
         }
-        Ok(Self { facts, index, dirty: Dirty::default(), texts })
+        Ok(Self { facts, index, dirty: Dirty::default(), shared })
     }
 }
 
@@ -214,7 +215,7 @@ impl Facts {
 
     fn from_rows(
         rows: impl Iterator<Item = Row>,
-        texts: &mut super::register::Texts,
+        shared: &mut Shared,
     ) -> Result<Self, RestoreError> {
         let mut facts = Self::default();
         let mut meta = None;
@@ -235,7 +236,7 @@ impl Facts {
                 }
                 Row::Tenant(id, quota) => tenants.insert(id, quota).is_none(),
                 Row::Nodes(page, nodes) => nodes.into_iter().all(|mut node| {
-                    texts.share_in_node(Arc::make_mut(&mut node));
+                    shared.share_in_node(Arc::make_mut(&mut node));
                     let id = u64::from(node.id.0);
                     id / u64::from(NODES_PER_ROW) == u64::from(page)
                         && facts.nodes.insert(id, node).is_none()
@@ -252,6 +253,13 @@ impl Facts {
             }
         }
         facts.meta = meta.ok_or(RestoreError::NoMeta)?;
+        for row in &mut jobs {
+            let job = Arc::make_mut(&mut row.job);
+            job.spec = shared.spec(&job.spec);
+            if let Some((tenant, _)) = tenants.get_key_value(&job.tenant) {
+                job.tenant = tenant.clone();
+            }
+        }
         facts.tenants = Arc::new(tenants);
         facts.jobs = join_jobs(jobs, pages)?;
         Ok(facts)
@@ -274,7 +282,6 @@ fn join_jobs(
     mut jobs: Vec<JobRow>,
     mut pages: BTreeMap<(JobId, u32), Arc<[Replica]>>,
 ) -> Result<Table<JobSlot>, RestoreError> {
-    // A table is built from its front.
     jobs.sort_by_key(|row| row.job.id);
     let mut table = Table::default();
     for row in jobs {
@@ -287,7 +294,8 @@ fn join_jobs(
             let numbers = 0..u32::try_from(count.div_ceil(REPLICAS_PER_ROW)).unwrap_or(u32::MAX);
             let found: Vec<_> = numbers.map_while(|page| pages.remove(&(id, page))).collect();
             let full = found.iter().rev().skip(1).all(|page| page.len() == REPLICAS_PER_ROW);
-            if full { Replicas::from_pages(found) } else { Replicas::from_pages(Vec::new()) }
+            let alone = row.replicas.is_empty();
+            Replicas::from_pages(if full && alone { found } else { Vec::new() })
         };
         let found = replicas.len();
         if found != count {

@@ -5,7 +5,9 @@ use scheduler_core::fixture::entry::{World, group, job_spec, name, node_spec, re
 use scheduler_core::id::Name;
 use scheduler_core::job::{Condition, GpuAsk, JobSpec, Role, Selector, Toleration};
 use scheduler_core::node::{NodeSpec, Taint, TaintEffect};
-use scheduler_core::unit::{CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, VramMib};
+use scheduler_core::unit::{
+    CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, VramMib,
+};
 
 fn refused_job(change: impl FnOnce(&mut JobSpec)) -> String {
     let mut world = World::with_nodes(1, 8);
@@ -70,7 +72,10 @@ fn shapes() {
     check(with(|s| s.gpus = GpuAsk::Whole(255)), &format!("{shape}gpus is 255; 1 to 64"));
     check(with(|s| s.gpus = GpuAsk::Share(0)), &format!("{shape}gpu_share_milli is 0"));
     check(with(|s| s.gpus = GpuAsk::Share(1000)), &format!("{shape}gpu_share_milli is 1000"));
-    check(with(|s| s.cpu = CpuMilli(u64::MAX)), &format!("{shape}cpu_milli is 18446744073709551615"));
+    check(
+        with(|s| s.cpu = CpuMilli(u64::MAX)),
+        &format!("{shape}cpu_milli is 18446744073709551615"),
+    );
     check(with(|s| s.memory = MemoryMib(u64::MAX)), &format!("{shape}memory_mib is"));
     check(with(|s| s.disk = DiskMib(u64::MAX)), &format!("{shape}disk_mib is"));
     check(with(|s| s.vram_min = VramMib(u32::MAX)), &format!("{shape}vram_mib_min is"));
@@ -109,7 +114,8 @@ fn conditions() {
     );
     check(
         refused_job(|s| {
-            s.groups[0].selectors = vec![selector("a", Condition::NotIn(vec!["b".into(), long.into()]))];
+            s.groups[0].selectors =
+                vec![selector("a", Condition::NotIn(vec!["b".into(), long.into()]))];
         }),
         "spec.groups[0].selectors[0].values[1] is 318 bytes long",
     );
@@ -152,7 +158,8 @@ fn programs() {
 fn requests() {
     let mut world = World::with_nodes(1, 8);
     let spec = job_spec(vec![group("w", 1, 1)]);
-    let mut refused = |id: &str| world.refused(Command::Submit(submit(id, spec.clone(), None))).to_string();
+    let mut refused =
+        |id: &str| world.refused(Command::Submit(submit(id, spec.clone(), None))).to_string();
     check(refused(""), "request_id is 0 bytes long; 1 to 64 are allowed");
     check(refused(&"x".repeat(65)), "request_id is 65 bytes long");
     check(refused("a\u{202e}b"), "request_id has a byte at 1 that is not printable ASCII");

@@ -3,11 +3,11 @@
 //! Every entry that a `World` applies is followed by the state's check of itself, and every
 //! rejection by a comparison of hashes.
 
-mod random;
-mod nodes;
-mod submit;
-mod plans;
-mod progress;
 mod ending;
 mod input;
+mod nodes;
+mod plans;
+mod progress;
+mod random;
 mod rows;
+mod submit;

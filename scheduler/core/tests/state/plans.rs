@@ -52,7 +52,8 @@ fn shares_never_add_up_to_more_than_a_gpu() {
     let mut shared = spec(1, 1);
     shared.groups[0].shape.gpus = GpuAsk::Share(400);
     let on = |gpus, share_milli| vec![Placement { share_milli, ..placement(0, 0, gpus) }];
-    let ask = |request: &str, placements| submit(request, shared.clone(), Some(Plan { placements }));
+    let ask =
+        |request: &str, placements| submit(request, shared.clone(), Some(Plan { placements }));
     world.submit(ask("a", on(1, 400)));
     world.submit(ask("b", on(1, 400)));
     let taken = Stale::GpuTaken { node: NodeId(0) };
@@ -82,10 +83,8 @@ fn gone_changed_and_closed_nodes() {
     let ahead = Placement { node_epoch: Epoch(3), ..placement(0, 0, 0xff) };
     assert_eq!(stale(&mut world, &spec(1, 8), vec![ahead]), older);
     // One of several placements on a node with another epoch.
-    let mixed = vec![
-        Placement { node_epoch: Epoch(2), ..placement(0, 0, 0x0f) },
-        placement(1, 0, 0xf0),
-    ];
+    let mixed =
+        vec![Placement { node_epoch: Epoch(2), ..placement(0, 0, 0x0f) }, placement(1, 0, 0xf0)];
     assert_eq!(stale(&mut world, &spec(2, 4), mixed), older);
     let closed = |eligibility| Command::SetEligibility { node: NodeId(1), eligibility };
     for eligibility in [Eligibility::Cordoned, Eligibility::Draining] {
@@ -231,7 +230,11 @@ fn rules_about_the_members_together() {
     assert_eq!(refused, Rejection::StalePlan { why: breaks });
     let repair = Plan { placements: vec![placement(1, 1, 0x0f)] };
     world.done(Command::Commit(Commit { job, plan: repair }));
-    world.submit(submit("spread", spread, Some(Plan { placements: vec![placement(0, 0, 0xf0), placement(1, 1, 0xf0)] })));
+    world.submit(submit(
+        "spread",
+        spread,
+        Some(Plan { placements: vec![placement(0, 0, 0xf0), placement(1, 1, 0xf0)] }),
+    ));
 }
 
 #[test]

@@ -108,7 +108,10 @@ fn a_replica_that_keeps_failing_fails_its_job() {
     }
     let over = world.state.job(job).expect("remembered");
     assert_eq!((over.phase, over.reason.code), (JobPhase::Failed, ReasonCode::ReplicaFailed));
-    assert_eq!(&*over.reason.message, "rank 0 failed 5 times, the last time with exit code 3 on node-0");
+    assert_eq!(
+        &*over.reason.message,
+        "rank 0 failed 5 times, the last time with exit code 3 on node-0"
+    );
     let phases: Vec<_> = world.state.replicas(job).map(|(_, r)| r.phase).collect();
     assert_eq!(phases, [ReplicaPhase::Failed, ReplicaPhase::Released]);
     assert_eq!(world.state.usage(NodeId(1)).map(|usage| usage.live), Some(0));

@@ -1,16 +1,19 @@
 //! I1-I7 over random histories. A failing case is a list of seeds, each making one entry.
 
 use proptest::prelude::*;
-use scheduler_core::command::{Command, Entry, PutTenant, Quota};
-use scheduler_core::fixture::entry::{TENANT, World, tenant};
+use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant, Quota};
+use scheduler_core::fixture::entry::{TENANT, World, node_spec, supplier, tenant};
 use scheduler_core::fixture::noise;
-use scheduler_core::state::{Applied, Row, RowKey, State};
+use scheduler_core::job::{Job, JobPhase, ReplicaPhase};
+use scheduler_core::node::Node;
+use scheduler_core::state::{Applied, Row, RowKey, State, Tenant};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 fn begin() -> State {
     let mut world = World::new();
     for host in 0..4 {
-        world.join(scheduler_core::fixture::entry::node_spec(&format!("n{host}"), 8));
+        world.join(node_spec(&format!("n{host}"), 8));
     }
     let quota = Quota { gpu_milli_max: u64::MAX, pending_jobs_max: 1_000 };
     world.done(Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota }));
@@ -74,7 +77,7 @@ proptest! {
             let entry = noise::entry(&state, seed);
             let applied = state.apply(state.index() + 1, &entry);
             let job = match (&applied.result, &entry.command) {
-                (Ok(scheduler_core::command::Outcome::Submitted { job, placed: true, known: false }), _) => *job,
+                (Ok(Outcome::Submitted { job, placed: true, known: false }), _) => *job,
                 (Ok(_), Command::Commit(commit)) => commit.job,
                 _ => continue,
             };
@@ -87,11 +90,55 @@ proptest! {
                     .filter(|(rank, _)| (*first..*end).contains(&rank.0))
                     .filter(|(_, replica)| {
                         replica.phase.is_live()
-                            || replica.phase == scheduler_core::job::ReplicaPhase::Succeeded
+                            || replica.phase == ReplicaPhase::Succeeded
                     })
                     .count();
                 prop_assert!(held >= group.replicas_min as usize, "{:?}", entry);
             }
+        }
+    }
+
+    /// I11: suppliers change their own nodes only, tenants their own jobs only.
+    #[test]
+    fn nobody_changes_what_is_not_theirs(seeds in prop::collection::vec(any::<u64>(), 1..200)) {
+        let mut state = begin();
+        for seed in seeds {
+            let mut entry = noise::entry(&state, seed);
+            // More outsiders than the noise has of itself.
+            entry.by = match seed % 4 {
+                0 => Actor::Supplier(supplier("ore")),
+                1 => Actor::Tenant(tenant("beta")),
+                _ => entry.by,
+            };
+            let jobs: Vec<Arc<Job>> = state.jobs_after(None).cloned().collect();
+            let nodes: Vec<Arc<Node>> = state.nodes().cloned().collect();
+            let quotas: Vec<Tenant> = state.tenants().cloned().collect();
+            state.apply(state.index() + 1, &entry);
+            match &entry.by {
+                Actor::Supplier(by) => {
+                    for node in nodes.iter().filter(|node| node.supplier != *by) {
+                        prop_assert_eq!(state.node(node.id), Some(node));
+                    }
+                    // A job may lose replicas with a node, but nothing else.
+                    for job in &jobs {
+                        let now = state.job(job.id).expect("still there");
+                        prop_assert!(now.phase == job.phase || now.phase == JobPhase::Repairing);
+                    }
+                    prop_assert_eq!(state.jobs_len(), jobs.len());
+                }
+                Actor::Tenant(by) => {
+                    for job in jobs.iter().filter(|job| job.tenant != *by) {
+                        prop_assert_eq!(state.job(job.id), Some(job));
+                    }
+                    for job in state.jobs_after(jobs.last().map(|job| job.id)) {
+                        prop_assert_eq!(&job.tenant, by);
+                    }
+                    prop_assert!(state.nodes().eq(nodes.iter()));
+                }
+                Actor::System | Actor::Operator => continue,
+            }
+            let same = |old: &Tenant| state.tenant(&old.id).is_some_and(|now| now.quota == old.quota);
+            prop_assert!(quotas.iter().all(same) && state.tenants().count() == quotas.len());
         }
     }
 

@@ -63,12 +63,7 @@ fn a_batch_names_each_changed_row_once() {
     spec.groups[0].replicas_min = 1;
     world.submit(submit("partly", spec, Some(plan(&places))));
     let id = JobId(25);
-    let wanted = [
-        RowKey::Meta,
-        RowKey::Jobs(1),
-        RowKey::Replicas(id, 0),
-        RowKey::Replicas(id, 1),
-    ];
+    let wanted = [RowKey::Meta, RowKey::Jobs(1), RowKey::Replicas(id, 0), RowKey::Replicas(id, 1)];
     assert_eq!(world.state.take_dirty(), wanted);
 }
 

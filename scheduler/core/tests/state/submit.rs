@@ -19,7 +19,10 @@ fn one_entry_submits_and_places() {
     assert_eq!(found.modified_index, world.state.index());
     let held: Vec<_> =
         world.state.replicas(job).filter_map(|(_, replica)| replica.allocation).collect();
-    assert_eq!(held.iter().map(|h| (h.node.0, h.gpus.0)).collect::<Vec<_>>(), [(0, 0x0f), (1, 0xf0)]);
+    assert_eq!(
+        held.iter().map(|h| (h.node.0, h.gpus.0)).collect::<Vec<_>>(),
+        [(0, 0x0f), (1, 0xf0)]
+    );
     assert_ne!(held[0].assignment, held[1].assignment);
     let usage = world.state.usage(NodeId(1)).expect("there");
     assert_eq!((usage.gpus_busy, usage.live, usage.used.cpu.0), (GpuSet(0xf0), 1, 1_000));
@@ -99,7 +102,10 @@ fn quotas_hold_to_the_last_thousandth() {
     let spec = |gpus| job_spec(vec![group("w", 1, gpus)]);
     let five = submit("b", spec(5), Some(plan(&[(1, 0x1f)])));
     let refused = world.refused(Command::Submit(five));
-    assert!(refused.to_string().contains("5000 thousandths of GPUs on top of the 8000"), "{refused}");
+    assert!(
+        refused.to_string().contains("5000 thousandths of GPUs on top of the 8000"),
+        "{refused}"
+    );
     let job = world.submit(submit("b", spec(4), Some(plan(&[(1, 0x0f)]))));
     let share = |request: &str| {
         let mut spec = spec(1);
