@@ -161,7 +161,8 @@ impl Needs {
         self.models.as_ref().is_none_or(|models| models.binary_search(&model).is_ok())
     }
 
-    fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
+    /// Why a node with these GPUs could never serve, as far as GPUs go.
+    pub fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
         let asked = match self.gpus {
             GpuAsk::None => return None,
             GpuAsk::Whole(count) => usize::from(count),

@@ -13,7 +13,7 @@ mod net;
 
 pub(crate) use buckets::Buckets;
 pub(crate) use class::{ClassId, Classes, KindId};
-pub(crate) use free::Free;
+pub(crate) use free::{Free, headroom};
 pub(crate) use net::Net;
 
 use crate::command::Plan;
@@ -222,7 +222,9 @@ impl View {
 
     fn set_free(&mut self, node: u32, free: Free) {
         let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return };
-        let same = slot.free.idle.len() == free.idle.len() && slot.free.partial() == free.partial();
+        let same = slot.free.idle.len() == free.idle.len()
+            && slot.free.headroom() == free.headroom()
+            && slot.free.partial() == free.partial();
         if same {
             slot.free = free;
         } else {

@@ -11,8 +11,16 @@ use super::Steps;
 use super::field::{Amounts, covers};
 use crate::view::Net;
 
-/// Steps for one bound; when they are used up the bound counts as not reachable.
-const STEPS_PER_BOUND: u64 = 30_000;
+/// Steps to decide whether the wanted bound can be kept at all: some 100 ms at worst.
+const STEPS_TO_DECIDE: u64 = 30_000;
+/// Steps to find a tighter set below a bound that is known to do: only quality hangs on them.
+const STEPS_TO_TIGHTEN: u64 = 1_000;
+/// A tighter set is looked for until it could be better by less than one part in so many.
+const TIGHTER_BY: u32 = 32;
+/// Bounds left undecided before the search for a tighter set ends: below lie the hard ones.
+const UNDECIDED_MAX: u32 = 2;
+/// What one step is worth in the planner's budget.
+const STEP_COST: u64 = 100;
 const WORD_BITS: usize = 64;
 
 /// A site that may take part.
@@ -47,16 +55,21 @@ pub(super) fn tightest(
     else {
         return Found::None;
     };
-    let mut best = match search.within(bound_us, steps) {
+    let mut best = match search.within(bound_us, STEPS_TO_DECIDE, steps) {
         Found::Sites(sites, rtt) => (sites, rtt),
         other => return other,
     };
-    while low < best.1 && !steps.is_spent() {
+    let mut undecided = 0;
+    while low + best.1 / TIGHTER_BY < best.1 && undecided < UNDECIDED_MAX && !steps.is_spent() {
         let middle = low + (best.1 - low) / 2;
-        match search.within(middle, steps) {
+        match search.within(middle, STEPS_TO_TIGHTEN, steps) {
             Found::Sites(sites, rtt) => best = (sites, rtt),
-            // An undecided bound only makes the result less tight: it still covers the demand.
-            Found::None | Found::Unknown => low = middle + 1,
+            Found::None => low = middle + 1,
+            // Only makes the result less tight: it still covers the demand.
+            Found::Unknown => {
+                undecided += 1;
+                low = middle + 1;
+            }
         }
     }
     Found::Sites(best.0, best.1)
@@ -70,7 +83,7 @@ pub(super) fn within(
     bound_us: u32,
     steps: &mut Steps,
 ) -> Found {
-    Search::new(net, vertices, demand).within(bound_us, steps)
+    Search::new(net, vertices, demand).within(bound_us, STEPS_TO_DECIDE, steps)
 }
 
 struct Search<'a> {
@@ -128,7 +141,7 @@ impl<'a> Search<'a> {
         u32::MAX
     }
 
-    fn within(&self, bound: u32, steps: &mut Steps) -> Found {
+    fn within(&self, bound: u32, steps_max: u64, steps: &mut Steps) -> Found {
         let count = self.vertices.len();
         let mut alive = Bits::new(count);
         for vertex in (0..count).filter(|&vertex| self.radii[vertex] <= bound) {
@@ -142,19 +155,19 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        steps.spend(count as u64);
+        steps.spend(count as u64 * STEP_COST);
         self.prune(&mut alive, &rows);
         let mut dive = Dive {
             search: self,
             rows: &rows,
             chosen: Vec::new(),
-            left: STEPS_PER_BOUND.min(steps.left()),
+            left: steps_max.min(steps.left() / STEP_COST),
             out: false,
         };
         let before = dive.left;
         let found = dive.step(&alive, &vec![0; self.demand.len()]);
         let (chosen, out) = (std::mem::take(&mut dive.chosen), dive.out);
-        steps.spend(before - dive.left);
+        steps.spend((before - dive.left) * STEP_COST);
         match (found, out) {
             (true, _) => self.report(&chosen),
             (false, true) => Found::Unknown,

@@ -3,9 +3,10 @@
 //! **Invariant:** every node of the fleet is counted under exactly one cause.
 
 use super::Steps;
-use super::ask::{Ask, GroupAsk};
-use super::draft::{Base, Draft};
+use super::ask::{Ask, Fit, GroupAsk};
+use super::draft::Base;
 use super::field::{Domain, Field, covers};
+use super::room::{gpu_room, room};
 use super::solve::Solver;
 use crate::fit::Misfit;
 use crate::id::SiteId;
@@ -232,6 +233,34 @@ pub(super) fn unplaceable(ask: &Ask<'_>, field: &Field, steps: &mut Steps) -> Un
     }
 }
 
+/// Why a single replica, which is all that was asked, fits nowhere.
+pub(super) fn alone(ask: &Ask<'_>) -> Unplaceable {
+    let counts = count(ask, 0, |_| true);
+    let has = |causes: &[Cause]| causes.iter().any(|cause| counts.contains_key(cause));
+    let verdict = if has(&[Cause::Usable]) {
+        Verdict::Undecided
+    } else if has(&[Cause::GpusBusy, Cause::CpuBusy, Cause::MemoryBusy, Cause::DiskBusy]) {
+        Verdict::Busy
+    } else if has(&[Cause::Down, Cause::Cordoned, Cause::Avoided]) {
+        Verdict::NotReady
+    } else {
+        Verdict::NoSuchPool
+    };
+    let group = ask.groups.first().map_or(0, |group| group.group);
+    let mut wanted = vec![0; ask.spec.groups.len()];
+    if let Some(cell) = wanted.get_mut(group) {
+        *cell = 1;
+    }
+    let placeable = vec![0; ask.spec.groups.len()];
+    Unplaceable {
+        nodes: counts.values().sum(),
+        counts: counts.into_iter().collect(),
+        group,
+        verdict,
+        nearest: Nearest { placeable, wanted, rtt_max: None },
+    }
+}
+
 /// The minimum of each group; one replica of the first where none is required at all.
 fn least(ask: &Ask<'_>) -> Vec<u32> {
     let mut least = ask.minimum();
@@ -372,7 +401,6 @@ fn hardest(ask: &Ask<'_>, field: &Field, minimum: &[u32]) -> usize {
 
 fn count(ask: &Ask<'_>, hardest: usize, within: impl Fn(&Slot) -> bool) -> BTreeMap<Cause, u32> {
     let mut counts = BTreeMap::new();
-    let draft = Draft::new(ask, Base::Now);
     let Some(group) = ask.groups.get(hardest) else {
         // Nothing was asked; every node would do.
         let nodes = u32::try_from(ask.view.nodes_len()).unwrap_or(u32::MAX);
@@ -387,7 +415,7 @@ fn count(ask: &Ask<'_>, hardest: usize, within: impl Fn(&Slot) -> bool) -> BTree
             None if slot.node.status == NodeStatus::Down => Cause::Down,
             None if !slot.open => Cause::Cordoned,
             None if ask.avoids(node) => Cause::Avoided,
-            None if draft.room(group, node, slot, fit, 1) == 0 => busy(group, slot),
+            None if room(group, &slot.node, &slot.free, fit, 1) == 0 => busy(group, slot, fit),
             None if !within(slot) => Cause::TooFar,
             None => Cause::Usable,
         };
@@ -397,15 +425,15 @@ fn count(ask: &Ask<'_>, hardest: usize, within: impl Fn(&Slot) -> bool) -> BTree
 }
 
 /// What of the node is used up.
-fn busy(group: &GroupAsk, slot: &Slot) -> Cause {
+fn busy(group: &GroupAsk, slot: &Slot, fit: Fit) -> Cause {
     let (need, left) = (group.needs.resources(), slot.free.rest);
-    if need.cpu > left.cpu {
+    if gpu_room(group, &slot.node, &slot.free, fit, 1) == 0 {
+        Cause::GpusBusy
+    } else if need.cpu > left.cpu {
         Cause::CpuBusy
     } else if need.memory > left.memory {
         Cause::MemoryBusy
-    } else if need.disk > left.disk {
-        Cause::DiskBusy
     } else {
-        Cause::GpusBusy
+        Cause::DiskBusy
     }
 }

@@ -123,8 +123,10 @@ pub fn plan(
     }
     let mut steps = Steps { left: budget.steps_max };
     let ask = Ask::new(view, request);
-    if let Some(placements) = single::place(&ask, &mut steps) {
-        return Ok(Plan { placements });
+    match single::place(&ask, &mut steps) {
+        single::Answer::Found(placements) => return Ok(Plan { placements }),
+        single::Answer::Nowhere => return Err(explain::alone(&ask)),
+        single::Answer::Unknown => {}
     }
     let field = Field::new(&ask, Base::Now, &mut steps);
     let solver = Solver { ask: &ask, field: &field, base: Base::Now };

@@ -10,6 +10,14 @@ use crate::view::Free;
 
 /// Replicas of the group that fit beside each other into what is free, at most `most`.
 pub(super) fn room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u32) -> u32 {
+    match gpu_room(group, node, free, fit, most) {
+        0 => 0,
+        most => free.resource_slots(group.needs.resources(), most),
+    }
+}
+
+/// The same, going by GPUs alone.
+pub(super) fn gpu_room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u32) -> u32 {
     let by_gpus = match group.needs.gpus() {
         GpuAsk::None => most,
         GpuAsk::Whole(count) => {
@@ -28,10 +36,7 @@ pub(super) fn room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u
             in_idle + in_partial.map(|&(_, left)| u32::from(left / milli)).sum::<u32>()
         }
     };
-    match by_gpus.min(most) {
-        0 => 0,
-        most => free.resource_slots(group.needs.resources(), most),
-    }
+    by_gpus.min(most)
 }
 
 /// Exact GPUs for one replica: those that leave the best rest. `None` if it does not fit.

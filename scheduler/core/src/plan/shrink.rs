@@ -28,6 +28,12 @@ pub(super) fn largest(solver: &Solver<'_>, steps: &mut Steps) -> Option<Vec<Plac
         .zip(&minimum)
         .map(|((&want, &have), &min)| want.min(u32::try_from(have).unwrap_or(want)).max(min))
         .collect();
+    // Often that is reached at once: groups rarely stand in each other's way.
+    if upper != wanted
+        && let Some(found) = attempt(solver, &upper, steps)
+    {
+        return Some(found);
+    }
     let mut best = if minimum.iter().all(|&count| count == 0) {
         (minimum.clone(), None)
     } else {

@@ -7,11 +7,12 @@ use super::Slot;
 use super::class::{ClassId, KindId};
 use std::collections::BTreeSet;
 
-/// An open node: kind of GPUs, idle GPUs, class, node.
+/// An open node: kind of GPUs, idle GPUs, headroom, class, node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Spot {
     kind: KindId,
     idle: u8,
+    headroom: u8,
     class: ClassId,
     node: u32,
 }
@@ -83,17 +84,19 @@ impl Buckets {
         u8::try_from(most.saturating_sub(1)).unwrap_or(u8::MAX)
     }
 
-    /// Open nodes of the kind with exactly this many idle GPUs, from a class and node on.
+    /// Open nodes of the kind with exactly this many idle GPUs, from a headroom and class on:
+    /// (headroom, class, node).
     pub(crate) fn walk(
         &self,
         kind: KindId,
         idle: u8,
-        from: ClassId,
-        node_from: u32,
-    ) -> impl Iterator<Item = (ClassId, u32)> {
-        let first = Spot { kind, idle, class: from, node: node_from };
-        let last = Spot { kind, idle, class: ClassId(u32::MAX), node: u32::MAX };
-        self.spots.range(first..=last).map(|spot| (spot.class, spot.node))
+        headroom: u8,
+        class: ClassId,
+    ) -> impl Iterator<Item = (u8, ClassId, u32)> {
+        let first = Spot { kind, idle, headroom, class, node: 0 };
+        let (class, node) = (ClassId(u32::MAX), u32::MAX);
+        let last = Spot { kind, idle, headroom: u8::MAX, class, node };
+        self.spots.range(first..=last).map(|spot| (spot.headroom, spot.class, spot.node))
     }
 
     /// Shared GPUs with at least this much left, the least first: (class, node, GPU).
@@ -119,7 +122,8 @@ impl Buckets {
 
 fn spot(slot: &Slot, node: u32) -> Spot {
     let idle = u8::try_from(slot.free.idle.len()).unwrap_or(u8::MAX);
-    Spot { kind: slot.kind, idle, class: slot.class, node }
+    let headroom = slot.free.headroom();
+    Spot { kind: slot.kind, idle, headroom, class: slot.class, node }
 }
 
 fn holes(slot: &Slot, node: u32) -> impl Iterator<Item = Hole> {

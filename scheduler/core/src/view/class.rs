@@ -33,11 +33,17 @@ pub(crate) struct Classes {
     free: Vec<u32>,
     by_digest: BTreeSet<(u64, u32)>,
     kinds: BTreeMap<Vec<(u16, u32, u8)>, KindId>,
+    kind_gpus: Vec<Vec<Gpu>>,
 }
 
 impl Classes {
     pub(crate) fn get(&self, id: ClassId) -> Option<&Class> {
         self.list.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The GPUs of the nodes of a kind.
+    pub(crate) fn kind_gpus(&self, KindId(kind): KindId) -> &[Gpu] {
+        self.kind_gpus.get(kind as usize).map_or(&[], Vec::as_slice)
     }
 
     /// One past the largest number in use.
@@ -100,7 +106,11 @@ impl Classes {
     fn kind(&mut self, gpus: &[Gpu]) -> KindId {
         let key = gpus.iter().map(|gpu| (gpu.model.0, gpu.vram.0, gpu.link_domain)).collect();
         let next = KindId(u32::try_from(self.kinds.len()).unwrap_or(u32::MAX));
-        *self.kinds.entry(key).or_insert(next)
+        let kind = *self.kinds.entry(key).or_insert(next);
+        if kind == next {
+            self.kind_gpus.push(gpus.to_vec());
+        }
+        kind
     }
 }
 

@@ -62,6 +62,11 @@ impl Free {
         self.partial.retain(|&(_, left)| left > 0);
     }
 
+    /// Coarse measure of what is left besides GPUs; see [`headroom`].
+    pub(crate) fn headroom(&self) -> u8 {
+        headroom(self.rest)
+    }
+
     /// How many replicas with these resources fit beside each other, at most `most`.
     pub(crate) fn resource_slots(&self, one: Resources, most: u32) -> u32 {
         let fits = |left: u64, need: u64, most: u32| {
@@ -78,6 +83,13 @@ impl Free {
         let most = fits(memory, one.memory.0, most);
         fits(disk, one.disk.0, most)
     }
+}
+
+/// Binary digits of the scarcer of CPU thousandths and memory MiB. What has room for some resources
+/// has at least their headroom.
+pub(crate) fn headroom(of: Resources) -> u8 {
+    let scarcer = of.cpu.0.min(of.memory.0);
+    u8::try_from(u64::BITS - scarcer.leading_zeros()).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]
