@@ -318,7 +318,6 @@ impl<R: Runtime> Agent<R> {
             }
         }
         self.desired = Some(wanted);
-        self.board.set_session(true);
         self.act();
         for BadAssignment { id, job, rank, message } in bad {
             // What runs under that number already is left to run.
@@ -327,6 +326,7 @@ impl<R: Runtime> Agent<R> {
                 self.failed_to_start(binding, &message);
             }
         }
+        self.board.set_session(true);
     }
 
     fn on_end(&mut self, end: &v1::SessionEnd) {

@@ -75,3 +75,24 @@ pub(super) fn launch(store: &Store, assignment: &Assignment) -> Result<Launched,
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_word_nothing_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (exit, trace) = (directory.path().join("exit"), directory.path().join("trace"));
+        let status = Command::new("/bin/sh")
+            .args(["-c", SHIM])
+            .arg(&exit)
+            .arg("/usr/bin/touch")
+            .arg(&trace)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(125));
+        assert!(!exit.exists() && !trace.exists());
+    }
+}
