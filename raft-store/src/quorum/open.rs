@@ -101,12 +101,7 @@ pub(super) async fn open(
         .await
         .map_err(|fatal| failed(fatal.to_string()))?;
 
-    let inbound = Inbound {
-        raft: raft.clone(),
-        snapshots: found.snapshots.clone(),
-        cluster,
-        server: server.0,
-    };
+    let inbound = Inbound::new(raft.clone(), found.snapshots.clone(), cluster, server.0);
     let (standing, _) = watch::channel(status::of(&raft));
     let watcher = status::watch(raft.clone(), standing.clone(), observer);
     let keeper = keeper::Keeper {
@@ -152,6 +147,7 @@ fn find(settings: &Settings, cluster: u64) -> Result<Found, StoreError> {
     let (applied, from) = (index(point.applied), if mirrored { "copy" } else { "snapshot" });
     tracing::info!(applied, from, last = ?log.last(), "state found");
     check_continues(&dir, &log, point.applied)?;
+    check_remembers(&dir, &log, point.applied, newest)?;
     Ok(Found { dir, log, snapshots: Arc::new(snapshots), copy, point, mirrored })
 }
 
@@ -193,6 +189,28 @@ fn check_continues(
     Err(StoreError::corrupt(&dir.snapshots(), 0, what, Repair::Rejoin))
 }
 
+/// A server that has applied something has voted, and its log reaches at least to what it has
+/// applied: a log that does not was lost or replaced, and with it perhaps a vote and records
+/// that others count on. Only an installed snapshot may be ahead, if a crash came before the
+/// log was purged.
+fn check_remembers(
+    dir: &DataDir,
+    log: &Log,
+    applied: Option<LogPosition>,
+    snapshot: Option<LogPosition>,
+) -> Result<(), StoreError> {
+    let forgot = |what: String| Err(StoreError::corrupt(&dir.log(), 0, what, Repair::Rejoin));
+    if log.vote().is_none() && (applied.is_some() || snapshot.is_some()) {
+        return forgot("no vote, though the state holds records".to_owned());
+    }
+    let last = log.last().max(snapshot);
+    if applied > last {
+        let (applied, last) = (index(applied), index(last));
+        return forgot(format!("ends at record {last}, though record {applied} was applied"));
+    }
+    Ok(())
+}
+
 impl Inner {
     pub(super) fn status(&self) -> Status {
         status::of(&self.raft)
@@ -210,10 +228,11 @@ impl Inner {
         wait: &mut Duration,
         deadline: Instant,
     ) -> Result<(), QuorumError> {
-        let own = self.server.0;
-        let leads = self.raft.is_leader();
-        let unconfirmed = forward.leader_id.is_none_or(|id| id == own);
-        if !leads || !unconfirmed {
+        let other = forward.leader_id.filter(|id| *id != self.server.0);
+        if let (Some(id), Some(address)) = (other, &forward.leader_node) {
+            return Err(QuorumError::NotLeader { leader: Some(address.member(id, true)) });
+        }
+        if !self.raft.is_leader() {
             let leader = self.status().leader.filter(|leader| leader.id != self.server);
             return Err(QuorumError::NotLeader { leader });
         }

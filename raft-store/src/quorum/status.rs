@@ -102,7 +102,15 @@ pub(super) async fn watch(
             standing.send_replace(status);
         }
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
     }
+    // The library's task is gone, by request or by a panic.
+    standing.send_modify(|status| {
+        status.role = Role::Stopped;
+        status.leader = None;
+        status.fault.get_or_insert_with(|| "stopped".to_owned());
+    });
+    let status = standing.borrow().clone();
+    observer.leadership(&status);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use openraft::raft::AppendEntriesRequest;
+use tokio::sync::Semaphore;
 
 use super::machine::offered;
 use super::types::{Raft, Types, Vote};
@@ -20,13 +21,29 @@ use crate::snapshot;
 /// A snapshot transfer without a byte for this long is given up.
 const SNAPSHOT_IDLE: Duration = Duration::from_secs(30);
 
+/// Transfers at once: a broken one may linger while the next has begun, more is nobody's wish.
+const TRANSFERS_MAX: usize = 2;
+
 /// The receiving side of one server.
 #[derive(Clone)]
 pub(crate) struct Inbound {
-    pub(crate) raft: Raft,
-    pub(crate) snapshots: Arc<snapshot::Store>,
-    pub(crate) cluster: u64,
-    pub(crate) server: u64,
+    raft: Raft,
+    snapshots: Arc<snapshot::Store>,
+    cluster: u64,
+    server: u64,
+    transfers: Arc<Semaphore>,
+}
+
+impl Inbound {
+    pub(crate) fn new(
+        raft: Raft,
+        snapshots: Arc<snapshot::Store>,
+        cluster: u64,
+        server: u64,
+    ) -> Self {
+        let transfers = Arc::new(Semaphore::new(TRANSFERS_MAX));
+        Self { raft, snapshots, cluster, server, transfers }
+    }
 }
 
 type Refused<T> = Result<T, TransportError>;
@@ -124,6 +141,9 @@ impl Inbound {
         let begin = peer::snapshot_begun(&body).map_err(refusal)?;
         let vote = begin.vote.vote();
         self.is_from(route, &vote)?;
+        let Ok(_transfer) = self.transfers.try_acquire() else {
+            return Err(TransportError::Refused("too many snapshot transfers at once".to_owned()));
+        };
         let mut receiver = self.snapshots.receive(begin.bytes).map_err(refusal)?;
         while let Some(frame) = next_frame(&mut frames).await? {
             let (kind, _, chunk) = self.open(&frame)?;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use raft_store::{
-    BoxFuture, BoxStream, Member, Observer, Proposed, Quorum, QuorumError, ServerId,
-    Settings, Status, StoreError, Transport, TransportError, log,
+    BoxFuture, BoxStream, Member, Observer, Proposed, Quorum, QuorumError, ServerId, Settings,
+    Status, StoreError, Transport, TransportError, log,
 };
 use scheduler_core::command::{Actor, Command, Entry, PutTenant, Quota};
 use scheduler_core::event::Event;
@@ -119,7 +119,8 @@ impl Transport for Wire {
             // The answers end by themselves, or with an error when the wire is cut.
             let answers = answers.map(Some).chain(futures::stream::once(async { None }));
             let both = futures::stream::select(answers, gone.map(Some));
-            Ok(both.take_while(|answer| futures::future::ready(answer.is_some()))
+            Ok(both
+                .take_while(|answer| futures::future::ready(answer.is_some()))
                 .filter_map(futures::future::ready)
                 .boxed())
         }
@@ -169,8 +170,11 @@ pub struct Cluster {
     pub wires: Wires,
     servers: BTreeMap<u64, Quorum>,
     pub ears: BTreeMap<u64, Arc<Ear>>,
-    tune: fn(&mut Settings),
+    tune: Tune,
 }
+
+/// Changes a server's settings before it starts.
+pub type Tune = Box<dyn Fn(u64, &mut Settings) + Send + Sync>;
 
 pub fn member(id: u64, voter: bool) -> Member {
     let peer_address = format!("server-{id}:1");
@@ -187,10 +191,14 @@ pub fn entry(number: u64) -> Entry {
 impl Cluster {
     /// Servers `1..=count`, founded, with a leader.
     pub async fn of(count: u64) -> Self {
-        Self::tuned(count, |_| ()).await
+        Self::tuned(count, |_, _| ()).await
     }
 
-    pub async fn tuned(count: u64, tune: fn(&mut Settings)) -> Self {
+    pub async fn tuned(
+        count: u64,
+        tune: impl Fn(u64, &mut Settings) + Send + Sync + 'static,
+    ) -> Self {
+        let tune: Tune = Box::new(tune);
         let root = tempfile::tempdir().expect("tempdir");
         let mut cluster = Self {
             root,
@@ -217,8 +225,7 @@ impl Cluster {
     pub fn settings(&self, id: u64) -> Settings {
         let me = member(id, true);
         let dir = self.dir(id);
-        let mut settings =
-            Settings::new("test", me.id, dir, me.peer_address, me.api_address);
+        let mut settings = Settings::new("test", me.id, dir, me.peer_address, me.api_address);
         settings.heartbeat_ms = 50;
         settings.election_ms_min = 250;
         settings.election_ms_max = 500;
@@ -229,7 +236,7 @@ impl Cluster {
             segment_bytes_first: 64 * 1024,
             ..log::Options::default()
         };
-        (self.tune)(&mut settings);
+        (self.tune)(id, &mut settings);
         settings
     }
 

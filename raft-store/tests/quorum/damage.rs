@@ -85,11 +85,20 @@ async fn a_damaged_log_is_refused_with_the_repair_that_is_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_log_is_refused_although_the_state_is_there() {
+    let (mut cluster, ..) = stopped_with_a_snapshot().await;
+    fs::remove_dir_all(cluster.dir(1).join("log")).expect("deletes");
+    let refused = cluster.start(1).await.expect_err("it forgot its vote");
+    assert!(refused.to_string().contains("no vote"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_neither_snapshot_nor_log_reaches_is_refused() {
-    let mut cluster = Cluster::tuned(1, |settings| settings.snapshot_every_entries = 1000).await;
+    let mut cluster = Cluster::tuned(1, |_, settings| settings.snapshot_every_entries = 1000).await;
     let server = cluster.server(1);
     for some in (0..3500u64).collect::<Vec<_>>().chunks(500) {
-        let proposals = some.iter().map(|number| server.propose(vec![crate::cluster::entry(*number)]));
+        let proposals =
+            some.iter().map(|number| server.propose(vec![crate::cluster::entry(*number)]));
         for result in futures::future::join_all(proposals).await {
             result.expect("accepted");
         }

@@ -6,5 +6,6 @@ mod cluster;
 mod damage;
 mod inspection;
 mod members;
+mod power;
 mod replication;
 mod snapshots;

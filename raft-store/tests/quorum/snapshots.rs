@@ -5,7 +5,7 @@ use raft_store::Settings;
 use crate::cluster::{Cluster, member, names};
 
 /// Snapshots often enough for a test.
-fn often(settings: &mut Settings) {
+fn often(_id: u64, settings: &mut Settings) {
     settings.snapshot_every_entries = 1200;
 }
 
@@ -15,7 +15,8 @@ async fn the_log_is_purged_behind_two_snapshots_and_a_newcomer_gets_one() {
     let numbers: Vec<u64> = (0..4000).collect();
     let server = cluster.server(1);
     for some in numbers.chunks(500) {
-        let proposals = some.iter().map(|number| server.propose(vec![crate::cluster::entry(*number)]));
+        let proposals =
+            some.iter().map(|number| server.propose(vec![crate::cluster::entry(*number)]));
         for result in futures::future::join_all(proposals).await {
             result.expect("accepted");
         }
@@ -60,7 +61,7 @@ async fn a_snapshot_on_demand_covers_what_was_applied() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_bytes_make_a_snapshot_too() {
-    let cluster = Cluster::tuned(1, |settings| settings.snapshot_every_bytes = 64 * 1024).await;
+    let cluster = Cluster::tuned(1, |_, settings| settings.snapshot_every_bytes = 64 * 1024).await;
     cluster.fill(0..4000, 100).await;
     cluster.until(1, "snapshots", |status| status.snapshot_index > 0).await;
     cluster.stop_all().await;
