@@ -48,6 +48,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
 const MAGIC: &[u8; 8] = b"MUSTRLOG";
 const CARRY_BYTES: usize = 80;
+/// Kind of an entry's record; the others are in `Item::kind`.
+const ENTRY: u8 = 1;
 
 /// What makes a record valid in one segment only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +120,7 @@ pub(super) enum Bad {
 impl Item {
     fn kind(&self) -> u8 {
         match self {
-            Self::Entry(_) => 1,
+            Self::Entry(_) => ENTRY,
             Self::Vote(_) => 2,
             Self::Committed(_) => 3,
             Self::Purged(_) => 4,
@@ -143,9 +145,10 @@ impl Item {
         }
     }
 
-    fn tag_and_position(&self) -> (u8, LogPosition) {
+    /// Kind, tag and position of the record.
+    fn head(&self) -> (u8, u8, LogPosition) {
         let nowhere = LogPosition::default();
-        match self {
+        let (tag, at) = match self {
             Self::Entry(record) => (record.kind, record.at),
             Self::Committed(at) | Self::Truncated(at) => {
                 (u8::from(at.is_some()), at.unwrap_or(nowhere))
@@ -153,7 +156,8 @@ impl Item {
             Self::Purged(at) => (0, *at),
             Self::Sealed(next) => (0, LogPosition { index: *next, ..nowhere }),
             Self::Vote(_) | Self::Carry(_) | Self::Closed => (0, nowhere),
-        }
+        };
+        (self.kind(), tag, at)
     }
 
     fn payload_bytes(&self) -> usize {
@@ -218,27 +222,45 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<Header, BadHeader> {
     Ok(Header { salt, first_index })
 }
 
-/// Appends a record that will lie at `offset` of the segment. The payload must not be longer
-/// than [`PAYLOAD_BYTES_MAX`], which the callers check where it comes in.
-pub(super) fn encode(buffer: &mut Vec<u8>, salt: Salt, offset: u32, write_start: u32, item: &Item) {
-    let begin = buffer.len();
-    let length = u32::try_from(item.payload_bytes()).unwrap_or(u32::MAX);
-    let (tag, at) = item.tag_and_position();
-    buffer.reserve(item.bytes_on_disk());
-    buffer.extend_from_slice(&length.to_le_bytes());
-    buffer.extend_from_slice(&[0; 4]);
-    buffer.extend_from_slice(&write_start.to_le_bytes());
-    buffer.extend_from_slice(&[item.kind(), tag, 0, 0]);
-    put_position(buffer, at);
+/// Where a record will lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    pub(super) salt: Salt,
+    pub(super) offset: u32,
+    pub(super) write_start: u32,
+}
+
+/// Appends a record that will lie at `spot`. The payload must not be longer than
+/// [`PAYLOAD_BYTES_MAX`], which the callers check where it comes in.
+pub(super) fn encode(buffer: &mut Vec<u8>, spot: Spot, item: &Item) {
     match item {
-        Item::Entry(record) => buffer.extend_from_slice(&record.payload),
-        Item::Vote(vote) => buffer.extend_from_slice(vote),
-        Item::Carry(carry) => put_carry(buffer, carry),
-        _ => {}
+        Item::Entry(record) => encode_entry(buffer, spot, record),
+        Item::Vote(vote) => encode_parts(buffer, spot, item.head(), vote),
+        Item::Carry(carry) => encode_parts(buffer, spot, item.head(), &carry_bytes(carry)),
+        _ => encode_parts(buffer, spot, item.head(), &[]),
     }
-    let padded = begin + (buffer.len() - begin).next_multiple_of(RECORD_ALIGN);
-    buffer.resize(padded, 0);
-    let crc = checksum(salt, offset, length, &buffer[begin + 8..]);
+}
+
+/// Appends an entry's record; thousands of times per write, so without a copy of the entry.
+pub(super) fn encode_entry(buffer: &mut Vec<u8>, spot: Spot, record: &Record) {
+    encode_parts(buffer, spot, (ENTRY, record.kind, record.at), &record.payload);
+}
+
+fn encode_parts(buffer: &mut Vec<u8>, spot: Spot, head: (u8, u8, LogPosition), payload: &[u8]) {
+    let (kind, tag, at) = head;
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[..4].copy_from_slice(&length.to_le_bytes());
+    header[8..12].copy_from_slice(&spot.write_start.to_le_bytes());
+    header[12] = kind;
+    header[13] = tag;
+    header[16..40].copy_from_slice(&position_bytes(at));
+    let begin = buffer.len();
+    buffer.reserve(bytes_on_disk(payload.len()));
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(payload);
+    buffer.resize(begin + bytes_on_disk(payload.len()), 0);
+    let crc = checksum(spot.salt, spot.offset, length, &buffer[begin + 8..]);
     buffer[begin + 4..begin + 8].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -288,7 +310,7 @@ fn decode_item(record: &[u8], payload: &Bytes) -> Option<Item> {
         _ => None,
     };
     Some(match record[12] {
-        1 => {
+        ENTRY => {
             let payload = payload.clone();
             Item::Entry(Record { at, kind: tag, payload })
         }
@@ -314,19 +336,17 @@ fn checksum(salt: Salt, offset: u32, length: u32, rest: &[u8]) -> u32 {
 
 /// previous end (4), which of the following are there (1), zero (3), committed, purged and last
 /// position (24 each), then the vote.
-fn put_carry(buffer: &mut Vec<u8>, carry: &Carry) {
-    let marks = &carry.marks;
-    let there = [marks.vote.is_some(), marks.committed.is_some()];
-    let there = [there[0], there[1], marks.purged.is_some(), marks.last.is_some()];
+fn carry_bytes(carry: &Carry) -> Vec<u8> {
+    let Marks { vote, committed, purged, last } = &carry.marks;
+    let there = [vote.is_some(), committed.is_some(), purged.is_some(), last.is_some()];
     let flags = there.iter().enumerate().map(|(bit, there)| u8::from(*there) << bit).sum();
-    buffer.extend_from_slice(&carry.previous_end.to_le_bytes());
-    buffer.extend_from_slice(&[flags, 0, 0, 0]);
-    for at in [marks.committed, marks.purged, marks.last] {
-        put_position(buffer, at.unwrap_or_default());
+    let mut bytes = carry.previous_end.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&[flags, 0, 0, 0]);
+    for at in [committed, purged, last] {
+        bytes.extend_from_slice(&position_bytes(at.unwrap_or_default()));
     }
-    if let Some(vote) = &marks.vote {
-        buffer.extend_from_slice(vote);
-    }
+    bytes.extend_from_slice(vote.as_deref().unwrap_or_default());
+    bytes
 }
 
 fn take_carry(payload: &Bytes) -> Option<Carry> {
@@ -346,10 +366,12 @@ fn take_carry(payload: &Bytes) -> Option<Carry> {
     Some(Carry { previous_end, marks })
 }
 
-fn put_position(buffer: &mut Vec<u8>, at: LogPosition) {
-    for part in [at.term, at.leader, at.index] {
-        buffer.extend_from_slice(&part.to_le_bytes());
-    }
+fn position_bytes(at: LogPosition) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&at.term.to_le_bytes());
+    bytes[8..16].copy_from_slice(&at.leader.to_le_bytes());
+    bytes[16..].copy_from_slice(&at.index.to_le_bytes());
+    bytes
 }
 
 fn position_at(bytes: &[u8], offset: usize) -> LogPosition {

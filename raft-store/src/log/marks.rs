@@ -48,7 +48,8 @@ impl Marks {
         Ok(())
     }
 
-    fn append(&mut self, at: LogPosition) -> Result<(), String> {
+    /// Lets an entry take effect.
+    pub(super) fn append(&mut self, at: LogPosition) -> Result<(), String> {
         match self.next_index() {
             Some(next) if next != at.index => {
                 Err(format!("entry {} where entry {next} must follow", at.index))

@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{self, Carry, Item, Salt};
+use super::format::{self, Carry, Item, Salt, Spot};
 use super::prepare::{Preparer, write_zeroes};
 use super::queue::{Queue, State};
 use super::segment::{PREPARED_NAME, Segment};
@@ -139,7 +139,8 @@ fn finish_roll(files: &dyn Files, before: &Surveyed) -> Result<(), StoreError> {
     let at = u32::try_from(before.end).unwrap_or(u32::MAX);
     let salt = before.segment.salt;
     let mut seal = Vec::new();
-    format::encode(&mut seal, salt, at, at, &Item::Sealed(salt.sequence + 1));
+    let spot = Spot { salt, offset: at, write_start: at };
+    format::encode(&mut seal, spot, &Item::Sealed(salt.sequence + 1));
     file.write_all_at(&seal, before.end).map_err(refuse)?;
     file.sync_data().map_err(refuse)
 }

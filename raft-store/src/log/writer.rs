@@ -13,18 +13,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{self, Carry, Header, Item, SEGMENT_HEADER_BYTES, Salt};
+use super::format::{self, Carry, Header, Item, SEGMENT_HEADER_BYTES, Salt, Spot};
 use super::index::Index;
 use super::marks::Marks;
 use super::prepare::Preparer;
 use super::queue::{Failure, Queue, Request, Work};
 use super::segment::{self, PREPARED_NAME, Place, Segment};
-use super::{LogPosition, Options, Stats};
+use super::{LogPosition, Options, Record, Stats};
 use crate::files::{File, Files};
 
 /// Bytes taken from the queue for one write: long enough to share a sync among thousands of
 /// appends, short enough (some 20 ms of a slow disk) not to make the first of them wait.
 const WRITE_BYTES_MAX: usize = 8 << 20;
+/// Zeroes are written ahead only while writes are smaller than this. Larger ones take their time
+/// for the data itself, and writing every byte twice would double that.
+const ZEROES_WRITE_BYTES_MAX: u64 = 64 << 10;
 /// A write buffer that grew beyond this for a giant request is given back afterwards.
 const BUFFER_BYTES_KEPT: usize = 2 * WRITE_BYTES_MAX;
 
@@ -70,6 +73,8 @@ pub(super) struct Counts {
     pub(super) writes: u64,
     pub(super) syncs: u64,
     pub(super) bytes_written: u64,
+    /// Of the last eight or so writes.
+    pub(super) write_bytes_mean: u64,
 }
 
 /// What a written record changes for readers.
@@ -112,7 +117,7 @@ impl Writer {
                 }
                 Work::Append(records) => {
                     for record in records {
-                        self.put(&Item::Entry(record.clone()), &mut effects)?;
+                        self.put_entry(record, &mut effects)?;
                     }
                 }
             }
@@ -122,7 +127,33 @@ impl Writer {
     }
 
     fn put(&mut self, item: &Item, effects: &mut Vec<Effect>) -> io::Result<()> {
-        let room = item.bytes_on_disk() + Item::Sealed(0).bytes_on_disk();
+        if let Item::Entry(record) = item {
+            return self.put_entry(record, effects);
+        }
+        let spot = self.spot(item.bytes_on_disk(), effects)?;
+        self.marks.apply(item).map_err(io::Error::other)?;
+        format::encode(&mut self.buffer, spot, item);
+        match item {
+            Item::Truncated(kept) => effects.push(Effect::Truncate(kept.map(|kept| kept.index))),
+            Item::Purged(upto) => effects.push(Effect::Purge(upto.index)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put_entry(&mut self, record: &Record, effects: &mut Vec<Effect>) -> io::Result<()> {
+        let spot = self.spot(record.bytes_on_disk(), effects)?;
+        self.marks.append(record.at).map_err(io::Error::other)?;
+        format::encode_entry(&mut self.buffer, spot, record);
+        let payload_bytes = u32::try_from(record.payload.len()).map_err(io::Error::other)?;
+        let place = Place { offset: spot.offset, payload_bytes };
+        effects.push(Effect::Entry(record.at, place));
+        Ok(())
+    }
+
+    /// Where the next record goes; begins a new segment when it does not fit in this one.
+    fn spot(&mut self, bytes: usize, effects: &mut Vec<Effect>) -> io::Result<Spot> {
+        let room = bytes + Item::Sealed(0).bytes_on_disk();
         let full = self.buffer_end() + room as u64 > self.active.bytes_max;
         if full && !(self.active.is_fresh && self.buffer.is_empty()) {
             self.flush()?;
@@ -131,21 +162,10 @@ impl Writer {
         } else if self.buffer.len() >= BUFFER_BYTES_KEPT {
             self.flush()?;
         }
+        let salt = self.active.segment.salt;
+        let write_start = offset(self.active.end)?;
         let offset = offset(self.buffer_end())?;
-        let start = offset - u32::try_from(self.buffer.len()).map_err(io::Error::other)?;
-        self.marks.apply(item).map_err(io::Error::other)?;
-        format::encode(&mut self.buffer, self.active.segment.salt, offset, start, item);
-        match item {
-            Item::Entry(record) => {
-                let payload_bytes =
-                    u32::try_from(record.payload.len()).map_err(io::Error::other)?;
-                effects.push(Effect::Entry(record.at, Place { offset, payload_bytes }));
-            }
-            Item::Truncated(kept) => effects.push(Effect::Truncate(kept.map(|kept| kept.index))),
-            Item::Purged(upto) => effects.push(Effect::Purge(upto.index)),
-            _ => {}
-        }
-        Ok(())
+        Ok(Spot { salt, offset, write_start })
     }
 
     fn buffer_end(&self) -> u64 {
@@ -163,6 +183,8 @@ impl Writer {
         self.counts.writes += 1;
         self.counts.syncs += 1;
         self.counts.bytes_written += self.buffer.len() as u64;
+        self.counts.write_bytes_mean =
+            (7 * self.counts.write_bytes_mean + self.buffer.len() as u64) / 8;
         self.active.end += self.buffer.len() as u64;
         self.active.is_fresh = false;
         self.closed = false;
@@ -183,7 +205,8 @@ impl Writer {
         let begun = begin_segment(&*self.files, &self.dir, file, next, carry)?;
         let mut seal = Vec::new();
         let at = offset(self.active.end)?;
-        format::encode(&mut seal, salt, at, at, &Item::Sealed(next.sequence));
+        let spot = Spot { salt, offset: at, write_start: at };
+        format::encode(&mut seal, spot, &Item::Sealed(next.sequence));
         let file = &self.active.segment.file;
         file.write_all_at(&seal, self.active.end)?;
         file.sync_data()?;
@@ -258,6 +281,9 @@ impl Writer {
 
     /// Has the next segment's zeroes written in step with the present one's filling.
     fn order_zeroes(&mut self) {
+        if self.counts.write_bytes_mean > ZEROES_WRITE_BYTES_MAX {
+            return;
+        }
         let next = self.next_bytes_max();
         let filled = self.active.end.min(self.active.bytes_max);
         let goal = next * filled / self.active.bytes_max + super::prepare::STEP_BYTES;
@@ -314,7 +340,8 @@ pub(super) fn begin_segment(
 ) -> io::Result<Active> {
     let first_index = carry.marks.next_index().unwrap_or(0);
     let mut head = format::encode_header(&Header { salt, first_index }).to_vec();
-    format::encode(&mut head, salt, offset(SEGMENT_HEADER_BYTES as u64)?, 0, &Item::Carry(carry));
+    let spot = Spot { salt, offset: offset(SEGMENT_HEADER_BYTES as u64)?, write_start: 0 };
+    format::encode(&mut head, spot, &Item::Carry(carry));
     file.write_all_at(&head, 0)?;
     file.sync_data()?;
     let path = segment::path(dir, salt.sequence, first_index);

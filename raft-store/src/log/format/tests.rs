@@ -4,6 +4,8 @@ use super::*;
 
 const SALT: Salt = Salt { log_id: 0x1122_3344_5566_7788, sequence: 3 };
 
+const SPOT: Spot = Spot { salt: SALT, offset: 64, write_start: 64 };
+
 fn at(term: u64, leader: u64, index: u64) -> LogPosition {
     LogPosition { term, leader, index }
 }
@@ -54,7 +56,7 @@ fn golden_records() {
     for item in items() {
         let from = bytes.len();
         let offset = u32::try_from(64 + from).expect("small");
-        encode(&mut bytes, SALT, offset, 64, &item);
+        encode(&mut bytes, Spot { offset, ..SPOT }, &item);
         lines.push(format!("{} {}", item.name(), hex(&bytes[from..])));
     }
     assert_eq!(lines, GOLDEN_RECORDS);
@@ -73,7 +75,7 @@ fn golden_records() {
 #[test]
 fn a_record_is_valid_only_where_it_was_written() {
     let mut bytes = Vec::new();
-    encode(&mut bytes, SALT, 64, 64, &entry(b"hello"));
+    encode(&mut bytes, SPOT, &entry(b"hello"));
     let bytes = Bytes::from(bytes);
     assert!(decode(&bytes, SALT, 64).is_ok());
     assert_eq!(decode(&bytes, SALT, 72), Err(Bad::Checksum));
@@ -86,7 +88,7 @@ fn a_record_is_valid_only_where_it_was_written() {
 #[test]
 fn every_flipped_bit_and_every_cut_is_noticed() {
     let mut bytes = Vec::new();
-    encode(&mut bytes, SALT, 64, 64, &entry(b"hello"));
+    encode(&mut bytes, SPOT, &entry(b"hello"));
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
