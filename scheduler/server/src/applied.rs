@@ -123,7 +123,7 @@ impl<T: Ord> Changed<T> {
 /// Told of every applied slice while this server leads.
 pub trait Follow: Send + Sync + 'static {
     /// As [`Observer::applied`].
-    fn applied(&self, events: &[Event]);
+    fn applied(&self, index: u64, events: &[Event]);
     /// As [`Observer::replaced`].
     fn replaced(&self);
 }
@@ -146,10 +146,10 @@ impl Fanout {
 }
 
 impl Observer for Fanout {
-    fn applied(&self, _index: u64, events: &[Event]) {
+    fn applied(&self, index: u64, events: &[Event]) {
         let leader = lock(&self.leader).clone();
         if let Some(leader) = leader {
-            leader.applied(events);
+            leader.applied(index, events);
         }
         self.nodes.extend(events.iter().filter_map(|event| match event {
             Event::NodeChanged(node) | Event::NodeWorkChanged(node) => Some(*node),

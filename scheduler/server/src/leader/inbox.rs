@@ -33,6 +33,9 @@ const LINGER: Duration = Duration::from_millis(1);
 /// Changes are taken in at the latest after this time, so that a plan finds most of it done.
 const NOTES_LINGER: Duration = Duration::from_millis(3);
 
+/// How long the planner waits to be told of what the state already shows.
+const TOLD_PATIENCE: Duration = Duration::from_millis(5);
+
 /// One job to accept.
 pub(super) struct Ask {
     pub(super) call: SubmitCall,
@@ -67,6 +70,10 @@ pub(super) struct Notes {
 impl Notes {
     pub(super) fn take_nodes(&mut self) -> Vec<NodeId> {
         self.nodes.take()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.since.is_none() && !self.everything
     }
 
     pub(super) fn take_waiting(&mut self) -> Vec<JobId> {
@@ -106,6 +113,10 @@ struct Desk {
     dry_runs: VecDeque<DryRun>,
     notes: Notes,
     returned: Vec<Returned>,
+    /// Log index up to which `notes` tells, or told, of changes.
+    told: u64,
+    /// Log index that the planner waits to be told of.
+    awaited: Option<u64>,
     closed: bool,
 }
 
@@ -167,6 +178,29 @@ impl Inbox {
         drop(desk);
         drop(left);
         self.bell.notify_one();
+    }
+
+    /// Waits until all changes up to `index` were told, at most [`TOLD_PATIENCE`], and takes them.
+    /// The state shows an entry a moment before its changes are told.
+    pub(super) fn catch_up(&self, index: u64) -> Notes {
+        let until = clock::deadline(TOLD_PATIENCE);
+        let mut desk = lock(&self.desk);
+        desk.awaited = Some(index);
+        while desk.told < index && !desk.closed {
+            let left = until.saturating_duration_since(clock::instant());
+            if left.is_zero() {
+                break;
+            }
+            desk = self.bell.wait_timeout(desk, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        desk.awaited = None;
+        std::mem::take(&mut desk.notes)
+    }
+
+    /// What the planner reads itself, up to `index`, need not be told any more.
+    pub(super) fn knows(&self, index: u64) {
+        let mut desk = lock(&self.desk);
+        desk.told = desk.told.max(index);
     }
 
     /// Waits for something worth a round, at most until `until`.
@@ -232,14 +266,15 @@ impl Desk {
 }
 
 impl Follow for Inbox {
-    fn applied(&self, events: &[Event]) {
+    fn applied(&self, index: u64, events: &[Event]) {
         let mut desk = lock(&self.desk);
         if desk.closed {
             return;
         }
+        desk.told = desk.told.max(index);
         let had = desk.notes.since.is_some();
         events.iter().for_each(|event| desk.notes.take_in(*event));
-        let ring = !had && desk.notes.since.is_some();
+        let ring = (!had && desk.notes.since.is_some()) || desk.awaited.is_some_and(|i| i <= index);
         drop(desk);
         if ring {
             self.bell.notify_one();
@@ -322,11 +357,27 @@ mod tests {
     fn changes_are_merged_and_taken_in_soon() {
         let inbox = Inbox::default();
         for _ in 0..10_000 {
-            inbox.applied(&[Event::NodeWorkChanged(NodeId(7)), Event::CapacityGrew]);
+            inbox.applied(1, &[Event::NodeWorkChanged(NodeId(7)), Event::CapacityGrew]);
         }
         let mut work = inbox.wait(0, None);
         assert_eq!(work.notes.take_nodes(), [NodeId(7)]);
         assert!(work.notes.grew && work.notes.take_waiting().is_empty());
+    }
+
+    #[test]
+    fn the_planner_catches_up_with_what_the_state_shows() {
+        let inbox = Arc::new(Inbox::default());
+        let teller = Arc::clone(&inbox);
+        let thread = std::thread::spawn(move || {
+            teller.applied(6, &[Event::NodeChanged(NodeId(1))]);
+            teller.applied(7, &[Event::NodeChanged(NodeId(2))]);
+        });
+        inbox.catch_up(0);
+        thread.join().expect("told");
+        inbox.catch_up(7);
+        inbox.knows(9);
+        assert!(inbox.catch_up(9).take_nodes().is_empty(), "returns without being told");
+        inbox.catch_up(10);
     }
 
     #[test]

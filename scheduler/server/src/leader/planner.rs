@@ -15,7 +15,7 @@ use crate::clock;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
 use scheduler_core::id::{JobId, NodeId};
-use scheduler_core::job::{Reason, ReasonCode};
+use scheduler_core::job::{JobSpec, Reason, ReasonCode};
 use scheduler_core::plan::{self, Budget, Policy, Ranks, Request, Unplaceable};
 use scheduler_core::state::State;
 use scheduler_core::view::View;
@@ -53,6 +53,7 @@ impl Planner {
         let now = clock::instant();
         let (view, waiting) =
             quorum.read(|state| (View::new(state), state.waiting().collect::<Vec<_>>()));
+        inbox.knows(view.index());
         let mut backlog = Backlog::default();
         waiting.into_iter().for_each(|job| backlog.add(job, now));
         tracing::info!(nodes = view.nodes_len(), "planning begins");
@@ -233,7 +234,7 @@ impl Planner {
             return batch.submit(ask, None, reason, None, 0);
         }
         let start = clock::instant();
-        match self.find(&ask.call.spec) {
+        match self.find_surely(&ask.call.spec) {
             Ok(plan) => {
                 self.view.claim(batch.claim, &ask.call.spec, &plan);
                 let decide_us = clock::micros_since(start).max(1);
@@ -247,7 +248,22 @@ impl Planner {
         }
     }
 
-    fn find(&self, spec: &scheduler_core::job::JobSpec) -> Result<Plan, Unplaceable> {
+    /// Takes in what the state shows and nobody has told yet; whether there was something. Nobody
+    /// is told "no" for a node that has just been acknowledged.
+    fn catch_up(&mut self) -> bool {
+        let index = self.quorum.read(State::index);
+        let notes = self.inbox.catch_up(index);
+        let news = !notes.is_empty();
+        self.take_in(notes);
+        news
+    }
+
+    fn find_surely(&mut self, spec: &JobSpec) -> Result<Plan, Unplaceable> {
+        let found = self.find(spec);
+        if found.is_err() && self.catch_up() { self.find(spec) } else { found }
+    }
+
+    fn find(&self, spec: &JobSpec) -> Result<Plan, Unplaceable> {
         let request = Request { spec, ranks: Ranks::All, fixed: &[], avoid: &[] };
         plan::plan(&self.view, &request, &self.policy, Budget::default())
     }
@@ -272,7 +288,7 @@ impl Planner {
         };
         let verdict = match over_quota {
             Some(reason) => Err(look::no_plan_by_quota(&self.view, reason)),
-            None => self.find(spec).map_err(|unplaceable| look::no_plan(&unplaceable)),
+            None => self.find_surely(spec).map_err(|unplaceable| look::no_plan(&unplaceable)),
         };
         let decide_us = clock::micros_since(start).max(1);
         let planned = Planned { index: self.view.index(), decide_us, verdict };

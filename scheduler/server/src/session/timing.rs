@@ -10,6 +10,8 @@ use std::time::Duration;
 const HEARTBEATS_PER_LEASE: u32 = 4;
 /// Digests in one lease: a heartbeat waits at most this part of the lease for its answer.
 const DIGESTS_PER_LEASE: u32 = 10;
+/// Longest time between digests: a restarted agent waits for one before it may join again.
+const DIGEST_MAX: Duration = Duration::from_secs(1);
 /// Shortest lease of a small fleet: no interval derived from it may be zero.
 const LEASE_FLOOR: Duration = Duration::from_millis(100);
 
@@ -53,7 +55,7 @@ impl Timing {
 
     /// Servers tell the leader whom they have heard this often.
     pub fn digest(&self) -> Duration {
-        self.lease_base / DIGESTS_PER_LEASE
+        (self.lease_base / DIGESTS_PER_LEASE).min(DIGEST_MAX)
     }
 }
 
