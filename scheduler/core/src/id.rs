@@ -56,6 +56,7 @@ pub struct AssignmentId(pub u64);
 /// A name made of `[A-Za-z0-9._-]`, 1 to [`NAME_BYTES_MAX`] bytes, starting and ending with a
 /// letter or digit. So never a path (`..`), never control characters, never look-alike letters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "std::sync::Arc<str>")]
 pub struct Name(std::sync::Arc<str>);
 
 /// Why a text is not a [`Name`].
@@ -72,8 +73,13 @@ pub enum NameError {
 }
 
 impl Name {
-    /// Checks `text` and takes it over.
+    /// Checks `text` and copies it.
     pub fn parse(text: &str) -> Result<Self, NameError> {
+        Self::check(text)?;
+        Ok(Self(text.into()))
+    }
+
+    fn check(text: &str) -> Result<(), NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
@@ -88,12 +94,22 @@ impl Name {
         if !edge(text.bytes().next()) || !edge(text.bytes().last()) {
             return Err(NameError::BadEdge);
         }
-        Ok(Self(text.into()))
+        Ok(())
     }
 
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// What is decoded is held to the same rules as what is typed.
+impl TryFrom<std::sync::Arc<str>> for Name {
+    type Error = NameError;
+
+    fn try_from(text: std::sync::Arc<str>) -> Result<Self, NameError> {
+        Self::check(&text)?;
+        Ok(Self(text))
     }
 }
 

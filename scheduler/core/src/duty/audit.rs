@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a finding is reported, never repaired: what broke the state may still be there.
 
-use crate::state::{Finding, State};
+use crate::state::{Finding, Frozen, State};
 
 /// Most findings in a report: one is already too many, and one cause tends to show everywhere.
 pub const FINDINGS_MAX: usize = 100;
@@ -23,8 +23,16 @@ pub struct Report {
 /// Recounts and hashes the whole state. Takes as long as a restart: not between two entries of a
 /// busy server.
 pub fn audit(state: &State) -> Report {
-    let mut findings = state.check();
+    report(state.index(), state.hash(), state.check())
+}
+
+/// The same for a frozen view, on another thread if need be; only the derived index stays unseen.
+pub fn audit_frozen(frozen: &Frozen) -> Report {
+    report(frozen.index(), frozen.hash(), frozen.check())
+}
+
+fn report(index: u64, hash: u128, mut findings: Vec<Finding>) -> Report {
     let count = findings.len();
     findings.truncate(FINDINGS_MAX);
-    Report { index: state.index(), hash: state.hash(), count, findings }
+    Report { index, hash, count, findings }
 }

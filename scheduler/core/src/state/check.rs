@@ -3,10 +3,12 @@
 //! **Invariant:** reads only, trusts no index.
 
 use super::State;
+use super::facts::Facts;
 use super::index::{Index, count_groups, deadline, sum};
 use super::progress::next_phase;
 use crate::id::{AssignmentId, JobId, NodeId, Rank};
 use crate::job::{Job, JobPhase};
+use crate::node::{Eligibility, NodeStatus};
 use std::collections::BTreeSet;
 
 /// A fault of the state itself.
@@ -45,21 +47,29 @@ pub enum Finding {
 }
 
 impl State {
-    /// Recounts everything. Costs about as much as a restart.
+    /// Recounts everything, the derived index too. Costs about as much as a restart.
     pub fn check(&self) -> Vec<Finding> {
-        let (index, mut findings) = Index::build(&self.facts);
+        let (index, mut findings) = self.facts.recount();
         if index != self.index {
             findings.push(Finding::WrongIndex);
         }
-        self.check_nodes_alone(&mut findings);
+        findings
+    }
+}
+
+impl Facts {
+    /// The index of these facts as it ought to be, and all that is wrong with them.
+    pub(super) fn recount(&self) -> (Index, Vec<Finding>) {
+        let (index, mut findings) = Index::build(self);
+        self.check_nodes(&index, &mut findings);
         let mut seen = BTreeSet::new();
-        for (id, slot) in self.facts.jobs.iter() {
-            if id >= self.facts.meta.next_job {
+        for (id, slot) in self.jobs.iter() {
+            if id >= self.meta.next_job {
                 findings.push(Finding::WrongCounter);
             }
             for replica in slot.replicas.iter() {
                 let Some(held) = replica.allocation else { continue };
-                let next = self.facts.meta.next_assignment;
+                let next = self.meta.next_assignment;
                 if held.assignment.0 >= next || !seen.insert(held.assignment) {
                     let assignment = held.assignment;
                     findings.push(Finding::WrongAssignment { assignment });
@@ -74,23 +84,22 @@ impl State {
                 findings.push(Finding::WrongTimes { job: job.id });
             }
         }
-        findings
+        (index, findings)
     }
 
-    fn check_nodes_alone(&self, findings: &mut Vec<Finding>) {
-        for node in self.nodes() {
+    fn check_nodes(&self, index: &Index, findings: &mut Vec<Finding>) {
+        for (_, node) in self.nodes.iter() {
             let id = node.id;
-            let gpus_known = node.gpus.iter().all(|gpu| self.models().name(gpu.model).is_some());
-            let site_known = self.sites().find(&node.place.site) == Some(node.site);
+            let gpus_known = node.gpus.iter().all(|gpu| self.models.name(gpu.model).is_some());
+            let site_known = self.sites.find(&node.place.site) == Some(node.site);
             if !gpus_known || !site_known {
                 findings.push(Finding::UnknownName { node: id });
             }
-            if id.0 >= self.facts.meta.next_node {
+            if id.0 >= self.meta.next_node {
                 findings.push(Finding::WrongCounter);
             }
-            let lost = node.status == crate::node::NodeStatus::Down
-                || node.eligibility == crate::node::Eligibility::Draining;
-            if lost && self.usage(id).is_none_or(|usage| usage.live > 0) {
+            let lost = node.status == NodeStatus::Down || node.eligibility == Eligibility::Draining;
+            if lost && index.usage(id).is_none_or(|usage| usage.live > 0) {
                 findings.push(Finding::LiveOnLostNode { node: id });
             }
         }

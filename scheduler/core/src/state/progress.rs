@@ -61,6 +61,9 @@ impl State {
             job.modified_index = index;
             if was_pending && next != JobPhase::Pending {
                 job.placed_at = Some(now);
+            }
+            // A reason tells why it waits; it may change from one wait to the next.
+            if !waits || (was_pending && next != JobPhase::Pending) {
                 job.reason = Reason::default();
             }
             if next == JobPhase::Ready && job.ready_at.is_none() {

@@ -108,6 +108,12 @@ impl Frozen {
         self.0.hash()
     }
 
+    /// As [`State::check`], but for the derived index, which a view has not. To be run beside a
+    /// busy server.
+    pub fn check(&self) -> Vec<Finding> {
+        self.0.recount().1
+    }
+
     /// As [`State::row`].
     pub fn row(&self, key: &RowKey) -> Option<Row> {
         self.0.row(key)

@@ -95,4 +95,5 @@ fn time_never_runs_backwards() {
     let report = audit::audit(&world.state);
     assert_eq!((report.count, report.index), (0, world.state.index()));
     assert_eq!(report.hash, world.state.hash());
+    assert_eq!(audit::audit_frozen(&world.state.freeze()), report);
 }

@@ -193,6 +193,10 @@ fn nodes() {
 
 #[test]
 fn names() {
+    let bytes = postcard::to_stdvec("../a").expect("encodes");
+    assert!(postcard::from_bytes::<Name>(&bytes).is_err(), "decoding checks too");
+    let bytes = postcard::to_stdvec(&name("a.b")).expect("encodes");
+    assert_eq!(postcard::from_bytes::<Name>(&bytes), Ok(name("a.b")));
     for bad in ["", "..", "../a", "a/b", "a b", "-a", "a-", ".", "a\n", "é", "a\0"] {
         assert!(Name::parse(bad).is_err(), "{bad:?}");
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant, Quota};
 use scheduler_core::fixture::entry::{TENANT, World, node_spec, supplier, tenant};
 use scheduler_core::fixture::noise;
+use scheduler_core::id::NodeId;
 use scheduler_core::job::{Job, JobPhase, ReplicaPhase};
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, Row, RowKey, State, Tenant};
@@ -18,6 +19,37 @@ fn begin() -> State {
     let quota = Quota { gpu_milli_max: u64::MAX, pending_jobs_max: 1_000 };
     world.done(Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota }));
     world.state
+}
+
+/// I1 by another count than the state's own: thousandths of every GPU, and the sums of a node.
+fn overcommitted(state: &State) -> Option<NodeId> {
+    let mut gpus: BTreeMap<(NodeId, u8), u64> = BTreeMap::new();
+    let mut sums: BTreeMap<NodeId, (u64, u64, u64)> = BTreeMap::new();
+    for job in state.jobs_after(None) {
+        for (rank, replica) in state.replicas(job.id) {
+            let Some(held) = replica.allocation.filter(|_| replica.phase.is_live()) else {
+                continue;
+            };
+            let shape = &job.spec.groups[job.spec.group_of(rank).expect("a group")].shape;
+            let milli = if held.share_milli == 0 { 1_000 } else { u64::from(held.share_milli) };
+            assert_eq!(held.gpus.iter().map(|_| milli).sum::<u64>(), shape.gpu_milli());
+            for gpu in held.gpus.iter() {
+                *gpus.entry((held.node, gpu)).or_default() += milli;
+            }
+            let sum = sums.entry(held.node).or_default();
+            sum.0 += shape.cpu.0;
+            sum.1 += shape.memory.0;
+            sum.2 += shape.disk.0;
+        }
+    }
+    let over_gpu = gpus.iter().find(|((node, gpu), milli)| {
+        **milli > 1_000 || state.node(*node).is_none_or(|n| n.gpus.len() <= usize::from(*gpu))
+    });
+    let over_sum = sums.iter().find(|(node, (cpu, memory, disk))| {
+        let total = state.node(**node).map(|node| node.resources).unwrap_or_default();
+        *cpu > total.cpu.0 || *memory > total.memory.0 || *disk > total.disk.0
+    });
+    over_gpu.map(|((node, _), _)| *node).or(over_sum.map(|(node, _)| *node))
 }
 
 /// Everything that can be seen from outside, derived or not.
@@ -61,6 +93,7 @@ proptest! {
             let applied = state.apply(state.index() + 1, &entry);
             let findings = state.check();
             prop_assert!(findings.is_empty(), "{findings:?} after {entry:?}");
+            prop_assert_eq!(overcommitted(&state), None, "after {:?}", entry);
             if applied.result.is_err() {
                 prop_assert_eq!(hash, state.hash(), "{:?} was rejected", entry);
                 prop_assert_eq!(view, seen(&state));
@@ -174,6 +207,7 @@ proptest! {
         let history = run(&mut state, &tail);
 
         prop_assert_eq!(frozen.hash(), hash);
+        prop_assert_eq!(frozen.check(), []);
         let mut rows: Vec<Row> = frozen.rows().collect();
         rows.reverse();
         let bytes = postcard::to_stdvec(&rows).expect("encodes");
