@@ -17,7 +17,7 @@ fn shape(spec: &mut JobSpec) -> &mut Shape {
 
 /// Jobs that must be refused, with the field that the refusal has to name.
 fn bad_jobs() -> Vec<(&'static str, &'static str, JobSpec)> {
-    let long = "x".repeat(1 << 20);
+    let long = "x".repeat(1_000_000);
     let name = |text: &str| {
         let text = text.to_owned();
         job_with(|spec| spec.name = text)
@@ -145,7 +145,8 @@ async fn bad_requests_around_a_job_are_refused() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client();
     let _agent = TestAgent::start(&client, "n1", 8, Behaviour::Obedient).await;
-    for (what, id) in [("empty", String::new()), ("long", "r".repeat(65)), ("line", "a\nb".into())] {
+    for (what, id) in [("empty", String::new()), ("long", "r".repeat(65)), ("line", "a\nb".into())]
+    {
         let status = client.submit(&id, job(1, 1)).await.expect_err(what);
         assert_names(what, "request_id", &status);
     }

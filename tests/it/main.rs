@@ -2,4 +2,11 @@
 //!
 //! One binary, so that the workspace links its heavy dependencies once.
 
+mod harness;
+
+mod bad_input;
+mod placement;
+mod quorum;
+mod sessions;
+mod smoke;
 mod tidy;

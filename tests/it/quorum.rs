@@ -53,7 +53,6 @@ async fn all_servers_killed_at_once_remember_everything() {
     let mut cluster = Cluster::start(3).await;
     let _agent = TestAgent::start(&cluster.client(), "n1", 64, Behaviour::Obedient).await;
     let ids = load(cluster.client(), "a", 30).await;
-    let before = cluster.equal_hashes().await;
     for at in 0..3 {
         cluster.kill(at);
     }
@@ -62,7 +61,6 @@ async fn all_servers_killed_at_once_remember_everything() {
     }
     cluster.leader().await;
     assert_all_there(&cluster.client(), &ids).await;
-    let _ = before;
     cluster.equal_hashes().await;
     cluster.stop_and_check();
 }
@@ -74,7 +72,8 @@ async fn an_acknowledgement_lost_is_asked_for_again_elsewhere() {
     let leader = cluster.leader().await;
     // The answer is thrown away: the call is dropped as soon as it has been sent.
     let call = cluster.client_of(leader);
-    let lost = tokio::time::timeout(std::time::Duration::from_millis(4), call.submit("once", job(8, 1)));
+    let lost =
+        tokio::time::timeout(std::time::Duration::from_millis(4), call.submit("once", job(8, 1)));
     let _ = lost.await;
     cluster.kill(leader);
     let first = cluster.client().submit_surely("once", job(8, 1)).await.job.expect("a job").id;
@@ -159,7 +158,7 @@ fn refusal(cluster: &mut Cluster, at: usize) -> String {
     let status = child.wait();
     assert_eq!(status.code(), Some(3), "it did not refuse: {}", cluster.logs());
     let log = std::fs::read_to_string(cluster.log_path(at)).expect("it has a log");
-    log[before..].lines().find(|line| line.starts_with("refused:")).unwrap_or_default().to_owned()
+    log[before..].lines().find(|line| line.contains("refused:")).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
@@ -220,11 +219,7 @@ async fn foreign_data_and_doubled_directories_are_refused() {
     std::fs::rename(first.data_dir(0), foreign.data_dir(0)).expect("moved");
     let said = refusal(&mut foreign, 0);
     assert!(said.contains("other") && said.contains("test"), "{said}");
-    check_still_sound(&foreign);
-}
-
-fn check_still_sound(cluster: &Cluster) {
-    crate::harness::check_data(&cluster.data_dir(0));
+    crate::harness::check_data(&foreign.data_dir(0), false);
 }
 
 #[tokio::test]

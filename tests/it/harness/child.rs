@@ -25,14 +25,14 @@ fn serve_when_started_as_a_server() {
         .expect("a runtime");
     let end = runtime.block_on(async {
         let config = Config::from_toml(&text).map_err(|error| error.to_string())?;
-        let server = Server::start(config).await.map_err(|error| format!("{error:#}"))?;
+        let server = Server::start(config).await.map_err(|error| error.to_string())?;
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
         tokio::select! {
             _ = terminate.recv() => {}
             why = server.failed() => return Err(format!("the server ended: {why}")),
         }
-        server.shutdown().await;
+        server.shutdown().await.map_err(|error| error.to_string())?;
         Ok::<(), String>(())
     });
     if let Err(why) = end {

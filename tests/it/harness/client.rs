@@ -48,6 +48,12 @@ impl Client {
         self
     }
 
+    /// The same with its next server first.
+    pub fn next(mut self) -> Self {
+        self.channels.rotate_left(1);
+        self
+    }
+
     pub fn channel(&self) -> Channel {
         self.channels[0].clone()
     }

@@ -82,7 +82,11 @@ impl Cluster {
         let mut text = format!(
             "cluster_id = \"{}\"\ninsecure_dev = true\n\n[server]\nid = {}\ndata_dir = {:?}\n\
              api_listen = \"{}\"\npeer_listen = \"{}\"\n\n[server.store]\nsegment_bytes = 4194304\n\n",
-            self.cluster_id, own.id, self.data_dir(at), own.api, own.peer
+            self.cluster_id,
+            own.id,
+            self.data_dir(at),
+            own.api,
+            own.peer
         );
         text.push_str("[[tenants]]\nname = \"acme\"\n\n[[tenants]]\nname = \"globex\"\n\n");
         if first {
@@ -185,14 +189,15 @@ impl Cluster {
 
     /// Stops every server and verifies its data offline: log, snapshots, state and its self-check.
     pub fn stop_and_check(mut self) {
-        for at in self.running() {
+        let stopped = self.running();
+        for &at in &stopped {
             if let Some(child) = self.children[at].take() {
                 child.terminate();
             }
         }
         for at in 0..self.addresses.len() {
             if self.data_dir(at).exists() {
-                check_data(&self.data_dir(at));
+                check_data(&self.data_dir(at), stopped.contains(&at));
             }
         }
     }
@@ -213,10 +218,14 @@ impl Cluster {
     }
 }
 
-/// Verifies a stopped server's data directory.
-pub fn check_data(dir: &Path) {
+/// Verifies a stopped server's data directory. A killed one may need what the next start mends by
+/// itself.
+pub fn check_data(dir: &Path, in_good_order: bool) {
     let report = raft_store::inspect::check(dir).expect("the data can be inspected");
-    assert!(report.is_sound(), "{}: {report:?}", dir.display());
+    let sound = if in_good_order { report.is_clean() } else { report.is_usable() };
+    assert!(sound, "{}: {report:?}", dir.display());
+    let findings = report.replay.map(|replay| replay.findings).unwrap_or_default();
+    assert!(findings.is_empty(), "{}: {findings:?}", dir.display());
 }
 
 /// Two ports that are free now.

@@ -88,7 +88,7 @@ impl TestAgent {
         let instance = key.iter().rev().take(16).copied().collect::<Vec<_>>();
         let joined = join(client, &spec, &key, &instance).await;
         let holds = Arc::new(Mutex::new(BTreeMap::new()));
-        let hello = v1::SessionHello {
+        let mut hello = v1::SessionHello {
             node_id: joined.node_id,
             epoch: joined.epoch,
             node_key: key.clone().into(),
@@ -98,9 +98,17 @@ impl TestAgent {
         let beat = std::time::Duration::from_millis(joined.heartbeat_ms.max(50));
         let client = client.clone();
         let task = tokio::spawn(async move {
+            let mut server = client;
             loop {
-                let _ = session(&client, hello.clone(), beat, behaviour, &seen).await;
+                let _ = session(&server, hello.clone(), beat, behaviour, &seen).await;
                 pause().await;
+                // Its server may be gone, or the node have been declared down: joins elsewhere.
+                server = server.next();
+                if let Ok(joined) =
+                    join_once(&server, &spec, &hello.node_key, &hello.instance).await
+                {
+                    hello.epoch = joined.epoch;
+                }
             }
         });
         let (node_id, epoch) = (joined.node_id, joined.epoch);

@@ -1,3 +1,5 @@
+//! What an agent remembers survives restarts, and what is damaged is refused.
+
 use super::*;
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;

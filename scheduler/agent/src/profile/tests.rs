@@ -1,3 +1,5 @@
+//! Profiles give fleets of exact sizes.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Desired against running: never two replicas on one GPU, whatever comes in.
+
 use super::*;
 use crate::program::Program;
 use crate::replica::{Binding, Exit, GpuSet};
