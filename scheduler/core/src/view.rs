@@ -42,6 +42,8 @@ pub(crate) struct Slot {
 pub struct View {
     index: u64,
     nodes: usize,
+    /// Nodes at each site, by site id.
+    site_nodes: Vec<u32>,
     /// By node id.
     slots: Vec<Option<Slot>>,
     classes: Classes,
@@ -58,6 +60,7 @@ impl View {
         let mut view = Self {
             index: state.index(),
             nodes: 0,
+            site_nodes: Vec::new(),
             slots: Vec::new(),
             classes: Classes::default(),
             buckets: Buckets::default(),
@@ -160,6 +163,11 @@ impl View {
         self.slots.get(node as usize)?.as_ref()
     }
 
+    /// Nodes at the site, schedulable or not.
+    pub(crate) fn site_nodes(&self, site: SiteId) -> u32 {
+        self.site_nodes.get(usize::from(site.0)).copied().unwrap_or(0)
+    }
+
     /// All nodes by rising id.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
         (0u32..).zip(&self.slots).filter_map(|(node, slot)| Some((node, slot.as_ref()?)))
@@ -183,6 +191,13 @@ impl View {
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
         let node = Arc::clone(node);
         let (site, open) = (node.site, node.is_schedulable());
+        let at = usize::from(site.0);
+        if self.site_nodes.len() <= at {
+            self.site_nodes.resize(at + 1, 0);
+        }
+        if let Some(count) = self.site_nodes.get_mut(at) {
+            *count += 1;
+        }
         Slot { free: free_of(&node, usage), node, class, kind, site, open }
     }
 
@@ -210,6 +225,9 @@ impl View {
     fn forget(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
         self.nodes -= 1;
+        if let Some(count) = self.site_nodes.get_mut(usize::from(slot.site.0)) {
+            *count = count.saturating_sub(1);
+        }
         self.buckets.remove(&slot, slot.node.id.0);
         self.classes.leave(slot.class);
     }

@@ -93,6 +93,9 @@ impl Field {
             let shuns = fit.shuns;
             self.shunned |= shuns;
             if let Some(list) = self.cands.get_mut(at).and_then(|sites| sites.get_mut(site)) {
+                if list.capacity() == 0 {
+                    list.reserve(ask.view.site_nodes(slot.site) as usize);
+                }
                 list.push(Cand { node, room, shuns });
             }
             let usable = u64::from(room) * u64::from(group.whole_gpus());
@@ -175,6 +178,18 @@ impl Field {
             .filter(move |(_, slot)| {
                 domain.rack.as_ref().is_none_or(|rack| *rack == slot.node.place.rack)
             })
+    }
+
+    /// Nodes at which the group has room for at least so many replicas.
+    pub(super) fn roomy(
+        &self,
+        group: usize,
+        room: u32,
+        shunned: bool,
+    ) -> impl Iterator<Item = Cand> {
+        let by_site = self.cands.get(group).map_or(&[][..], Vec::as_slice);
+        let all = by_site.iter().flatten().copied();
+        all.filter(move |cand| cand.room >= room && (shunned || !cand.shuns))
     }
 
     /// All sites with a candidate of any group.

@@ -89,13 +89,17 @@ impl Solver<'_> {
     ) -> bool {
         let ask = self.ask;
         let strict = ask.spec.strategy == Strategy::StrictPack;
-        let Some(lead) = (0..ask.groups.len()).find(|&at| targets.get(at).is_some_and(|&n| n > 0))
-        else {
+        // The group with the most GPUs leaves the fewest nodes to look at.
+        let weight = |&(at, &target): &(usize, &u32)| {
+            let gpus = ask.groups.get(at).map_or(0, |group| group.whole_gpus());
+            (u64::from(gpus) * u64::from(target), target)
+        };
+        let Some((lead, &most)) = targets.iter().enumerate().max_by_key(weight) else {
             return false;
         };
-        let all = Domain { sites: self.field.sites(), rack: None };
         let mut nodes = Vec::new();
-        for (cand, slot) in self.field.cands(ask, lead, &all, shunned) {
+        for cand in self.field.roomy(lead, most, shunned) {
+            let Some(slot) = ask.view.slot(cand.node) else { continue };
             let fixed_elsewhere = ask.fixed.iter().any(|&node| node != cand.node);
             if fixed_elsewhere || !self.inner_rtt_holds(slot.site) {
                 continue;

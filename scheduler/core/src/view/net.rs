@@ -12,7 +12,7 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(sites: &Sites) -> Self {
+    pub(crate) fn new(sites: &Sites) -> Self {
         let mut near: Vec<Vec<(u32, u16)>> = vec![Vec::new(); sites.len()];
         for (a, b, rtt) in sites.rtts().filter(|(a, b, _)| a != b) {
             for (from, to) in [(a, b), (b, a)] {

@@ -2,6 +2,8 @@
 
 mod brute;
 mod claims;
+mod cliques;
+mod fleets;
 mod random;
 mod rules;
 mod scene;
