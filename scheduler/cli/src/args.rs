@@ -200,12 +200,18 @@ pub enum LogFormat {
 /// `agent`.
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
-    /// Configuration, TOML.
+    /// Configuration, TOML. --server and --token win over it.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Where the agent keeps its identity and its replicas' logs.
+    pub config: PathBuf,
+    /// Where the agent keeps its identity and its replicas' logs; wins over the file.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub check_config: bool,
+    /// When told to end, stop everything and say good-bye for long; otherwise what runs goes on.
+    #[arg(long)]
+    pub leave: bool,
     /// Where the log goes.
     #[command(flatten)]
     pub log: LogArgs,
@@ -451,8 +457,10 @@ pub enum StoreCommand {
 /// Part of a store to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DumpPart {
-    /// The applied state.
+    /// The state as copied to sled.
     State,
+    /// The newest snapshot.
+    Snapshot,
     /// The log.
     Log,
 }

@@ -6,8 +6,11 @@
 
 mod answer;
 mod args;
+mod bench;
 mod client;
+mod cluster;
 mod command;
+mod dev;
 mod exit;
 mod manifest;
 mod output;

@@ -7,6 +7,7 @@ pub mod job;
 pub mod node;
 pub mod plan;
 pub mod quorum;
+pub mod store;
 pub mod tenant;
 pub mod version;
 

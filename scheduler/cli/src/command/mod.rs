@@ -1,10 +1,19 @@
 //! One file per family of commands; each turns arguments into calls and answers into output.
 
+mod agent;
+mod fleet;
 mod job;
+mod logging;
 mod node;
 mod quorum;
+mod server;
+mod store;
 mod submit;
 mod tenant;
+
+pub(crate) use fleet::{profile, set_rtts, start as start_fleet};
+pub(crate) use job::{follow, is_over};
+pub(crate) use quorum::gather;
 
 use crate::answer::List;
 use crate::args::{Cli, Command, Global, ReadArgs};
@@ -58,6 +67,12 @@ impl Context {
 pub async fn run(cli: Cli) -> Ending {
     let global = cli.global;
     match cli.command {
+        Command::Dev(args) => crate::dev::run(&global, args).await,
+        Command::Server(args) => server::run(args).await,
+        Command::Agent(args) => agent::run(&global, args).await,
+        Command::Fleet(args) => fleet::run(&global, args).await,
+        Command::Store(command) => store::run(Output::new(global.output, global.no_color), command),
+        Command::Bench(command) => crate::bench::run(&global, command).await,
         Command::Submit(args) => submit::submit(&Context::new(&global)?, args).await,
         Command::Plan(args) => submit::plan(&Context::new(&global)?, args).await,
         Command::Jobs(args) => job::list(&Context::new(&global)?, args).await,
@@ -75,7 +90,6 @@ pub async fn run(cli: Cli) -> Ending {
         Command::Quorum(command) => quorum::run(&Context::new(&global)?, command).await,
         Command::Version => quorum::version(&Context::new(&global)?).await,
         Command::Completions(args) => completions(args.shell),
-        _ => Err(Failure::refused("not built yet")),
     }
 }
 
@@ -99,5 +113,32 @@ fn missing(what: &str) -> Failure {
 async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+/// Ctrl-C, or a polite `kill`.
+pub(crate) async fn terminated() {
+    let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+    else {
+        return interrupted().await;
+    };
+    tokio::select! {
+        () = interrupted() => {}
+        _ = term.recv() => {}
+    }
+}
+
+/// The end of stdin, which a parent holds open as long as it lives.
+async fn stdin_ended() {
+    let (ended, wait) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own: a read from a pipe cannot be called off, and must not hold up a pool.
+    let reader = std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        let _ended = ended;
+        // Its end and its failure both mean that nobody is there.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+    });
+    match reader {
+        Ok(_) => drop(wait.await),
+        Err(_) => std::future::pending().await,
     }
 }

@@ -1,0 +1,52 @@
+//! `agent`: the process on a worker machine.
+
+use super::{logging, terminated};
+use crate::args::{AgentArgs, DEFAULT_SERVER, Global};
+use crate::exit::{Ending, Exit, Failure};
+use scheduler_agent::agent::{Ended, Order};
+use scheduler_agent::config::{Config, Secret};
+use scheduler_agent::serve;
+use tokio::sync::watch;
+
+pub(super) async fn run(global: &Global, args: AgentArgs) -> Ending {
+    let mut config = Config::load(&args.config)
+        .map_err(|error| Failure::usage(format!("{}: {error}", args.config.display())))?;
+    // What is on the command line wins over the file.
+    if global.server != [DEFAULT_SERVER] {
+        config.servers = global.server.clone();
+    }
+    if let Some(token) = &global.token {
+        (config.token, config.token_file) = (Some(Secret(token.clone())), None);
+    }
+    if let Some(dir) = args.data_dir {
+        config.data_dir = dir;
+    }
+    if args.check_config {
+        config.check().map_err(|error| Failure::usage(error.to_string()))?;
+        eprintln!("{} has no fault", args.config.display());
+        return Ok(Exit::Done);
+    }
+    logging::start(&args.log)?;
+    let (orders, receiver) = watch::channel(Order::Run);
+    let serving = serve::serve(&config, receiver);
+    tokio::pin!(serving);
+    let end = tokio::select! {
+        end = &mut serving => end,
+        () = terminated() => {
+            // What runs here goes on: the agent takes it up again when it comes back.
+            tracing::info!("told to end");
+            orders.send_replace(if args.leave { Order::Leave } else { Order::Exit });
+            serving.await
+        }
+    };
+    match end {
+        Ok(Ended::Ordered) => Ok(Exit::Done),
+        Ok(Ended::Removed) => {
+            Err(Failure::refused("the node was removed from the cluster; everything was stopped"))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the agent gives up");
+            Err(Failure::refused(error.to_string()))
+        }
+    }
+}
