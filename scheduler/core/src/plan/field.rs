@@ -129,13 +129,15 @@ impl Field {
         fit.misfit.is_none().then_some(fit)
     }
 
-    /// What a demand of `targets` replicas per group amounts to.
-    pub(super) fn demand(ask: &Ask<'_>, targets: &[u32]) -> Amounts {
+    /// What a demand of `targets` replicas per group amounts to; `distinct`: each on a node of its
+    /// own.
+    pub(super) fn demand(ask: &Ask<'_>, targets: &[u32], distinct: bool) -> Amounts {
         let mut demand: Amounts = targets.iter().map(|&count| u64::from(count)).collect();
         let each = ask.groups.iter().zip(targets);
         demand.push(each.map(|(group, &n)| u64::from(group.whole_gpus()) * u64::from(n)).sum());
         let replicas = targets.iter().map(|&count| u64::from(count)).sum();
-        demand.push(if ask.spec.strategy == Strategy::StrictSpread { replicas } else { 0 });
+        let distinct = distinct || ask.spec.strategy == Strategy::StrictSpread;
+        demand.push(if distinct { replicas } else { 0 });
         demand
     }
 

@@ -97,6 +97,6 @@ fn attempt(solver: &Solver<'_>, targets: &[u32], steps: &mut Steps) -> Option<Ve
     }
     let have = solver.field.sum(&solver.field.sites(), true);
     let strict = solver.ask.spec.strategy == Strategy::StrictPack;
-    let on_paper = super::field::covers(&have, &Field::demand(solver.ask, targets));
+    let on_paper = super::field::covers(&have, &Field::demand(solver.ask, targets, false));
     (strict || on_paper).then(|| solver.solve(targets, steps)).flatten()
 }

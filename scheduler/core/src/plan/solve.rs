@@ -9,7 +9,7 @@ use super::Steps;
 use super::ask::Ask;
 use super::clique::{self, Found, Vertex};
 use super::draft::{Base, Draft};
-use super::field::{Domain, Field, covers};
+use super::field::{Amounts, Domain, Field, covers};
 use super::pack;
 use crate::command::Placement;
 use crate::fit::same_domain;
@@ -52,9 +52,11 @@ impl Solver<'_> {
                 continue;
             }
             for level in self.levels() {
-                for domain in self.domains(level, shunned, targets, steps) {
-                    let attempt = Attempt { solver: self, shunned, targets };
-                    if attempt.in_domain(&mut draft, &domain, steps) {
+                // A spread job first looks for nodes enough, and only then for room enough.
+                let spread = self.ask.spec.strategy == Strategy::Spread;
+                for distinct in if spread { &[true, false][..] } else { &[false] } {
+                    let attempt = Attempt { solver: self, shunned, distinct: *distinct, targets };
+                    if attempt.in_level(&mut draft, level, steps) {
                         return Some(draft.placements());
                     }
                     if steps.is_spent() {
@@ -135,12 +137,11 @@ impl Solver<'_> {
     fn domains(
         &self,
         level: Option<Level>,
-        shunned: bool,
-        targets: &[u32],
+        attempt: &Attempt<'_>,
         steps: &mut Steps,
     ) -> Vec<Domain> {
         let sites = self.field.sites();
-        let demand = Field::demand(self.ask, targets);
+        let demand = attempt.demand();
         let domains = match level {
             None => return vec![Domain { sites, rack: None }],
             Some(Level::Region) => self.by_place(&sites, |site| (site.region.clone(), None)),
@@ -148,14 +149,14 @@ impl Solver<'_> {
                 self.by_place(&sites, |site| (site.region.clone(), Some(site.zone.clone())))
             }
             Some(Level::Site) => sites.iter().map(|&site| Domain::of_site(site)).collect(),
-            Some(Level::Rack) => self.racks(&sites, targets),
+            Some(Level::Rack) => self.racks(&sites, attempt.targets),
         };
         let mut scored = Vec::new();
         for domain in domains {
             if !self.holds_fixed(level, &domain) {
                 continue;
             }
-            let have = self.field.sum(&domain.sites, shunned);
+            let have = self.field.sum(&domain.sites, attempt.shunned);
             if covers(&have, &demand) {
                 let spare: u64 =
                     have.iter().zip(&demand).map(|(have, need)| have.saturating_sub(*need)).sum();
@@ -218,10 +219,21 @@ impl Solver<'_> {
 struct Attempt<'a> {
     solver: &'a Solver<'a>,
     shunned: bool,
+    /// Only where there is a node for each replica.
+    distinct: bool,
     targets: &'a [u32],
 }
 
 impl Attempt<'_> {
+    fn demand(&self) -> Amounts {
+        Field::demand(self.solver.ask, self.targets, self.distinct)
+    }
+
+    fn in_level(&self, draft: &mut Draft<'_>, level: Option<Level>, steps: &mut Steps) -> bool {
+        let domains = self.solver.domains(level, self, steps);
+        domains.iter().any(|domain| !steps.is_spent() && self.in_domain(draft, domain, steps))
+    }
+
     fn in_domain(&self, draft: &mut Draft<'_>, domain: &Domain, steps: &mut Steps) -> bool {
         let ask = self.solver.ask;
         let bound = ask.spec.rtt_max;
@@ -230,7 +242,7 @@ impl Attempt<'_> {
             return self.place(draft, domain, steps);
         }
         let vertices = self.vertices(domain);
-        let demand = Field::demand(ask, self.targets);
+        let demand = self.demand();
         for site in self.single_sites(&vertices, &demand) {
             let one = Domain { sites: vec![site], rack: domain.rack.clone() };
             if self.place(draft, &one, steps) {
@@ -250,7 +262,7 @@ impl Attempt<'_> {
         let Solver { ask, field, .. } = self.solver;
         // On paper first: a sum is cheaper than a failed attempt.
         let have = field.sum(&domain.sites, self.shunned);
-        covers(&have, &Field::demand(ask, self.targets))
+        covers(&have, &self.demand())
             && pack::place(draft, ask, field, domain, self.shunned, self.targets, steps)
     }
 

@@ -8,10 +8,11 @@ use crate::fixture::fleet::submission;
 use crate::id::{JobId, NodeId, Rank};
 use crate::job::JobSpec;
 use crate::node::NodeStatus;
-use crate::plan::{Budget, Policy, Ranks, Request, Unplaceable, plan};
+use crate::plan::{Budget, Policy, Ranks, Request, Unplaceable, Verdict, plan};
 use crate::state::State;
 use crate::view::View;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const NODES_MAX: usize = 4;
 
@@ -35,8 +36,16 @@ fn check_counts(state: &State, refusal: &Unplaceable) {
     assert!(refusal.to_string().is_ascii());
 }
 
+/// How a random case ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Ending {
+    Whole,
+    Shrunk,
+    Refused(Verdict),
+}
+
 /// Plans a whole job and holds the answer against the state and against brute force.
-fn check_whole(seed: u64) {
+fn check_whole(seed: u64) -> Ending {
     let mut scene = Scene::new(seed, NODES_MAX);
     let spec = scene.spec();
     let state = &scene.world.state;
@@ -47,15 +56,37 @@ fn check_whole(seed: u64) {
     let least: Vec<u32> = spec.groups.iter().map(|group| group.replicas_min).collect();
     match answer {
         Ok(plan) => {
-            if placed(&spec, &plan) != wanted {
+            let whole = placed(&spec, &plan) == wanted;
+            if !whole {
                 assert!(!brute::fits(state, &spec, &wanted, &[]), "all would fit: {spec:?}");
             }
             scene.world.done(submission("job", spec, Some(plan)));
+            if whole { Ending::Whole } else { Ending::Shrunk }
         }
         Err(refusal) => {
             check_counts(state, &refusal);
             assert!(!brute::fits(state, &spec, &least, &[]), "fits: {spec:?}: {refusal:?}");
+            Ending::Refused(refusal.verdict)
         }
+    }
+}
+
+#[test]
+fn random_cases_end_in_every_way() {
+    let mut endings = BTreeMap::new();
+    for seed in 0..1_000 {
+        *endings.entry(check_whole(seed)).or_insert(0u32) += 1;
+    }
+    for ending in [
+        Ending::Whole,
+        Ending::Shrunk,
+        Ending::Refused(Verdict::NoSuchPool),
+        Ending::Refused(Verdict::NeverFits),
+        Ending::Refused(Verdict::Network),
+        Ending::Refused(Verdict::Busy),
+    ] {
+        let count = endings.get(&ending).copied().unwrap_or(0);
+        assert!(count >= 10, "{ending:?} only {count} times: {endings:?}");
     }
 }
 

@@ -74,6 +74,19 @@ fn strategies_mean_what_they_say() {
 }
 
 #[test]
+fn a_spread_job_prefers_nodes_enough_to_a_small_site() {
+    let mut world = World::new();
+    for number in 0..5 {
+        let mut spec = node_spec(&format!("n{number}"), 8);
+        spec.place.site = name(if number == 0 { "small" } else { "large" });
+        world.done(register(spec));
+    }
+    let mut spec = job_spec(vec![group("w", 4, 1)]);
+    spec.strategy = Strategy::Spread;
+    assert_eq!(distinct(&run(&world, &spec).expect("fits")), 4);
+}
+
+#[test]
 fn a_gang_one_gpu_too_large_is_refused_whole() {
     let world = World::with_nodes(4, 8);
     run(&world, &job_spec(vec![group("w", 32, 1)])).expect("fits exactly");
