@@ -533,9 +533,12 @@ pub struct JobsBenchArgs {
     /// Batch callers at a time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub batch_callers: u32,
-    /// Seconds of measuring for each of the two modes.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
-    pub seconds: u64,
+    /// Jobs of a round, one per call.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub unary_jobs: u32,
+    /// Jobs of a round, in batches.
+    #[arg(long, default_value_t = 102_400, value_parser = clap::value_parser!(u32).range(1..=2_000_000))]
+    pub batch_jobs: u32,
     /// Rounds of each mode.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
@@ -570,9 +573,9 @@ pub struct ScaleArgs {
     /// GPUs of all nodes together.
     #[arg(long, default_value_t = 461_772, value_parser = clap::value_parser!(u32).range(10..=2_000_000))]
     pub gpus: u32,
-    /// Runs; each starts from nothing.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rounds: u32,
+    /// How often to kill a server and start it again.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub restarts: u32,
 }
 
 /// `completions`.

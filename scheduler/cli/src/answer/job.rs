@@ -255,34 +255,61 @@ fn grouped_milli(gpu_milli: u64) -> String {
 }
 
 /// Replicas as rows.
-pub fn replica_table(replicas: &[Replica], wide: bool) -> Table {
-    let mut table = Table::new(&[">RANK", "GROUP", "PHASE", ">NODE", "NAME", "GPUS", ">FAILURES"]);
-    let shown = if wide { replicas.len() } else { REPLICA_ROWS_MAX.min(replicas.len()) };
-    for replica in &replicas[..shown] {
-        let gpus = match (replica.gpus.as_slice(), replica.gpu_milli) {
-            ([], _) => "-".to_owned(),
-            (gpus, 0) => ranges(gpus.iter().copied()),
-            (gpus, share) => {
-                format!("{} x {}", ranges(gpus.iter().copied()), milli(u64::from(share)))
-            }
-        };
-        table.row(vec![
+fn replica_table(replicas: &[Replica], wide: bool) -> Table {
+    let columns = [">RANK", "GROUP", "PHASE", ">NODE", "NAME", "GPUS", ">FAILURES"];
+    rows(&columns, replicas, wide, |replica| {
+        vec![
             replica.rank.to_string(),
             replica.group.clone(),
             replica.phase.clone(),
             replica.node_id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
             or_dash(&replica.node),
-            gpus,
+            replica.gpu_words(),
             replica.failures.to_string(),
-        ]);
+        ]
+    })
+}
+
+/// Where replicas would go, as rows.
+pub fn placement_table(replicas: &[Replica], wide: bool) -> Table {
+    rows(&[">RANK", "GROUP", ">NODE", "NAME", "GPUS"], replicas, wide, |replica| {
+        vec![
+            replica.rank.to_string(),
+            replica.group.clone(),
+            replica.node_id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+            or_dash(&replica.node),
+            replica.gpu_words(),
+        ]
+    })
+}
+
+fn rows(
+    columns: &[&'static str],
+    replicas: &[Replica],
+    wide: bool,
+    cells: impl Fn(&Replica) -> Vec<String>,
+) -> Table {
+    let mut table = Table::new(columns);
+    let shown = if wide { replicas.len() } else { REPLICA_ROWS_MAX.min(replicas.len()) };
+    for replica in &replicas[..shown] {
+        table.row(cells(replica));
     }
     if shown < replicas.len() {
-        table.row(vec![
-            "...".to_owned(),
-            format!("{} more; -o wide shows all", replicas.len() - shown),
-        ]);
+        table.note(format!("... and {} more; -o wide shows all", replicas.len() - shown));
     }
     table
+}
+
+impl Replica {
+    fn gpu_words(&self) -> String {
+        match (self.gpus.as_slice(), self.gpu_milli) {
+            ([], _) => "-".to_owned(),
+            (gpus, 0) => ranges(gpus.iter().copied()),
+            (gpus, share) => {
+                format!("{} x {}", ranges(gpus.iter().copied()), milli(u64::from(share)))
+            }
+        }
+    }
 }
 
 impl Answer for Job {

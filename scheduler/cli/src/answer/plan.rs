@@ -1,6 +1,6 @@
 //! Dry runs as answers.
 
-use super::job::{Reason, Replica, replica_table};
+use super::job::{Reason, Replica, placement_table};
 use crate::manifest::Manifest;
 use crate::output::Answer;
 use crate::output::table::Table;
@@ -146,7 +146,7 @@ impl Answer for Plan {
         if !self.placeable {
             return self.not_placed();
         }
-        vec![self.placed(), replica_table(&self.replicas, wide)]
+        vec![self.placed(), placement_table(&self.replicas, wide)]
     }
 }
 

@@ -1,8 +1,104 @@
-//! `bench`: measurements against processes on this machine.
+//! `bench`: measurements against real server processes on this machine.
+//!
+//! **Invariant:** every figure comes with the machine, the command and its samples; a missed target is shown
+//! as missed.
 
-use crate::args::{BenchCommand, Global};
-use crate::exit::{Ending, Failure};
+mod e2e;
+mod failover;
+mod jobs;
+mod load;
+mod report;
+mod scale;
 
-pub(crate) async fn run(_global: &Global, command: BenchCommand) -> Ending {
-    Err(Failure::refused(format!("not built yet: {command:?}")))
+use crate::args::{BenchArgs, BenchCommand, Global};
+use crate::client::Client;
+use crate::cluster::{Cluster, Options};
+use crate::command::terminated;
+use crate::exit::{Ending, Exit, Failure};
+use crate::output::Output;
+use report::Report;
+use std::time::Duration;
+
+/// Servers that do not form a quorum in this time never will.
+const QUORUM_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time of one call; long, since benches overload on purpose.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Nodes without sessions must not be declared down while a bench runs.
+const LEASE_MS: u64 = 600_000;
+
+pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
+    let output = Output::new(global.output, global.no_color);
+    let (name, args, sessions) = match &command {
+        BenchCommand::E2e(args) => ("e2e", args.bench.clone(), true),
+        BenchCommand::Jobs(args) => ("jobs", args.bench.clone(), false),
+        BenchCommand::Failover(args) => ("failover", args.bench.clone(), false),
+        BenchCommand::Scale(args) => ("scale", args.bench.clone(), false),
+    };
+    let mut stand = Stand::start(output, &args, sessions)?;
+    let mut report = Report::new(name, &args, stand.cluster.home());
+    let measured = tokio::select! {
+        measured = measure(&command, &mut stand, &mut report) => measured.map(|()| Exit::Done),
+        () = terminated() => Ok(Exit::Interrupted),
+    };
+    stand.cluster.stop().await;
+    let exit = measured?;
+    if exit == Exit::Done {
+        output.show(&report)?;
+        if let Some(path) = &args.json {
+            report.write(path)?;
+        }
+    }
+    Ok(exit)
+}
+
+async fn measure(
+    command: &BenchCommand,
+    stand: &mut Stand,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    stand.output.say(&format!(
+        "{} servers in {}",
+        stand.cluster.layout().seats.len(),
+        stand.cluster.home().display()
+    ));
+    stand.cluster.wait_up(QUORUM_TIMEOUT, |_| ()).await?;
+    match command {
+        BenchCommand::E2e(args) => e2e::measure(stand, args, report).await,
+        BenchCommand::Jobs(args) => jobs::measure(stand, args, report).await,
+        BenchCommand::Failover(args) => failover::measure(stand, args, report).await,
+        BenchCommand::Scale(args) => scale::measure(stand, args, report).await,
+    }
+}
+
+/// Where a bench runs.
+struct Stand {
+    cluster: Cluster,
+    output: Output,
+}
+
+impl Stand {
+    fn start(output: Output, args: &BenchArgs, sessions: bool) -> Result<Self, Failure> {
+        let options = Options {
+            cluster_id: "bench",
+            servers: args.servers,
+            data_dir: args.data_dir.clone(),
+            lease_ms: (!sessions).then_some(LEASE_MS),
+        };
+        let cluster = Cluster::start(&options)?;
+        if cluster.resumed() {
+            return Err(Failure::usage(
+                "--data-dir holds data of an earlier run; a bench starts from nothing",
+            ));
+        }
+        Ok(Self { cluster, output })
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        self.cluster.client(CALL_TIMEOUT)
+    }
+
+    /// Several clients, each with connections of its own.
+    fn clients(&self, count: usize) -> Result<Vec<Client>, Failure> {
+        (0..count).map(|_| self.client()).collect()
+    }
 }

@@ -27,11 +27,6 @@ impl CallError {
     pub fn code(&self) -> Code {
         self.status.code()
     }
-
-    /// What the server said.
-    pub fn message(&self) -> &str {
-        self.status.message()
-    }
 }
 
 impl std::fmt::Display for CallError {
@@ -68,11 +63,13 @@ impl From<CallError> for Failure {
         }
         let mut origin = code_name(status.code()).to_owned();
         if let Some(info) = details.error_info() {
-            if !info.reason.is_empty() {
+            if !info.reason.is_empty() && info.reason != origin {
                 origin = format!("{origin} {}", info.reason);
             }
             let mut facts: Vec<_> = info.metadata.iter().collect();
             facts.sort();
+            // Where fields are at fault they are named above already.
+            facts.retain(|(key, _)| violations.is_empty() || *key != "field");
             for (key, value) in facts {
                 failure = failure.detail(format!("{key}: {value}"));
             }

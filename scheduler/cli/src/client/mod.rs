@@ -13,6 +13,7 @@ pub use error::CallError;
 use crate::exit::Failure;
 use proto::v1::job_service_client::JobServiceClient;
 use proto::v1::node_admin_service_client::NodeAdminServiceClient;
+use proto::v1::node_service_client::NodeServiceClient;
 use proto::v1::quorum_service_client::QuorumServiceClient;
 use proto::v1::tenant_service_client::TenantServiceClient;
 use std::future::Future;
@@ -98,6 +99,11 @@ impl Attempt {
     pub fn nodes(&self) -> NodeAdminServiceClient<Channel> {
         NodeAdminServiceClient::new(self.channel.clone())
             .max_decoding_message_size(ANSWER_BYTES_MAX)
+    }
+
+    /// The agents' side of nodes.
+    pub fn agents(&self) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel.clone())
     }
 
     /// Tenants.

@@ -26,8 +26,8 @@ const REMOVALS_AT_ONCE: usize = 64;
 /// Page size of lists.
 const PAGE: u32 = 1_000;
 
-/// The gang: workers of 8 GPUs each, and one worker with the rest.
-pub(crate) fn spec(gpus: u32, rtt_us_max: u32) -> v1::JobSpec {
+/// A gang of equal workers, and one worker with the rest.
+pub(crate) fn spec(gpus: u32, gpus_per_worker: u32, rtt_us_max: u32) -> v1::JobSpec {
     let group = |name: &str, replicas: u32, gpu_count: u32| v1::Group {
         name: name.to_owned(),
         role: v1::Role::Worker.into(),
@@ -40,7 +40,7 @@ pub(crate) fn spec(gpus: u32, rtt_us_max: u32) -> v1::JobSpec {
         }),
         ..v1::Group::default()
     };
-    let (whole, rest) = (gpus / GPUS_PER_WORKER, gpus % GPUS_PER_WORKER);
+    let (whole, rest) = (gpus / gpus_per_worker, gpus % gpus_per_worker);
     let mut groups = Vec::new();
     if whole > 0 {
         groups.push(group("workers", whole, GPUS_PER_WORKER));
@@ -67,7 +67,7 @@ pub(super) async fn deploy(
     fleet: &Fleet,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let spec = spec(args.gpus, args.max_rtt);
+    let spec = spec(args.gpus, GPUS_PER_WORKER, args.max_rtt);
     let replicas: u64 = spec.groups.iter().map(|group| u64::from(group.replicas)).sum();
     let before = fleet.progress();
     let request = v1::SubmitJobRequest {
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn the_gang_has_exactly_the_gpus_asked_for() {
         for gpus in [1, 7, 8, 9, 800, 10_000, 10_001] {
-            let spec = spec(gpus, 0);
+            let spec = spec(gpus, 8, 0);
             let sum: u32 = spec
                 .groups
                 .iter()
@@ -315,6 +315,6 @@ mod tests {
                 .sum();
             assert_eq!(sum, gpus);
         }
-        assert_eq!(spec(10_000, 0).groups[0].replicas, 1_250);
+        assert_eq!(spec(10_000, 8, 0).groups[0].replicas, 1_250);
     }
 }

@@ -13,6 +13,8 @@ use crate::cluster::{Cluster, Options};
 use crate::command::{gather, profile, set_rtts, start_fleet, terminated};
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::Output;
+pub(crate) use deploy::spec as gang;
+
 use figures::Figures;
 use progress::Progress;
 use scheduler_agent::fleet::Fleet;
@@ -29,6 +31,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const GUARD_PAUSE: Duration = Duration::from_millis(200);
 /// A server that was killed is started again after this time: long enough to see the others go on.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
+/// An election takes about a second.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often bars are moved.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -193,15 +197,7 @@ async fn serve(output: &Output, cluster: &mut Cluster, client: &Client) -> Endin
                     "server {id} ended ({end}); log: {}",
                     cluster.log_path(index).display()
                 ));
-                match gather(client, false).await {
-                    Ok(quorum) if quorum.leader_id != 0 && quorum.leader_id != id => {
-                        output.say(&format!(
-                            "server {} leads in term {}",
-                            quorum.leader_id, quorum.term
-                        ));
-                    }
-                    _ => output.say("no leader is known at this moment"),
-                }
+                output.say(&new_leader(client, id).await);
                 down.push((index, Instant::now()));
             }
             let due = down.iter().position(|(_, since)| since.elapsed() >= RESTART_PAUSE);
@@ -219,6 +215,21 @@ async fn serve(output: &Output, cluster: &mut Cluster, client: &Client) -> Endin
         () = terminated() => output.say("ending"),
     }
     Ok(Exit::Done)
+}
+
+/// Who leads without that server, once somebody does.
+async fn new_leader(client: &Client, ended: u64) -> String {
+    let began = Instant::now();
+    while began.elapsed() < ELECTION_TIMEOUT {
+        if let Ok(quorum) = gather(client, false).await
+            && quorum.leader_id != 0
+            && quorum.leader_id != ended
+        {
+            return format!("server {} leads in term {}", quorum.leader_id, quorum.term);
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    "no server leads; writes must wait until a majority runs again".to_owned()
 }
 
 /// Saves the logs of a temporary cluster that failed; gives their place.

@@ -50,7 +50,9 @@ impl<'a> Fields<'a> {
 
     /// A field; a null counts as left out.
     pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Value> {
-        self.asked.push(key);
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
         self.map.get(key).filter(|value| !value.is_null())
     }
 

@@ -11,6 +11,7 @@ pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
     title: Option<String>,
+    note: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ impl Table {
                 None => Column { name, right: false },
             })
             .collect();
-        Self { columns, rows: Vec::new(), title: None }
+        Self { columns, ..Self::default() }
     }
 
     /// A table of names and values without a header.
@@ -41,6 +42,11 @@ impl Table {
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = Some(title.into());
         self
+    }
+
+    /// A line below the table.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.note = Some(note.into());
     }
 
     /// Adds a row.
@@ -84,6 +90,10 @@ impl Table {
         }
         for line in table.lines() {
             text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        if let Some(note) = &self.note {
+            text.push_str(&printable_line(note));
             text.push('\n');
         }
         text
