@@ -43,3 +43,23 @@ pub(crate) fn encode_foot(foot: &Foot) -> Result<Vec<u8>, CodecError> {
 pub(crate) fn foot(bytes: &[u8]) -> Result<Foot, CodecError> {
     decode("snapshot foot", bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::hex;
+    use super::*;
+
+    #[test]
+    fn head_and_foot_have_these_bytes() {
+        let last = Some(LogPosition { term: 3, leader: 1, index: 300 });
+        let wanted = Head { cluster: 9, last, membership: StoredMembershipBytes::default() };
+        let bytes = encode_head(&wanted).expect("encodes");
+        assert_eq!(hex(&bytes), "0109010301ac02000000");
+        assert_eq!(head(&bytes), Ok(wanted));
+
+        let wanted = Foot { rows: 300, blocks: 2, state_hash: 1 << 70 };
+        let bytes = encode_foot(&wanted).expect("encodes");
+        assert_eq!(hex(&bytes), "01ac02028080808080808080808001");
+        assert_eq!(foot(&bytes), Ok(wanted));
+    }
+}

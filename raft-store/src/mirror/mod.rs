@@ -19,7 +19,7 @@ mod writer;
 
 pub(crate) use store::{Store, open, verify};
 pub use writer::Stats;
-pub(crate) use writer::{Changes, Mirror, Source, View};
+pub(crate) use writer::{Changes, Mirror, Source, Taken, View};
 
 #[cfg(test)]
 mod tests;

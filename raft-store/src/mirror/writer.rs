@@ -37,10 +37,19 @@ pub(crate) struct View {
     pub(crate) membership: StoredMembershipBytes,
 }
 
+/// What is there to write.
+pub(crate) enum Taken {
+    /// Nothing has changed.
+    Nothing,
+    /// Something has, but must not be kept yet; to be asked again.
+    Later,
+    View(Box<View>),
+}
+
 /// Where views come from.
 pub(crate) trait Source: Send + Sync {
-    /// Freezes the state and takes what changed, under one lock. `None`: nothing has changed.
-    fn take(&self) -> Option<View>;
+    /// Freezes the state and takes what changed, under one lock.
+    fn take(&self) -> Taken;
     /// The next view must be of everything.
     fn want_all(&self);
 }
@@ -141,10 +150,12 @@ impl Worker {
             let stop = self.shared.stop.load(Ordering::Acquire);
             let woken = self.shared.woken.swap(false, Ordering::AcqRel);
             let began = Instant::now();
-            if (woken || stop)
-                && let Some(view) = self.source.take()
-            {
-                self.write(&view);
+            if woken || stop {
+                match self.source.take() {
+                    Taken::View(view) => self.write(&view),
+                    Taken::Later => self.shared.woken.store(true, Ordering::Release),
+                    Taken::Nothing => {}
+                }
             }
             if self.flush_due && (stop || self.last_flush.elapsed() >= FLUSH_EVERY) {
                 self.flush();

@@ -28,7 +28,7 @@ use crate::mirror::{self, Mirror};
 use crate::raft::config;
 use crate::raft::inbound::Inbound;
 use crate::raft::live::{Live, Point, index};
-use crate::raft::log_store::LogStore;
+use crate::raft::log_store::{Durable, LogStore};
 use crate::raft::machine::Machine;
 use crate::raft::network::Network;
 use crate::raft::types::{Raft, StoredMembership, Types};
@@ -87,13 +87,15 @@ pub(super) async fn open(
         .await
         .map_err(|error| failed(error.to_string()))??;
 
-    let live = Arc::new(Live::new(found.point, found.mirrored, observer.clone()));
+    let durable = Durable::new(index(found.log.last()));
+    let live = Live::new(found.point, found.mirrored, durable.clone(), observer.clone());
+    let live = Arc::new(live);
     let interval = Duration::from_millis(settings.mirror_interval_ms);
     let mirror = Mirror::start(found.copy, live.clone(), interval, settings.mirror_cache_bytes)?;
     let mirror = Arc::new(mirror);
     mirror.wake();
     let (alive_sender, alive) = mpsc::channel(1);
-    let log_store = LogStore::new(found.log.clone(), alive_sender.clone());
+    let log_store = LogStore::new(found.log.clone(), durable, alive_sender.clone());
     let machine = Machine::new(live.clone(), found.snapshots.clone(), mirror.clone(), alive_sender);
     let server = settings.server_id;
     let network = Network { transport, cluster, from: server.0 };

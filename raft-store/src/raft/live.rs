@@ -13,10 +13,11 @@ use scheduler_core::event::Event;
 use scheduler_core::state::{Frozen, RowKey, State};
 use tokio::sync::watch;
 
+use super::log_store::Durable;
 use super::types::{Membership, StoredMembership, to_log_id};
 use crate::codec::record::StoredMembershipBytes;
 use crate::log::LogPosition;
-use crate::mirror::{Changes, Source, View};
+use crate::mirror::{Changes, Source, Taken, View};
 use crate::quorum::Observer;
 
 /// One committed record, decoded.
@@ -48,6 +49,7 @@ pub(crate) struct Live {
     feed: Mutex<Feed>,
     applied: watch::Sender<u64>,
     observer: Arc<dyn Observer>,
+    durable: Durable,
 }
 
 /// What the mirror has not seen yet.
@@ -59,10 +61,15 @@ struct Feed {
 
 impl Live {
     /// `mirrored`: the mirror holds exactly this point.
-    pub(crate) fn new(point: Point, mirrored: bool, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(
+        point: Point,
+        mirrored: bool,
+        durable: Durable,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let (applied, _) = watch::channel(index(point.applied));
         let feed = Feed { rows: BTreeSet::new(), all: !mirrored, members: false };
-        Self { point: RwLock::new(point), feed: Mutex::new(feed), applied, observer }
+        Self { point: RwLock::new(point), feed: Mutex::new(feed), applied, observer, durable }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Point> {
@@ -143,11 +150,15 @@ impl Live {
 }
 
 impl Source for Live {
-    fn take(&self) -> Option<View> {
+    fn take(&self) -> Taken {
         let point = self.read();
         let mut feed = self.feed();
         if !feed.all && !feed.members && feed.rows.is_empty() {
-            return None;
+            return Taken::Nothing;
+        }
+        // A copy ahead of the log could not be told from a log that lost its end.
+        if index(point.applied) > self.durable.index() {
+            return Taken::Later;
         }
         let rows = std::mem::take(&mut feed.rows);
         let changes = match std::mem::take(&mut feed.all) {
@@ -155,12 +166,12 @@ impl Source for Live {
             false => Changes::Rows(rows.into_iter().collect()),
         };
         feed.members = false;
-        Some(View {
+        Taken::View(Box::new(View {
             frozen: point.state.freeze(),
             changes,
             applied: point.applied,
             membership: StoredMembershipBytes::of(&point.membership),
-        })
+        }))
     }
 
     fn want_all(&self) {

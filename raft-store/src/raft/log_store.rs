@@ -10,6 +10,8 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -25,17 +27,41 @@ use crate::log::{Done, Log, Record};
 /// mebibyte however large single records are.
 pub(crate) const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// How far the local log has reached the disk. The library lets the state run ahead of that, when
+/// other servers hold a record already; what is kept of the state must not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Durable(Arc<AtomicU64>);
+
+impl Durable {
+    pub(crate) fn new(index: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(index)))
+    }
+
+    pub(crate) fn index(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn reach(&self, index: u64) {
+        self.0.fetch_max(index, Ordering::AcqRel);
+    }
+
+    fn fall_back(&self, index: u64) {
+        self.0.fetch_min(index, Ordering::AcqRel);
+    }
+}
+
 /// The log with the consensus library's types on top; clones share it.
 #[derive(Clone, Debug)]
-pub struct LogStore {
+pub(crate) struct LogStore {
     log: Log,
+    durable: Durable,
     /// Held by everything that must be gone before the data directory is free again.
     _alive: tokio::sync::mpsc::Sender<()>,
 }
 
 impl LogStore {
-    pub(crate) fn new(log: Log, alive: tokio::sync::mpsc::Sender<()>) -> Self {
-        Self { log, _alive: alive }
+    pub(crate) fn new(log: Log, durable: Durable, alive: tokio::sync::mpsc::Sender<()>) -> Self {
+        Self { log, durable, _alive: alive }
     }
 
     fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
@@ -146,20 +172,33 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let records: Result<Vec<Record>, _> = entries.into_iter().map(to_record).collect();
-        let done: Done = Box::new(move |result| callback.io_completed(result));
-        self.log.append(records.map_err(invalid)?, done)
+        let records = records.map_err(invalid)?;
+        let last = records.last().map(|record| record.at.index);
+        let durable = self.durable.clone();
+        let done: Done = Box::new(move |result| {
+            if let (Ok(()), Some(last)) = (&result, last) {
+                durable.reach(last);
+            }
+            callback.io_completed(result);
+        });
+        self.log.append(records, done)
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let (done, wait) = completion();
-        self.log.truncate_after(last.map(|id| id.index), done)?;
-        wait.await.map_err(|_| stopped())?
+        let kept = last.map(|id| id.index);
+        self.log.truncate_after(kept, done)?;
+        wait.await.map_err(|_| stopped())??;
+        self.durable.fall_back(kept.unwrap_or(0));
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let (done, wait) = completion();
         self.log.purge(to_position(&upto), done)?;
-        wait.await.map_err(|_| stopped())?
+        wait.await.map_err(|_| stopped())??;
+        self.durable.reach(upto.index);
+        Ok(())
     }
 }
 

@@ -33,7 +33,7 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotFile>;
 type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 
 /// The applying side of one server.
-pub struct Machine {
+pub(crate) struct Machine {
     live: Arc<Live>,
     snapshots: Arc<snapshot::Store>,
     mirror: Arc<Mirror>,
@@ -172,7 +172,7 @@ impl RaftStateMachine<Types> for Machine {
 }
 
 /// Builds a snapshot of the state as it was when the builder was made.
-pub struct Builder {
+pub(crate) struct Builder {
     frozen: Frozen,
     applied: Option<LogPosition>,
     membership: StoredMembership,

@@ -11,7 +11,7 @@ use scheduler_core::state::State;
 use tempfile::TempDir;
 
 use super::live::{Live, Point};
-use super::log_store::LogStore;
+use super::log_store::{Durable, LogStore};
 use super::machine::Machine;
 use super::types::{StoredMembership, Types};
 use crate::files::{Disk, Files};
@@ -47,13 +47,13 @@ impl StoreBuilder<Types, LogStore, Machine, TempDir> for Builder {
             mirror::open(&dir.path().join("state"), CLUSTER, CACHE_BYTES).expect("copy opens");
         let membership = StoredMembership::default();
         let point = Point { state: State::new(), applied: None, membership };
-        let live = Arc::new(Live::new(point, false, Arc::new(Nobody)));
+        let live = Arc::new(Live::new(point, false, Durable::default(), Arc::new(Nobody)));
         let interval = Duration::from_millis(10);
         let mirror = Mirror::start(copy, live.clone(), interval, CACHE_BYTES).expect("starts");
         let (alive, _) = tokio::sync::mpsc::channel(1);
         let snapshots = Arc::new(snapshots.expect("snapshots open"));
         let machine = Machine::new(live, snapshots, Arc::new(mirror), alive.clone());
-        Ok((dir, LogStore::new(log, alive), machine))
+        Ok((dir, LogStore::new(log, Durable::default(), alive), machine))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::quorum::{Member, ServerId};
 
 /// Our instantiation of the consensus library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Types;
+pub(crate) struct Types;
 
 impl openraft::RaftTypeConfig for Types {
     type D = Batch;
@@ -50,7 +50,7 @@ pub(crate) type Membership = openraft::Membership<u64, Address>;
 
 /// The body of a normal record: encoded once where it is proposed, shared from there on.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Batch(pub(crate) Bytes);
+pub(crate) struct Batch(pub(crate) Bytes);
 
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,13 +66,13 @@ impl fmt::Display for Batch {
 
 /// What became of the entries of one record, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub(crate) results: Vec<Result<Outcome, Rejection>>,
 }
 
 /// Where a member is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Address {
+pub(crate) struct Address {
     pub(crate) peer: String,
     pub(crate) api: String,
 }

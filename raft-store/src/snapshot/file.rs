@@ -38,7 +38,7 @@ const BLOCK_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// A complete snapshot file, open for reading: it stays readable after a newer one took its
 /// place in the directory.
 #[derive(Clone)]
-pub struct SnapshotFile {
+pub(crate) struct SnapshotFile {
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<dyn File>,
     pub(crate) bytes: u64,

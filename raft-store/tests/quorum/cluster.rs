@@ -19,11 +19,11 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// Everything in these tests happens within seconds, or never.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who can talk to whom.
 #[derive(Clone, Default)]
-pub struct Wires {
+pub(crate) struct Wires {
     servers: Arc<Mutex<BTreeMap<u64, Quorum>>>,
     cut: Arc<Mutex<BTreeSet<u64>>>,
     /// Wakes everything that hangs on a wire when one is cut.
@@ -52,17 +52,17 @@ impl Wires {
         }
     }
 
-    pub fn cut(&self, server: u64) {
+    pub(crate) fn cut(&self, server: u64) {
         self.cut.lock().expect("lock").insert(server);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub fn mend(&self, server: u64) {
+    pub(crate) fn mend(&self, server: u64) {
         self.cut.lock().expect("lock").remove(&server);
         self.changes.send_modify(|count| *count += 1);
     }
 
-    pub fn break_snapshots_after(&self, frames: Option<usize>) {
+    pub(crate) fn break_snapshots_after(&self, frames: Option<usize>) {
         *self.snapshot_frames_max.lock().expect("lock") = frames;
     }
 
@@ -147,10 +147,10 @@ impl Transport for Wire {
 
 /// Remembers what it was told.
 #[derive(Default)]
-pub struct Ear {
-    pub applied: Mutex<Vec<u64>>,
-    pub events: Mutex<Vec<Event>>,
-    pub replaced: Mutex<Vec<u64>>,
+pub(crate) struct Ear {
+    pub(crate) applied: Mutex<Vec<u64>>,
+    pub(crate) events: Mutex<Vec<Event>>,
+    pub(crate) replaced: Mutex<Vec<u64>>,
 }
 
 impl Observer for Ear {
@@ -165,24 +165,24 @@ impl Observer for Ear {
 }
 
 /// Servers, their disks and the wires between them.
-pub struct Cluster {
+pub(crate) struct Cluster {
     root: TempDir,
-    pub wires: Wires,
+    pub(crate) wires: Wires,
     servers: BTreeMap<u64, Quorum>,
-    pub ears: BTreeMap<u64, Arc<Ear>>,
+    pub(crate) ears: BTreeMap<u64, Arc<Ear>>,
     tune: Tune,
 }
 
 /// Changes a server's settings before it starts.
-pub type Tune = Box<dyn Fn(u64, &mut Settings) + Send + Sync>;
+pub(crate) type Tune = Box<dyn Fn(u64, &mut Settings) + Send + Sync>;
 
-pub fn member(id: u64, voter: bool) -> Member {
+pub(crate) fn member(id: u64, voter: bool) -> Member {
     let peer_address = format!("server-{id}:1");
     Member { id: ServerId(id), peer_address, api_address: format!("server-{id}:2"), voter }
 }
 
 /// An entry that makes a tenant.
-pub fn entry(number: u64) -> Entry {
+pub(crate) fn entry(number: u64) -> Entry {
     let tenant = TenantId(Name::parse(&format!("tenant-{number}")).expect("a name"));
     let command = Command::PutTenant(PutTenant { tenant, quota: Quota::default() });
     Entry { at: TimeMs(number), by: Actor::Operator, command }
@@ -190,11 +190,11 @@ pub fn entry(number: u64) -> Entry {
 
 impl Cluster {
     /// Servers `1..=count`, founded, with a leader.
-    pub async fn of(count: u64) -> Self {
+    pub(crate) async fn of(count: u64) -> Self {
         Self::tuned(count, |_, _| ()).await
     }
 
-    pub async fn tuned(
+    pub(crate) async fn tuned(
         count: u64,
         tune: impl Fn(u64, &mut Settings) + Send + Sync + 'static,
     ) -> Self {
@@ -218,11 +218,11 @@ impl Cluster {
         cluster
     }
 
-    pub fn dir(&self, id: u64) -> PathBuf {
+    pub(crate) fn dir(&self, id: u64) -> PathBuf {
         self.root.path().join(format!("server-{id}"))
     }
 
-    pub fn settings(&self, id: u64) -> Settings {
+    pub(crate) fn settings(&self, id: u64) -> Settings {
         let me = member(id, true);
         let dir = self.dir(id);
         let mut settings = Settings::new("test", me.id, dir, me.peer_address, me.api_address);
@@ -240,7 +240,7 @@ impl Cluster {
         settings
     }
 
-    pub async fn start(&mut self, id: u64) -> Result<(), StoreError> {
+    pub(crate) async fn start(&mut self, id: u64) -> Result<(), StoreError> {
         let wire = Wire { from: id, wires: self.wires.clone() };
         let ear = Arc::new(Ear::default());
         let quorum = Quorum::open(self.settings(id), Arc::new(wire), ear.clone()).await?;
@@ -250,22 +250,22 @@ impl Cluster {
         Ok(())
     }
 
-    pub async fn stop(&mut self, id: u64) {
+    pub(crate) async fn stop(&mut self, id: u64) {
         self.wires.put(id, None);
         let server = self.servers.remove(&id).expect("runs");
         server.shutdown().await.expect("stops");
     }
 
-    pub fn server(&self, id: u64) -> &Quorum {
+    pub(crate) fn server(&self, id: u64) -> &Quorum {
         self.servers.get(&id).expect("runs")
     }
 
-    pub fn ids(&self) -> Vec<u64> {
+    pub(crate) fn ids(&self) -> Vec<u64> {
         self.servers.keys().copied().collect()
     }
 
     /// Waits until one of the servers that are not cut off leads and answers; its id.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         let searching = async {
             loop {
                 for (id, server) in &self.servers {
@@ -287,7 +287,7 @@ impl Cluster {
     }
 
     /// Proposes to whoever leads until it is accepted.
-    pub async fn propose(&self, entries: Vec<Entry>) -> Proposed {
+    pub(crate) async fn propose(&self, entries: Vec<Entry>) -> Proposed {
         loop {
             let leader = self.leader().await;
             match self.server(leader).propose(entries.clone()).await {
@@ -299,7 +299,7 @@ impl Cluster {
     }
 
     /// Proposes the tenants of a range, some per record; the last index.
-    pub async fn fill(&self, numbers: std::ops::Range<u64>, per_record: usize) -> u64 {
+    pub(crate) async fn fill(&self, numbers: std::ops::Range<u64>, per_record: usize) -> u64 {
         let numbers: Vec<u64> = numbers.collect();
         let mut last = 0;
         for some in numbers.chunks(per_record) {
@@ -309,7 +309,7 @@ impl Cluster {
     }
 
     /// Waits until the servers have applied an index, then demands equal states.
-    pub async fn agree(&self, ids: &[u64], index: u64) -> u128 {
+    pub(crate) async fn agree(&self, ids: &[u64], index: u64) -> u128 {
         let mut hashes = BTreeMap::new();
         for id in ids {
             let deadline = Instant::now() + PATIENCE;
@@ -323,7 +323,7 @@ impl Cluster {
     }
 
     /// Waits for a condition on a server's status.
-    pub async fn until(&self, id: u64, what: &str, done: impl Fn(&Status) -> bool) {
+    pub(crate) async fn until(&self, id: u64, what: &str, done: impl Fn(&Status) -> bool) {
         let waiting = async {
             let mut standing = self.server(id).watch();
             while !done(&self.server(id).status()) {
@@ -335,7 +335,7 @@ impl Cluster {
         assert!(waited.is_ok(), "{what}: {:?}", self.server(id).status());
     }
 
-    pub async fn stop_all(mut self) {
+    pub(crate) async fn stop_all(mut self) {
         for id in self.ids() {
             self.stop(id).await;
         }
@@ -343,7 +343,7 @@ impl Cluster {
 }
 
 /// Names of the entries of a directory.
-pub fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).expect("lists");
     let mut names: Vec<String> = entries
         .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
