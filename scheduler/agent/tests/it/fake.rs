@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What the server heard; numbers are of sessions.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) enum Heard {
-    Join(v1::JoinRequest),
+    Join(Box<v1::JoinRequest>),
     Hello(usize, v1::SessionHello),
     Heartbeat(usize, u64),
     Reports(usize, Vec<v1::ReplicaReport>),
@@ -133,7 +133,7 @@ impl Fake {
 
     pub(crate) async fn join(&mut self) -> v1::JoinRequest {
         let pick = |heard: &Heard| match heard {
-            Heard::Join(request) => Some(request.clone()),
+            Heard::Join(request) => Some(v1::JoinRequest::clone(request)),
             _ => None,
         };
         self.next("a join", pick).await
@@ -170,7 +170,13 @@ impl Fake {
         sessions[&session].send(Ok(v1::SessionResponse { message: Some(message) })).unwrap();
     }
 
-    pub(crate) fn desire(&self, session: usize, epoch: u32, index: u64, assignments: Vec<v1::Assignment>) {
+    pub(crate) fn desire(
+        &self,
+        session: usize,
+        epoch: u32,
+        index: u64,
+        assignments: Vec<v1::Assignment>,
+    ) {
         let desired = v1::DesiredState { epoch, index, assignments };
         self.say(session, v1::session_response::Message::Desired(desired));
     }
@@ -220,7 +226,7 @@ impl NodeService for Service {
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinResponse>, Status> {
         let mut manner = self.manner.lock().unwrap();
-        self.heard.send(Heard::Join(request.into_inner())).unwrap();
+        self.heard.send(Heard::Join(Box::new(request.into_inner()))).unwrap();
         if manner.down {
             return Err(Status::unavailable("down"));
         }
