@@ -24,7 +24,7 @@ use tonic_types::StatusExt as _;
 /// Longest wait for anything: far beyond what it takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Lease of tests that let one end.
-const SHORT_LEASE_MS: u64 = 1_500;
+const SHORT_LEASE_MS: u64 = 4_000;
 /// Lease of tests in which none may end, however slow the machine.
 const LONG_LEASE_MS: u64 = 60_000;
 
@@ -493,6 +493,26 @@ async fn an_agent_moves_to_another_server_and_nothing_is_lost() {
             quorum.until_phase(job, JobPhase::Ready).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_quorum_sends_its_agents_away() {
+    let mut quorum = Quorum::start(3, SHORT_LEASE_MS).await;
+    let agent = Agent::new(&quorum, 0, "a");
+    let joined = agent.join().await;
+    let mut session = agent.open(&joined).await;
+    session.beat().await;
+    for gone in quorum.servers.drain(1..) {
+        gone.kill().await.expect("stops");
+    }
+    // Heartbeats go unanswered: nobody could count them.
+    session.sequence += 1;
+    let sequence = session.sequence;
+    session.say(Say::Heartbeat(v1::Heartbeat { sequence })).await;
+    assert_eq!(session.end().await, SessionEndReason::Unspecified);
+    let refused = agent.try_open(agent.hello(&joined)).await.err().expect("no quorum");
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.get_details_retry_info().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

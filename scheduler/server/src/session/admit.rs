@@ -158,6 +158,10 @@ impl Hub {
                 return Ok(Admitted::Farewell(end(SessionEndReason::Superseded, &message)));
             }
             Err(OpenError::ShuttingDown) => return Err(status::stopping()),
+            Err(error @ OpenError::CutOff) => {
+                let why = error.to_string();
+                return Err(status::from_call(&CallError::Unavailable { why }));
+            }
             Err(error @ OpenError::Full) => {
                 return Err(status::busy(&error.to_string(), RETRY_AFTER));
             }

@@ -14,36 +14,53 @@ use tokio::time::MissedTickBehavior;
 
 /// How long one digest may be on its way before a newer one is made: about one election.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
+/// Pause before a digest out of turn: gathers the agents that come together after a fault.
+const HURRY_PAUSE: Duration = Duration::from_millis(100);
+/// A server whose digests have not come through for this part of a lease sends its agents away
+/// while there is still time for another server to keep their leases.
+const CUT_OFF_LEASE_PART: u32 = 3;
 
 /// Sends digests for as long as it is polled.
 pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table>, timing: Timing) {
     let mut tick = tokio::time::interval(timing.digest());
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut counted_at = clock::instant();
     loop {
-        tick.tick().await;
-        let fleet = quorum.read(|state| state.node_id_end());
-        close_silent(&table, timing.lease(fleet));
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = table.hurried() => tokio::time::sleep(HURRY_PAUSE).await,
+        }
+        let lease = timing.lease(quorum.read(|state| state.node_id_end()));
+        close_silent(&table, lease);
         let sweep = table.sweep(own);
-        if sweep.digest.heard.is_empty() && sweep.digest.closed.is_empty() {
+        // When cut off, an empty digest finds out whether that is over.
+        let idle = sweep.digest.heard.is_empty() && sweep.digest.closed.is_empty();
+        if idle && !table.is_cut_off() {
+            counted_at = clock::instant();
             continue;
         }
         let call = LeaderCall::Digest(sweep.digest.clone());
         match router.call(call, clock::deadline(ANSWER_WAIT)).await {
             Ok(LeaderReply::Heard(reply)) => {
+                counted_at = clock::instant();
+                table.cut_off(false);
                 let ends = reply.refused.iter().map(|r| ((r.node, r.epoch), farewell(r)));
                 table.settle(sweep, &ends.collect());
             }
-            Ok(_) => table.keep(sweep),
-            Err(error) => {
-                log_failure(&error, sweep.digest.heard.len());
+            answer => {
+                log_failure(answer.err(), sweep.digest.heard.len());
                 table.keep(sweep);
+                if counted_at.elapsed() > lease / CUT_OFF_LEASE_PART {
+                    table.cut_off(true);
+                }
             }
         }
     }
 }
 
-fn log_failure(error: &CallError, nodes: usize) {
-    tracing::warn!(%error, nodes, "the leader could not be told who was heard");
+fn log_failure(error: Option<CallError>, nodes: usize) {
+    let error = error.map_or_else(|| "its answer is odd".to_owned(), |error| error.to_string());
+    tracing::warn!(error, nodes, "the leader could not be told who was heard");
 }
 
 fn farewell(refused: &Refused) -> proto::v1::SessionEnd {

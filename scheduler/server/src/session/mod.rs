@@ -68,6 +68,7 @@ impl Hub {
     /// Dispatches, relays reports and tells the leader whom it heard, for as long as it is polled.
     pub async fn run(self) {
         let parts = &self.0;
+        let _end = EndWithRun(&parts.table);
         let dispatch = dispatch::run(
             Arc::clone(&parts.fanout),
             parts.quorum.clone(),
@@ -115,6 +116,15 @@ impl Hub {
 
     pub(crate) fn reports(&self) -> &Reports {
         &self.0.reports
+    }
+}
+
+/// Ends all sessions when nothing works for them any more, however that came.
+struct EndWithRun<'a>(&'a Table);
+
+impl Drop for EndWithRun<'_> {
+    fn drop(&mut self) {
+        self.0.shut_down();
     }
 }
 

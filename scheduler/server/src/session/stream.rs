@@ -70,7 +70,10 @@ where
     fn take(&mut self, request: SessionRequest) -> Result<(), Status> {
         match request.message {
             Some(session_request::Message::Heartbeat(beat)) => {
-                self.slot.beat(beat.sequence);
+                if self.slot.beat(beat.sequence) {
+                    // It may come at the end of a lease that ran on elsewhere.
+                    self.hub.table().hurry();
+                }
                 Ok(())
             }
             Some(session_request::Message::Reports(message)) => {

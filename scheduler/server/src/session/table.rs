@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The session of one node.
@@ -55,10 +56,12 @@ impl Slot {
         self.said.fetch_add(1, Relaxed);
     }
 
-    /// The agent sent this heartbeat; it is acknowledged once the leader has counted it.
-    pub fn beat(&self, sequence: u64) {
-        self.beat.store(sequence, Relaxed);
+    /// The agent sent this heartbeat; it is acknowledged once the leader has counted it. Returns
+    /// whether it was the first.
+    pub fn beat(&self, sequence: u64) -> bool {
+        let before = self.beat.swap(sequence, Relaxed);
         self.hear();
+        before == 0
     }
 
     /// How long the agent has been silent.
@@ -83,6 +86,8 @@ pub enum OpenError {
     Stale,
     #[error("the server is shutting down")]
     ShuttingDown,
+    #[error("the server has lost touch with the quorum")]
+    CutOff,
     #[error("{SESSIONS_MAX} sessions are open on this server; no more are taken")]
     Full,
 }
@@ -94,6 +99,8 @@ pub const SESSIONS_MAX: usize = 131_072;
 #[derive(Debug, Default)]
 pub struct Table {
     inner: Mutex<Inner>,
+    /// Rung when a digest should not wait for its turn.
+    hurry: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +109,7 @@ struct Inner {
     /// Sessions closed since the last digest that came through; one per node is enough.
     closed: BTreeMap<NodeId, Closed>,
     shutting_down: bool,
+    cut_off: bool,
 }
 
 /// What one digest was made of, to be settled when its answer is here.
@@ -129,6 +137,9 @@ impl Table {
         let mut inner = lock(&self.inner);
         if inner.shutting_down {
             return Err(OpenError::ShuttingDown);
+        }
+        if inner.cut_off {
+            return Err(OpenError::CutOff);
         }
         if let Some(old) = inner.slots.get(&node) {
             if old.epoch > epoch {
@@ -185,6 +196,35 @@ impl Table {
         for slot in self.all() {
             slot.outbox.end(end(SessionEndReason::Shutdown, "the server shuts down"));
         }
+    }
+
+    /// No leader has counted our heartbeats for a while (`true`), or one does again. Without one
+    /// the agents' leases would run out here while another server might serve them: they are sent
+    /// there, and no sessions are taken.
+    pub fn cut_off(&self, is: bool) {
+        let was = std::mem::replace(&mut lock(&self.inner).cut_off, is);
+        if is && !was {
+            tracing::warn!("no leader is heard of; agents are sent to other servers");
+            let message = OpenError::CutOff.to_string();
+            for slot in self.all() {
+                slot.outbox.end(end(SessionEndReason::Unspecified, &message));
+            }
+        }
+    }
+
+    /// Whether sessions are refused because no leader counts them.
+    pub fn is_cut_off(&self) -> bool {
+        lock(&self.inner).cut_off
+    }
+
+    /// Asks for a digest soon.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Waits until a digest is asked for.
+    pub async fn hurried(&self) {
+        self.hurry.notified().await;
     }
 
     /// Whom to tell the leader of: everyone heard since the last digest that came through.
@@ -297,13 +337,13 @@ mod tests {
     fn a_heartbeat_is_acknowledged_only_after_the_leader_counted_it() {
         let table = Table::default();
         let slot = open(&table, 1, 1, 1).expect("opens");
-        slot.beat(7);
+        assert!(slot.beat(7));
         let sweep = table.sweep(OWN);
         assert_eq!(sweep.digest.heard.len(), 1);
         assert_eq!(next(&slot), None);
         // Not delivered: the next sweep tells it again.
         table.keep(sweep);
-        slot.beat(8);
+        assert!(!slot.beat(8));
         let sweep = table.sweep(OWN);
         slot.beat(9);
         table.settle(sweep, &BTreeMap::new());
@@ -341,6 +381,17 @@ mod tests {
         assert_eq!(sweep.digest.closed.iter().map(|c| c.node.0).collect::<Vec<_>>(), [2]);
         table.settle(sweep, &BTreeMap::new());
         assert!(table.sweep(OWN).digest.closed.is_empty());
+    }
+
+    #[test]
+    fn a_server_without_a_leader_sends_everyone_elsewhere_until_there_is_one() {
+        let table = Table::default();
+        let slot = open(&table, 1, 1, 1).expect("opens");
+        table.cut_off(true);
+        assert_eq!(ending(&slot), Some(SessionEndReason::Unspecified));
+        assert_eq!(open(&table, 1, 1, 1).expect_err("cut off"), OpenError::CutOff);
+        table.cut_off(false);
+        assert_eq!(next(&open(&table, 1, 1, 1).expect("opens again")), None);
     }
 
     #[test]
