@@ -78,6 +78,8 @@ pub struct Agent<R> {
     heartbeat: Duration,
     /// When the server was last heard.
     heard_at: Instant,
+    /// Whether trouble was logged since the last answer: the rest of it is told more quietly.
+    troubled: bool,
     /// What should run; `None` = not known since the start or the last fence.
     desired: Option<Vec<Arc<Assignment>>>,
     board: Board,
@@ -125,6 +127,7 @@ impl<R: Runtime> Agent<R> {
             lease: Lease::default(),
             heartbeat: ADOPTED_LEASE,
             heard_at: Instant::now(),
+            troubled: false,
             desired: None,
         }
     }
@@ -247,6 +250,7 @@ impl<R: Runtime> Agent<R> {
             link::Event::HeartbeatAck(sequence) => {
                 if self.lease.acknowledged(sequence) {
                     self.heard_at = Instant::now();
+                    self.troubled = false;
                     self.link.backoff().reset();
                 }
             }
@@ -376,16 +380,23 @@ impl<R: Runtime> Agent<R> {
         self.stage = Stage::Out { join_at: Instant::now() + wait };
     }
 
-    fn trouble(&self, what: &str, status: &Status) {
+    fn trouble(&mut self, what: &str, status: &Status) {
         let (code, message) = (status.code(), status.message());
-        tracing::info!(node = %self.name(), next = self.link.endpoint(), %code, message, "{what}");
+        let (node, next) = (self.name(), self.link.endpoint());
+        if self.troubled {
+            tracing::debug!(node, next, %code, message, "{what}");
+        } else {
+            tracing::info!(node, next, %code, message, "{what}; trying again");
+        }
+        self.troubled = true;
         let text = format!("{}: {what}: {message}", self.name());
         self.link.shared().meter.set_trouble(text);
     }
 
-    /// Carries out what `reconcile` says, until it says nothing more.
+    /// Carries out what `reconcile` says, until it says nothing more. After a lease's end it does
+    /// nothing: a process that was stopped for a while may read old words before its timer rings.
     fn act(&mut self) {
-        loop {
+        while self.lease.until().is_some_and(|until| Instant::now() < until) {
             let Some(desired) = &self.desired else { return };
             let actions = reconcile::reconcile(desired, self.board.held());
             if actions.is_empty() {

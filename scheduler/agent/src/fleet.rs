@@ -6,6 +6,7 @@
 
 use crate::agent::{self, Agent, AgentError, Ended, Order};
 use crate::identity::{Identity, IdentityError, NodeKey};
+use crate::link::backoff::Jitter;
 use crate::link::channels::EndpointError;
 use crate::link::meter::{Figure, Meter};
 use crate::link::{Caller, Credential, Shared};
@@ -104,13 +105,23 @@ impl Fleet {
     /// Starts all agents and returns at once; see [`Fleet::wait`]. Must be called inside a tokio
     /// runtime.
     pub fn start(options: Options) -> Result<Fleet, FleetError> {
+        let jitter = agent::jitter()?;
+        Fleet::start_with(options, jitter)
+    }
+
+    /// Like [`Fleet::start`], with secrets made from a seed: a fleet started again with the same
+    /// seed is the same machines to the servers. Anybody who knows the seed knows the secrets.
+    pub fn start_known(options: Options, seed: u64) -> Result<Fleet, FleetError> {
+        Fleet::start_with(options, Jitter::new(seed))
+    }
+
+    fn start_with(options: Options, mut jitter: Jitter) -> Result<Fleet, FleetError> {
         let faults = options.runtime.faults();
         if !faults.is_empty() {
             return Err(FleetError::Runtime(faults));
         }
         let (servers, agents) = (&options.servers, options.nodes.len());
         let shared = Shared::new(servers, options.credential, agents, options.joins_max)?;
-        let mut jitter = agent::jitter()?;
         let mut slots = Vec::with_capacity(agents);
         for spec in options.nodes {
             let key = NodeKey::from_bits(std::array::from_fn(|_| jitter.bits()));

@@ -170,6 +170,15 @@ impl Profile {
         rtts
     }
 
+    /// Round trips of all pairs of sites that have one of these nodes: servers know no others.
+    pub fn site_rtts_of(&self, nodes: &[v1::NodeSpec]) -> Vec<SiteRtt> {
+        let places = nodes.iter().filter_map(|node| node.place.as_ref());
+        let used: BTreeSet<&str> = places.map(|place| &*place.site).collect();
+        let mut rtts = self.site_rtts();
+        rtts.retain(|pair| used.contains(&*pair.a) && used.contains(&*pair.b));
+        rtts
+    }
+
     /// The site of every name, for reports: site, zone, region.
     pub fn site_names(&self) -> impl Iterator<Item = (&str, &str, &str)> {
         self.sites.iter().map(|site| (&*site.name, &*site.zone, &*site.region))

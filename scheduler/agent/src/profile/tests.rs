@@ -75,6 +75,16 @@ fn all_pairs_of_sites_have_an_rtt() {
 }
 
 #[test]
+fn small_fleets_have_rtts_of_their_own_sites_only() {
+    let profile = Profile::global().unwrap();
+    let nodes = profile.nodes(5);
+    let sites = distinct(&nodes, |node| &place(node).site);
+    assert!((2..=5).contains(&sites));
+    assert_eq!(profile.site_rtts_of(&nodes).len(), sites * (sites - 1) / 2);
+    assert_eq!(profile.site_rtts_of(&profile.nodes(1500)), profile.site_rtts());
+}
+
+#[test]
 fn faults_are_all_named_at_once() {
     let text = GLOBAL
         .replacen("gpu_count = 8", "gpu_count = 99", 1)
