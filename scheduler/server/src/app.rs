@@ -112,8 +112,7 @@ impl Server {
         let timing = Timing::new(Duration::from_millis(config.cluster.timing.lease_ms));
         let leader = Leader::new(quorum.clone(), &config.cluster);
         let router = Router::new(member.id, quorum.clone(), leader.clone(), peers.clone());
-        let sessions =
-            Hub::new(member.id, quorum.clone(), router.clone(), fanout.clone(), timing);
+        let sessions = Hub::new(member.id, quorum.clone(), router.clone(), fanout.clone(), timing);
         let context = Context {
             config: Arc::new(config),
             standing: quorum.watch(),
@@ -123,8 +122,7 @@ impl Server {
             watches: WatchHub::default(),
             stop: CancellationToken::new(),
         };
-        let mut server =
-            Self { context, member, api_address, peer_address, tasks: JoinSet::new() };
+        let mut server = Self { context, member, api_address, peer_address, tasks: JoinSet::new() };
         server.spawn_parts(&leader, &fanout);
         server.spawn_peer_port(peer_listener, leader, passport);
         server.spawn_public_port(api_listener)?;
@@ -366,7 +364,8 @@ fn settings(config: &Config, member: &Member) -> Settings {
 }
 
 fn reflection() -> Result<tonic_reflection::server::Builder<'static>, StartError> {
-    let public = ["JobService", "NodeService", "NodeAdminService", "QuorumService", "TenantService"];
+    let public =
+        ["JobService", "NodeService", "NodeAdminService", "QuorumService", "TenantService"];
     let mut builder = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)

@@ -116,9 +116,7 @@ impl Caller {
                 Err(bad("is empty; operators must name the tenant".to_owned()))
             }
             Actor::Operator => Name::parse(named).map(TenantId).map_err(|e| bad(e.to_string())),
-            Actor::Supplier(_) | Actor::System => {
-                Err(status::forbidden("suppliers have no jobs"))
-            }
+            Actor::Supplier(_) | Actor::System => Err(status::forbidden("suppliers have no jobs")),
         }
     }
 

@@ -27,7 +27,7 @@ pub enum LeaderCall {
     /// The point up to which a server must have applied for a linearizable read.
     ReadIndex,
     /// An agent asks to join.
-    Join(JoinCall),
+    Join(Box<JoinCall>),
     /// Which agents were heard on a server.
     Digest(Digest),
     /// A change of the quorum itself.
@@ -68,10 +68,7 @@ impl LeaderCall {
         match self {
             Self::Propose(entries) => entries.iter().all(|entry| {
                 // A second removal finds nothing and would report a failure that was a success.
-                !matches!(
-                    entry.command,
-                    Command::RemoveNode { .. } | Command::RemoveTenant { .. }
-                )
+                !matches!(entry.command, Command::RemoveNode { .. } | Command::RemoveTenant { .. })
             }),
             // Deduplicated by request id, or changing nothing, or (a join) made new each time.
             Self::Submit(_) | Self::Plan(_) | Self::ReadIndex | Self::Join(_) | Self::Digest(_) => {
@@ -99,7 +96,9 @@ pub enum LeaderReply {
     /// A digest was taken in; whose leases are extended by it, and whose are not.
     Heard(DigestReply),
     /// Membership changed; the leader after it, where it is known.
-    Changed { leader: Option<ServerId> },
+    Changed {
+        leader: Option<ServerId>,
+    },
 }
 
 /// A job accepted.
@@ -192,9 +191,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CallError> 
     match bytes.split_first() {
         Some((&FORMAT, body)) => postcard::from_bytes(body)
             .map_err(|error| refuse(format!("cannot read a forwarded call: {error}"))),
-        Some((other, _)) => Err(refuse(format!(
-            "a forwarded call has format {other}, this server reads {FORMAT}"
-        ))),
+        Some((other, _)) => {
+            Err(refuse(format!("a forwarded call has format {other}, this server reads {FORMAT}")))
+        }
         None => Err(refuse("a forwarded call is empty".to_owned())),
     }
 }

@@ -362,7 +362,11 @@ impl Config {
             ("server.peer_address", server.peer_listen, &server.peer_address),
         ] {
             let dialable = !listen.ip().is_unspecified() || address.is_some();
-            faults.unless(dialable, path, "is missing, and nobody can dial the address listened on");
+            faults.unless(
+                dialable,
+                path,
+                "is missing, and nobody can dial the address listened on",
+            );
         }
         match &cluster.secret {
             Some(secret) => check_secret("cluster_secret", secret, faults),

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use raft_store::{Member, Quorum, ServerId, Status};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 /// A call gives up after this long without a working leader, however far its deadline: several
@@ -64,7 +65,13 @@ impl Router {
                 Some(member) if member.id == self.own => {
                     self.leader.call(call.clone(), deadline).await
                 }
-                Some(member) => self.hand_on(&member, &call, &mut encoded, deadline).await,
+                Some(member) => {
+                    let handed = self.hand_on(&member, &call, &mut encoded, deadline);
+                    tokio::select! {
+                        handed = handed => handed,
+                        () = wait_for_other(&mut standing, member.id) => Err(overtaken()),
+                    }
+                }
             };
             let error = match tried {
                 Err(error) if is_worth_another_try(&error, repeatable) => error,
@@ -103,8 +110,22 @@ fn is_worth_another_try(error: &CallError, repeatable: bool) -> bool {
     }
 }
 
+/// Waits until another server than `leader` leads: the answer of a leader that hangs need not be
+/// waited for.
+async fn wait_for_other(standing: &mut Receiver<Status>, leader: ServerId) {
+    let other = |status: &Status| status.leader.as_ref().is_some_and(|it| it.id != leader);
+    if standing.wait_for(other).await.is_err() {
+        // The quorum has stopped: nobody will be heard of.
+        std::future::pending().await
+    }
+}
+
+fn overtaken() -> CallError {
+    CallError::Unknown { why: "another server leads meanwhile".to_owned() }
+}
+
 /// Waits until who leads has changed, at most `pause`.
-async fn wait_for_leader(standing: &mut tokio::sync::watch::Receiver<Status>, pause: Duration) {
+async fn wait_for_leader(standing: &mut Receiver<Status>, pause: Duration) {
     let before = standing.borrow().leader.as_ref().map(|member| member.id);
     let changed = standing.wait_for(|status| {
         let now = status.leader.as_ref().map(|member| member.id);

@@ -152,9 +152,7 @@ pub fn from_call(error: &CallError) -> Status {
         CallError::Unavailable { .. } => with_retry("NO_QUORUM", &[], ELECTION_RETRY),
         CallError::Unknown { .. } => details("OUTCOME_UNKNOWN", &[]),
         CallError::Timeout => details("DEADLINE", &[]),
-        CallError::Busy { retry_ms } => {
-            with_retry("BUSY", &[], Duration::from_millis(*retry_ms))
-        }
+        CallError::Busy { retry_ms } => with_retry("BUSY", &[], Duration::from_millis(*retry_ms)),
         CallError::Held { retry_ms, .. } => {
             with_retry("IDENTITY_IN_USE", &[], Duration::from_millis(*retry_ms))
         }

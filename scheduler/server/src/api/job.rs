@@ -91,8 +91,7 @@ fn submit_call(
         return Err(status::bad_field(&format!("{path}spec"), &problem));
     }
     let refuse = |rejection| status::rejected(&rejection);
-    let request_id =
-        convert::job::request_id(&format!("{path}request_id"), &request.request_id);
+    let request_id = convert::job::request_id(&format!("{path}request_id"), &request.request_id);
     let request_id = request_id.map_err(refuse)?;
     let tenant = caller.tenant(&request.tenant, &format!("{path}tenant"))?;
     let spec = convert::job::spec(&format!("{path}spec"), request.spec).map_err(refuse)?;
@@ -221,9 +220,7 @@ impl JobService for JobApi {
         // Names of nodes and sites are read here, so here must be what the leader saw.
         caught_up(&self.context, planned.index, deadline).await?;
         let shown = match planned.verdict {
-            Ok(plan) => {
-                self.context.quorum.read(|state| convert::view::plan(state, &spec, &plan))
-            }
+            Ok(plan) => self.context.quorum.read(|state| convert::view::plan(state, &spec, &plan)),
             Err(no_plan) => convert::view::no_plan(no_plan),
         };
         let shown =
@@ -254,9 +251,7 @@ impl JobService for JobApi {
             let job = convert::view::find(state, id, &caller)?;
             let (replicas, next) = match request.omit_replicas {
                 true => (Vec::new(), None),
-                false => {
-                    convert::view::replicas(state, job, request.replicas_from, limit as usize)
-                }
+                false => convert::view::replicas(state, job, request.replicas_from, limit as usize),
             };
             let job = Some(convert::view::job_whole(state, job));
             Some(v1::GetJobResponse { job, replicas, replicas_next: next.unwrap_or(0) })
@@ -351,9 +346,10 @@ impl JobService for JobApi {
         let (outcome, index) =
             super::propose(&self.context, caller.actor, command, deadline).await?;
         let changed = outcome == scheduler_core::command::Outcome::Done { changed: true };
-        let shown = self.context.quorum.read(|state| {
-            state.job(job).map(|job| convert::view::job_whole(state, job))
-        });
+        let shown = self
+            .context
+            .quorum
+            .read(|state| state.job(job).map(|job| convert::view::job_whole(state, job)));
         let mut response = Response::new(v1::CancelJobResponse { job: shown, changed });
         status::label_applied(response.metadata_mut(), index);
         Ok(response)

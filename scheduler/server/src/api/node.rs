@@ -59,7 +59,7 @@ impl NodeService for NodeApi {
             key_digest: key_digest(&convert::session::fixed("node_key", &asked.node_key)?),
         };
         let instance = Instance(convert::session::fixed("instance", &asked.instance)?);
-        let call = LeaderCall::Join(JoinCall { by: caller.actor, register, instance });
+        let call = LeaderCall::Join(Box::new(JoinCall { by: caller.actor, register, instance }));
         let joined = match self.hub.router().call(call, deadline).await {
             Ok(LeaderReply::Joined(joined)) => joined,
             Ok(other) => return Err(odd_answer(&other)),

@@ -47,9 +47,8 @@ impl TenantService for TenantApi {
         };
         let command = Command::PutTenant(PutTenant { tenant: tenant.clone(), quota });
         let (_, index) = super::propose(&self.context, caller.actor, command, deadline).await?;
-        let shown = |state: &scheduler_core::state::State| {
-            state.tenant(&tenant).map(convert::view::tenant)
-        };
+        let shown =
+            |state: &scheduler_core::state::State| state.tenant(&tenant).map(convert::view::tenant);
         let tenant = self.context.quorum.read(shown);
         let mut response = Response::new(v1::PutTenantResponse { tenant });
         status::label_applied(response.metadata_mut(), index);

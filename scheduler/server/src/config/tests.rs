@@ -83,7 +83,10 @@ fn unknown_keys_and_missing_secrets_are_refused() {
     assert_eq!(faults(&GOOD.replace("[timing]", "[timings]")), ["the file"]);
     assert_eq!(faults(&GOOD.replace("id = 2\n    peer", "id = -2\n    peer")), ["the file"]);
     assert_eq!(faults(&GOOD.replace("cluster_secret", "# cluster_secret")), ["cluster_secret"]);
-    assert_eq!(faults(&GOOD.replace("kind = \"operator\"", "kind = \"tenant\"\n name = \"x\"")), ["tokens"]);
+    assert_eq!(
+        faults(&GOOD.replace("kind = \"operator\"", "kind = \"tenant\"\n name = \"x\"")),
+        ["tokens"]
+    );
     assert_eq!(faults(&GOOD.replace("\"prod\"", "\"\"")), ["cluster_id"]);
     assert_eq!(faults(&GOOD.replace("s1:7070", "s1:7071")), ["servers[0].api_address"]);
 }

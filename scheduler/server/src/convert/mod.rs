@@ -4,6 +4,6 @@
 //! unknown enum values are refused, nothing is guessed. What goes out shows no secrets.
 
 pub mod job;
-pub mod view;
 pub mod node;
 pub mod session;
+pub mod view;

@@ -350,7 +350,8 @@ mod tests {
     #[test]
     fn every_bad_field_is_refused_by_its_path() {
         let huge = "x".repeat(1 << 20);
-        let cases: Vec<(&str, Box<dyn Fn(&mut v1::NodeSpec)>)> = vec![
+        type Change = Box<dyn Fn(&mut v1::NodeSpec)>;
+        let cases: Vec<(&str, Change)> = vec![
             ("spec.name", Box::new(|s| s.name.clear())),
             ("spec.name", Box::new(move |s| s.name.clone_from(&huge))),
             ("spec.name", Box::new(|s| "../n1".clone_into(&mut s.name))),

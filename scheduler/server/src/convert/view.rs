@@ -111,9 +111,10 @@ impl Spread {
     /// Over pairs of different sites; a single site counts with its own inner round trip.
     fn rtt_us_widest(&self, state: &State) -> u32 {
         let sites: Vec<SiteId> = self.sites.iter().copied().collect();
-        let pairs = sites.iter().enumerate().flat_map(|(at, &a)| {
-            sites.iter().skip(at).map(move |&b| (a, b))
-        });
+        let pairs = sites
+            .iter()
+            .enumerate()
+            .flat_map(|(at, &a)| sites.iter().skip(at).map(move |&b| (a, b)));
         pairs.filter_map(|(a, b)| state.sites().rtt(a, b)).map(|rtt| rtt.0).max().unwrap_or(0)
     }
 }

@@ -15,6 +15,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause: how late a job may notice capacity after many vain tries.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// Jobs looked at in one go: some 100 us, then new jobs have their turn.
+const LOOKS_MAX: usize = 4_096;
+
 /// One waiting job.
 #[derive(Clone, Copy, Debug)]
 struct Wait {
@@ -36,6 +39,8 @@ pub(super) struct Backlog {
     growth: u64,
     /// Last job looked at in the running sweep; `None` inside = at the start.
     sweep: Option<Option<JobId>>,
+    /// Another sweep follows the running one: jobs it has passed may fit now.
+    one_more: bool,
     /// When a sweep is due because a pause ends.
     again: Option<Instant>,
 }
@@ -43,22 +48,28 @@ pub(super) struct Backlog {
 impl Backlog {
     /// A job waits; known ones keep their pause.
     pub(super) fn add(&mut self, job: JobId, now: Instant) {
-        let fresh = Wait {
-            tried: None,
-            not_before: now,
-            pause: PAUSE_MIN,
-            in_flight: false,
-            told: None,
-        };
+        if self.insert(job, None, now) {
+            self.start_sweep();
+        }
+    }
+
+    /// Whether the job is new here.
+    fn insert(&mut self, job: JobId, tried: Option<u64>, now: Instant) -> bool {
+        let told = tried.map(|_| now);
+        let fresh = Wait { tried, not_before: now, pause: PAUSE_MIN, in_flight: false, told };
+        let known = self.jobs.contains_key(&job);
         self.jobs.entry(job).or_insert(fresh);
-        self.start_sweep();
+        !known
     }
 
     /// A job waits that was just now found not to fit, as of `growth`.
     pub(super) fn add_tried(&mut self, job: JobId, growth: u64, now: Instant) {
-        self.add(job, now);
-        if let Some(wait) = self.jobs.get_mut(&job) {
-            wait.tried = Some(growth);
+        let is_new = self.insert(job, Some(growth), now);
+        if is_new && growth != self.growth {
+            self.start_sweep();
+        } else if let Some(wait) = self.jobs.get_mut(&job) {
+            // The state has told of it before the batch came back.
+            wait.tried = wait.tried.max(Some(growth));
             wait.told = Some(now);
         }
     }
@@ -77,12 +88,15 @@ impl Backlog {
     }
 
     fn start_sweep(&mut self) {
-        // A running sweep starts over: jobs it has passed may fit now, and their pauses bound
-        // what that costs. It would starve the jobs behind only if those in front never paused.
-        self.sweep = Some(None);
+        // A running sweep is not cut short, or jobs far behind would never have their turn.
+        match self.sweep {
+            None => self.sweep = Some(None),
+            Some(_) => self.one_more = true,
+        }
     }
 
-    /// The next jobs to try, oldest first, at most `limit`; each counts as being tried.
+    /// The next jobs to try, oldest first, at most `limit`. None may mean that there are more to
+    /// look at: [`Backlog::next_at`] tells.
     pub(super) fn next(&mut self, limit: usize, now: Instant) -> Vec<JobId> {
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
@@ -92,8 +106,9 @@ impl Backlog {
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         let mut due = Vec::new();
         let mut last = None;
-        for (&job, wait) in self.jobs.range((from, Bound::Unbounded)) {
-            if due.len() == limit {
+        let rest = self.jobs.range((from, Bound::Unbounded));
+        for (looked, (&job, wait)) in rest.enumerate() {
+            if due.len() == limit || looked == LOOKS_MAX {
                 self.sweep = Some(last.or(cursor));
                 return due;
             }
@@ -107,7 +122,7 @@ impl Backlog {
             }
             due.push(job);
         }
-        self.sweep = None;
+        self.sweep = std::mem::take(&mut self.one_more).then_some(None);
         due
     }
 
@@ -221,6 +236,23 @@ mod tests {
         backlog.remove(JobId(1));
         backlog.grew();
         assert_eq!((backlog.next(1, now), backlog.next_at(now)), (vec![], None));
+    }
+
+    #[test]
+    fn growth_does_not_keep_a_sweep_from_its_end() {
+        let now = crate::clock::instant();
+        let mut backlog = Backlog::default();
+        (0..3 * LOOKS_MAX as u64).for_each(|job| backlog.add(JobId(job), now));
+        let mut seen = Vec::new();
+        while seen.len() < 3 * LOOKS_MAX {
+            for job in backlog.next(100, now) {
+                backlog.in_vain(job, now);
+                seen.push(job);
+            }
+            backlog.grew();
+            assert_eq!(backlog.next_at(now), Some(now));
+        }
+        assert!(seen.is_sorted(), "oldest first, each once");
     }
 
     #[test]

@@ -26,7 +26,12 @@ const PLACEMENT_BYTES: usize = 16;
 /// What one entry of a batch is about.
 enum Item {
     /// `growth`: as of which growth of capacity it was found not to fit; `None` = not known.
-    Submit { ask: Ask, planned: bool, growth: Option<u64>, decide_us: u64 },
+    Submit {
+        ask: Ask,
+        planned: bool,
+        growth: Option<u64>,
+        decide_us: u64,
+    },
     Commit(JobId),
     Tell,
 }
@@ -227,8 +232,7 @@ fn weight(spec: &JobSpec) -> usize {
             }
             _ => 0usize,
         };
-        let selectors: usize =
-            group.selectors.iter().map(|one| one.key.len() + values(one)).sum();
+        let selectors: usize = group.selectors.iter().map(|one| one.key.len() + values(one)).sum();
         ENTRY_BYTES / 4 + selectors + group.tolerations.len() * 64 + group.shape.models.len() * 16
     };
     ENTRY_BYTES + argv + env + spec.groups.iter().map(group).sum::<usize>()

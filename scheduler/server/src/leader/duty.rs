@@ -24,8 +24,18 @@ pub(super) async fn run(leader: &Leader, cluster: &Cluster) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_tenants = false;
+    let mut cut_off = false;
     loop {
         tick.tick().await;
+        if leader.has_quorum().is_err() {
+            // Nobody can be heard now, so nobody may be called silent: what is proposed here
+            // would come true when the quorum is back.
+            cut_off = true;
+            continue;
+        }
+        if std::mem::take(&mut cut_off) {
+            lock(&leader.0.leases).reset_for_new_term(clock::instant());
+        }
         if !has_tenants {
             has_tenants = first_tenants(leader, cluster).await;
         }

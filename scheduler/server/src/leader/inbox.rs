@@ -321,7 +321,13 @@ mod tests {
         let calls = (0..count).map(call);
         calls
             .zip(slots)
-            .map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since: clock::instant() })
+            .map(|(call, slot)| Ask {
+                call,
+                slot,
+                stale: 0,
+                pending: None,
+                since: clock::instant(),
+            })
             .collect()
     }
 

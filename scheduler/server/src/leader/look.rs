@@ -106,7 +106,11 @@ pub(super) fn no_plan(unplaceable: &Unplaceable) -> NoPlan {
         reason: unplaceable.to_reason(),
         causes: unplaceable.counts.iter().map(|(cause, n)| (cause.to_string(), *n)).collect(),
         nodes_total: unplaceable.nodes,
-        replicas_placeable: unplaceable.nearest.placeable.iter().fold(0, |sum: u32, n| sum.saturating_add(*n)),
+        replicas_placeable: unplaceable
+            .nearest
+            .placeable
+            .iter()
+            .fold(0, |sum: u32, n| sum.saturating_add(*n)),
         rtt_us_needed: unplaceable.nearest.rtt_max.map_or(0, |rtt| rtt.0),
     }
 }

@@ -7,12 +7,13 @@
 //! its plans are checked again by `State::apply`.
 
 mod answer;
-mod inbox;
 mod backlog;
 mod batch;
+mod duty;
+mod inbox;
 mod look;
 mod planner;
-mod duty;
+mod read;
 
 use crate::applied::{Fanout, lock};
 use crate::call::{CallError, LeaderCall, LeaderReply, MembershipCall, PlanCall, SubmitCall};
@@ -22,6 +23,7 @@ use crate::session::{DigestReply, JoinCall, Joined, Leases, Timing};
 use crate::status::quorum_to_call;
 use inbox::{Ask, DryRun, Inbox};
 use raft_store::{Quorum, Status};
+use read::ReadPoints;
 use scheduler_core::command::{Command, Entry, Outcome, Rejection};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -44,6 +46,7 @@ pub struct Leader(Arc<Parts>);
 struct Parts {
     quorum: Quorum,
     leases: Mutex<Leases>,
+    reads: ReadPoints,
     /// Longest silence of the majority before calls are refused.
     silence_ms_max: u64,
     /// Where jobs go in the current term; `None` while this server does not lead.
@@ -56,7 +59,8 @@ impl Leader {
         let timing = Timing::new(Duration::from_millis(cluster.timing.lease_ms));
         let leases = Mutex::new(Leases::new(timing, clock::instant()));
         let silence_ms_max = cluster.timing.election_ms_max.saturating_mul(SILENT_ELECTIONS);
-        Self(Arc::new(Parts { quorum, leases, silence_ms_max, term: Mutex::default() }))
+        let (reads, term) = (ReadPoints::default(), Mutex::default());
+        Self(Arc::new(Parts { quorum, leases, reads, silence_ms_max, term }))
     }
 
     /// Does `call` if this server leads.
@@ -72,37 +76,30 @@ impl Leader {
         let done = self.perform(call, deadline).await;
         match done {
             // Nobody answers us any more: the caller had better ask again than wait.
-            Err(CallError::Timeout) => Err(self.has_quorum().err().map_or(
-                CallError::Timeout,
-                |error| CallError::Unknown { why: error.to_string() },
-            )),
+            Err(CallError::Timeout) => Err(self
+                .has_quorum()
+                .err()
+                .map_or(CallError::Timeout, |error| CallError::Unknown { why: error.to_string() })),
             done => done,
         }
     }
 
-    async fn perform(
-        &self,
-        call: LeaderCall,
-        deadline: Instant,
-    ) -> Result<LeaderReply, CallError> {
-        let quorum = &self.0.quorum;
+    async fn perform(&self, call: LeaderCall, deadline: Instant) -> Result<LeaderReply, CallError> {
         match call {
             LeaderCall::Propose(entries) => self.propose(entries, deadline).await,
             LeaderCall::Submit(calls) => self.submit(calls, deadline).await,
             LeaderCall::Plan(call) => self.plan(call, deadline).await,
             LeaderCall::ReadIndex => {
-                let index = within(deadline, quorum.read_index()).await?;
-                Ok(LeaderReply::Index(index.map_err(quorum_to_call)?))
+                let index = within(deadline, self.0.reads.ask(&self.0.quorum)).await?;
+                Ok(LeaderReply::Index(index?))
             }
-            LeaderCall::Join(call) => self.join(call, deadline).await,
+            LeaderCall::Join(call) => self.join(*call, deadline).await,
             LeaderCall::Digest(digest) => {
                 // The answer grants leases, so leadership is confirmed first.
-                within(deadline, quorum.read_index()).await?.map_err(quorum_to_call)?;
+                within(deadline, self.0.reads.ask(&self.0.quorum)).await??;
                 Ok(LeaderReply::Heard(self.heard(&digest)))
             }
-            LeaderCall::Membership(call) => {
-                within(deadline, self.change_members(call)).await?
-            }
+            LeaderCall::Membership(call) => within(deadline, self.change_members(call)).await?,
         }
     }
 
@@ -151,9 +148,8 @@ impl Leader {
         let (slots, results) = answer::sheet(calls.len());
         let since = clock::instant();
         let asks = calls.into_iter().zip(slots);
-        let asks = asks
-            .map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since })
-            .collect();
+        let asks =
+            asks.map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since }).collect();
         inbox.submit(asks)?;
         let results = within(deadline, results).await?;
         let gone = |_| CallError::NotLeader { leader: None };
@@ -174,10 +170,8 @@ impl Leader {
 
     async fn join(&self, call: JoinCall, deadline: Instant) -> Result<LeaderReply, CallError> {
         let JoinCall { by, register, instance } = call;
-        let known = self
-            .0
-            .quorum
-            .read(|state| state.node_by_name(&register.supplier, &register.spec.name));
+        let known =
+            self.0.quorum.read(|state| state.node_by_name(&register.supplier, &register.spec.name));
         if let Some(node) = known {
             let free = lock(&self.0.leases).may_join(node, instance, clock::instant());
             free.map_err(|held| CallError::Held {
@@ -219,12 +213,7 @@ impl Leader {
     }
 
     /// Works for as long as it is polled: one term after another.
-    pub(crate) async fn run(
-        self,
-        cluster: Cluster,
-        fanout: Arc<Fanout>,
-        stop: CancellationToken,
-    ) {
+    pub(crate) async fn run(self, cluster: Cluster, fanout: Arc<Fanout>, stop: CancellationToken) {
         let mut standing = self.0.quorum.watch();
         loop {
             let leading = standing.wait_for(Status::is_leader);

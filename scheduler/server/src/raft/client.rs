@@ -158,11 +158,7 @@ fn is_connect_error(status: &Status) -> bool {
 }
 
 /// Checks who answered; a stranger's answer counts for nothing.
-fn signed<T>(
-    passport: &Passport,
-    expected: u64,
-    answer: Response<T>,
-) -> Result<T, TransportError> {
+fn signed<T>(passport: &Passport, expected: u64, answer: Response<T>) -> Result<T, TransportError> {
     match passport.check_answer(answer.metadata(), expected) {
         Ok(()) => Ok(answer.into_inner()),
         Err(why) => {
@@ -240,7 +236,8 @@ impl Transport for Peers {
         ttl: Duration,
     ) -> BoxFuture<Result<Bytes, TransportError>> {
         let id = target.id.0;
-        let frames = Frames(frames.map(move |body| InstallSnapshotRequest { target: id, body }).boxed());
+        let frames =
+            Frames(frames.map(move |body| InstallSnapshotRequest { target: id, body }).boxed());
         let request = self.request(frames, Some(ttl));
         let (link, passport) = (self.link(target), self.passport.clone());
         async move {

@@ -80,7 +80,10 @@ fn every_bad_field_of_a_job_is_named() {
     assert_eq!(fault(|spec| spec.topology_preferred = 9), field("spec.topology_preferred"));
     assert_eq!(fault(|spec| spec.rtt_us_max = u32::MAX), field("spec.rtt_us_max"));
     assert_eq!(fault(|spec| spec.duration_s = u64::MAX), field("spec.duration_s"));
-    assert_eq!(fault(|spec| spec.price_micro_usd_max = u64::MAX), field("spec.price_micro_usd_max"));
+    assert_eq!(
+        fault(|spec| spec.price_micro_usd_max = u64::MAX),
+        field("spec.price_micro_usd_max")
+    );
     assert_eq!(fault(|spec| spec.groups.clear()), field("spec.groups"));
     assert_eq!(fault(|spec| spec.groups = vec![spec.groups[0].clone(); 65]), field("spec.groups"));
     let twice = fault(|spec| spec.groups.push(spec.groups[0].clone()));
