@@ -15,7 +15,7 @@ mod raft;
 mod snapshot;
 
 pub use error::StoreError;
-pub use mirror::Stats as MirrorStats;
+pub use mirror::{Stats as MirrorStats, panic_is_caught};
 pub use quorum::{
     BoxFuture, BoxStream, FRAME_BYTES_MAX, Member, Observer, PeerLag, Proposed, Quorum,
     QuorumError, RECORD_BYTES_MAX, RECORD_ENTRIES_MAX, Role, ServerId, Settings, Status,

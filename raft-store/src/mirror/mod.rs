@@ -13,10 +13,12 @@
 //! **Invariant:** never a source of truth: the log is purged by what the snapshots hold, whatever
 //! is in here; rows and the position they belong to are always taken under one lock.
 
+mod guard;
 mod pieces;
 mod store;
 mod writer;
 
+pub use guard::panic_is_caught;
 pub(crate) use store::{Store, open, verify};
 pub use writer::Stats;
 pub(crate) use writer::{Changes, Mirror, Source, Taken, View};

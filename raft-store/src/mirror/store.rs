@@ -6,11 +6,9 @@
 //! **Invariant:** the mark (position, members, count and sum of rows) is written with the rows it
 //! describes or after all of them; without a mark there is no copy.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +16,7 @@ use std::time::{Duration, Instant};
 use scheduler_core::state::{Frozen, Row, RowKey, State};
 use serde::{Deserialize, Serialize};
 
+use super::guard::caught;
 use super::pieces::{self, Joiner, MARK_KEY, ROW_PREFIX};
 use super::writer::{Changes, View};
 use crate::codec::record::StoredMembershipBytes;
@@ -297,12 +296,12 @@ impl Store {
 
     /// Runs something that may panic inside sled; afterwards sled is not touched again.
     fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
-        match catch_unwind(AssertUnwindSafe(|| work(self))) {
+        match caught(|| work(self)) {
             Ok(result) => result,
             Err(panic) => {
                 // Its destructor would run the same code again.
                 std::mem::forget(self.db.take());
-                Err(panic_text(&*panic))
+                Err(panic)
             }
         }
     }
@@ -312,7 +311,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         if let Some(db) = self.db.take() {
             // Nothing more can be done about a panic while closing.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+            let _ = caught(|| drop(db));
         }
     }
 }
@@ -334,7 +333,7 @@ fn read_mark(bytes: &[u8]) -> Result<Mark, Fault> {
 }
 
 fn attempt<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(&*panic)))
+    caught(work).unwrap_or_else(Err)
 }
 
 /// Moves a copy aside under the first free name and forgets the oldest ones.
@@ -389,12 +388,4 @@ fn is_locked(error: &sled::Error) -> bool {
 
 fn text(error: impl ToString) -> Fault {
     error.to_string()
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> Fault {
-    let said = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("sled panicked: {}", said.unwrap_or("without a message"))
 }

@@ -19,6 +19,11 @@ use args::Cli;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// A server allocates small values on many threads and frees them on others, which glibc's
+/// allocator serialises.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -30,6 +30,7 @@ pub(super) async fn run(args: ServerArgs) -> Ending {
         return Ok(Exit::Done);
     }
     logging::start(&args.log)?;
+    abort_on_panic();
     let server = Server::start(config).await.map_err(|error| {
         tracing::error!(%error, "the server does not start");
         Failure::refused(format!("the server does not start: {error}"))
@@ -59,6 +60,18 @@ async fn serving(args: &ServerArgs) {
         () = terminated() => tracing::info!("told to end"),
         () = stdin_ended(), if args.stop_with_stdin => tracing::info!("the parent process is gone or wants an end"),
     }
+}
+
+/// A part that panicked would leave a server that looks alive and is not: the process ends, except
+/// where the store catches the panic and rebuilds what it broke.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if !raft_store::panic_is_caught() {
+            std::process::abort();
+        }
+    }));
 }
 
 fn load(path: &Path, insecure_dev: bool) -> Result<Config, Failure> {
