@@ -201,8 +201,11 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct AgentArgs {
     /// Configuration, TOML. --server and --token win over it.
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "example_config")]
+    pub config: Option<PathBuf>,
+    /// Print a commented configuration and end.
+    #[arg(long)]
+    pub example_config: bool,
     /// Where the agent keeps its identity and its replicas' logs; wins over the file.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -226,6 +229,9 @@ pub struct FleetArgs {
     /// Fleet to imitate: global, single, or a file.
     #[arg(long, default_value = "global", value_name = "PROFILE")]
     pub profile: String,
+    /// The simulated machines' secrets come from it: the same seed again is the same machines.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
     /// Tell the servers the profile's round trips between sites; needs an operator's token.
     #[arg(long)]
     pub set_rtts: bool,

@@ -39,13 +39,31 @@ pub struct Seat {
     pub peer: SocketAddr,
 }
 
+/// How ports are had, so that tests need none.
+pub(super) struct Ports {
+    /// This many addresses that nobody listens at.
+    pub(super) find: fn(usize) -> Result<Vec<SocketAddr>, Failure>,
+    /// Whether an address can be listened at now.
+    pub(super) test: fn(SocketAddr) -> std::io::Result<()>,
+}
+
+impl Ports {
+    /// Those of this machine.
+    pub(super) const LOOPBACK: Self =
+        Self { find: free_ports, test: |address| TcpListener::bind(address).map(drop) };
+}
+
 impl Layout {
     /// The layout that a directory holds, or a new one; says whether it was there.
-    pub(super) fn open_or_create(home: &Path, options: &Options) -> Result<(Self, bool), Failure> {
+    pub(super) fn open_or_create(
+        home: &Path,
+        options: &Options,
+        ports: &Ports,
+    ) -> Result<(Self, bool), Failure> {
         let file = home.join(FILE);
         if file.exists() {
             let layout = Self::open(&file)?;
-            layout.check(home, options)?;
+            layout.check(home, options, ports)?;
             layout.write_configs(home)?;
             return Ok((layout, true));
         }
@@ -56,7 +74,7 @@ impl Layout {
             ))
             .next("give an empty directory to --data-dir"));
         }
-        let layout = Self::create(options)?;
+        let layout = Self::create(options, ports)?;
         layout.write_configs(home)?;
         let text = serde_json::to_vec_pretty(&layout)
             .map_err(|error| Failure::refused(format!("cannot write {FILE}: {error}")))?;
@@ -70,7 +88,7 @@ impl Layout {
         serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
 
-    fn check(&self, home: &Path, options: &Options) -> Result<(), Failure> {
+    fn check(&self, home: &Path, options: &Options, ports: &Ports) -> Result<(), Failure> {
         let home = home.display();
         if self.seats.len() != options.servers as usize {
             let have = self.seats.len();
@@ -81,7 +99,7 @@ impl Layout {
             .next(format!("pass --servers {have}, or another --data-dir")));
         }
         for address in self.seats.iter().flat_map(|seat| [seat.api, seat.peer]) {
-            if let Err(error) = TcpListener::bind(address) {
+            if let Err(error) = (ports.test)(address) {
                 return Err(Failure::refused(format!(
                     "the quorum in {home} listens at {address}, which cannot be had: {error}"
                 ))
@@ -91,9 +109,9 @@ impl Layout {
         Ok(())
     }
 
-    fn create(options: &Options) -> Result<Self, Failure> {
+    fn create(options: &Options, ports: &Ports) -> Result<Self, Failure> {
         let count = options.servers as usize;
-        let mut free = free_ports(2 * count)?.into_iter();
+        let mut free = (ports.find)(2 * count)?.into_iter();
         let api: Vec<_> = free.by_ref().take(count).collect();
         let seats = api
             .into_iter()
@@ -189,6 +207,11 @@ fn free_ports(count: usize) -> Result<Vec<SocketAddr>, Failure> {
 mod tests {
     use super::*;
 
+    const PORTS: Ports = Ports {
+        find: |count| Ok((1..).take(count).map(|port| ([127, 0, 0, 1], port).into()).collect()),
+        test: |_| Ok(()),
+    };
+
     fn options(servers: u32) -> Options {
         Options { cluster_id: "dev", servers, data_dir: None, lease_ms: Some(5_000) }
     }
@@ -196,13 +219,16 @@ mod tests {
     #[test]
     fn a_kept_directory_gives_the_same_layout_again() {
         let dir = tempfile::tempdir().expect("dir");
-        let (layout, resumed) = Layout::open_or_create(dir.path(), &options(3)).expect("new");
+        let (layout, resumed) =
+            Layout::open_or_create(dir.path(), &options(3), &PORTS).expect("new");
         assert!(!resumed);
         assert_eq!(layout.seats.iter().map(|s| s.id).collect::<Vec<_>>(), [1, 2, 3]);
-        let (again, resumed) = Layout::open_or_create(dir.path(), &options(3)).expect("there");
+        let (again, resumed) =
+            Layout::open_or_create(dir.path(), &options(3), &PORTS).expect("there");
         assert!(resumed);
         assert_eq!(again, layout);
-        let failure = Layout::open_or_create(dir.path(), &options(5)).expect_err("other size");
+        let failure =
+            Layout::open_or_create(dir.path(), &options(5), &PORTS).expect_err("other size");
         assert!(failure.to_string().contains("quorum of 3 servers, not 5"), "{failure}");
     }
 
@@ -210,7 +236,7 @@ mod tests {
     fn a_strange_directory_is_left_alone() {
         let dir = tempfile::tempdir().expect("dir");
         std::fs::write(dir.path().join("thesis.txt"), "x").expect("write");
-        let failure = Layout::open_or_create(dir.path(), &options(1)).expect_err("strange");
+        let failure = Layout::open_or_create(dir.path(), &options(1), &PORTS).expect_err("strange");
         assert_eq!(failure.exit, crate::exit::Exit::Usage);
         assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 1);
     }
@@ -218,7 +244,7 @@ mod tests {
     #[test]
     fn configurations_pass_the_servers_own_checks() {
         let dir = tempfile::tempdir().expect("dir");
-        let (layout, _) = Layout::open_or_create(dir.path(), &options(3)).expect("new");
+        let (layout, _) = Layout::open_or_create(dir.path(), &options(3), &PORTS).expect("new");
         for seat in &layout.seats {
             let text = layout.config(seat, &dir.path().join("data")).expect("text");
             let config = scheduler_server::config::Config::from_toml(&text)

@@ -157,7 +157,8 @@ impl Cluster {
                     })?,
             ),
         };
-        let (layout, resumed) = Layout::open_or_create(home.path(), options)?;
+        let (layout, resumed) =
+            Layout::open_or_create(home.path(), options, &layout::Ports::LOOPBACK)?;
         let processes = layout.seats.iter().map(|_| None).collect();
         let mut cluster = Self { layout, home, processes, resumed };
         for index in 0..cluster.layout.seats.len() {

@@ -3,14 +3,28 @@
 use super::{logging, terminated};
 use crate::args::{AgentArgs, DEFAULT_SERVER, Global};
 use crate::exit::{Ending, Exit, Failure};
+use crate::output;
 use scheduler_agent::agent::{Ended, Order};
 use scheduler_agent::config::{Config, Secret};
 use scheduler_agent::serve;
 use tokio::sync::watch;
 
+/// A configuration with everything that there is to say.
+const EXAMPLE: &str = include_str!("agent.example.toml");
+
 pub(super) async fn run(global: &Global, args: AgentArgs) -> Ending {
-    let mut config = Config::load(&args.config)
-        .map_err(|error| Failure::usage(format!("{}: {error}", args.config.display())))?;
+    if args.example_config {
+        output::print(EXAMPLE)?;
+        return Ok(Exit::Done);
+    }
+    let Some(path) = &args.config else {
+        return Err(
+            Failure::usage("--config FILE is missing").next("muster agent --example-config")
+        );
+    };
+    let shown = path.display().to_string();
+    let mut config =
+        Config::load(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     // What is on the command line wins over the file.
     if global.server != [DEFAULT_SERVER] {
         config.servers = global.server.clone();
@@ -23,7 +37,7 @@ pub(super) async fn run(global: &Global, args: AgentArgs) -> Ending {
     }
     if args.check_config {
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
-        eprintln!("{} has no fault", args.config.display());
+        eprintln!("{shown} has no fault");
         return Ok(Exit::Done);
     }
     logging::start(&args.log)?;
@@ -48,5 +62,16 @@ pub(super) async fn run(global: &Global, args: AgentArgs) -> Ending {
             tracing::error!(%error, "the agent gives up");
             Err(Failure::refused(error.to_string()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_is_a_good_configuration() {
+        let config = Config::parse(EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.node_spec().map(|spec| spec.gpus.len()).ok(), Some(8));
     }
 }

@@ -19,12 +19,9 @@ pub(super) async fn run(global: &Global, args: FleetArgs) -> Ending {
     let profile = profile(&args.profile)?;
     let context = Context::new(global)?;
     let wanted = u64::from(args.nodes);
-    let fleet = start(
-        &context.client.servers(),
-        global.token.as_deref(),
-        profile.nodes(args.nodes as usize),
-        &args.simulated,
-    )?;
+    let nodes = profile.nodes(args.nodes as usize);
+    let token = global.token.as_deref();
+    let fleet = start(&context.client.servers(), token, nodes, &args.simulated, args.seed)?;
     let running = async {
         fleet.wait(|p| p.sessions == wanted).await;
         if args.set_rtts
@@ -73,6 +70,7 @@ pub(crate) fn start(
     token: Option<&str>,
     nodes: Vec<v1::NodeSpec>,
     simulated: &SimulatedArgs,
+    seed: u64,
 ) -> Result<Fleet, Failure> {
     let credential =
         Credential::new(token, None).map_err(|error| Failure::usage(error.to_string()))?;
@@ -85,7 +83,7 @@ pub(crate) fn start(
         simulated::Options { start, failure_rate: f64::from(simulated.fail) / 1_000.0, seed: 0 };
     let options =
         Options { servers: servers.to_vec(), credential, nodes, runtime, joins_max: JOINS_MAX };
-    Fleet::start(options)
+    Fleet::start_known(options, seed)
         .map_err(|error| Failure::refused(format!("the fleet does not start: {error}")))
 }
 

@@ -50,9 +50,18 @@ pub(super) struct Figures {
     /// Term at the end.
     pub(super) term: u64,
     /// Last entry applied, by server.
-    pub(super) applied: Vec<(u64, u64)>,
+    pub(super) applied: Vec<Applied>,
     /// Whether the job became READY.
     pub(super) ready: bool,
+}
+
+/// How far one server is.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Applied {
+    /// Number of the server.
+    pub(super) server: u64,
+    /// Last entry it applied.
+    pub(super) index: u64,
 }
 
 impl Figures {
@@ -60,8 +69,11 @@ impl Figures {
     pub(super) fn set_quorum(&mut self, quorum: &Quorum) {
         self.leader = quorum.leader_id;
         self.term = quorum.term;
-        self.applied =
-            quorum.servers.iter().filter_map(|s| Some((s.server_id, s.applied_index?))).collect();
+        self.applied = quorum
+            .servers
+            .iter()
+            .filter_map(|s| Some(Applied { server: s.server_id, index: s.applied_index? }))
+            .collect();
     }
 }
 
@@ -112,7 +124,7 @@ impl Answer for Figures {
         let applied = self
             .applied
             .iter()
-            .map(|(id, index)| format!("{id}: {index}"))
+            .map(|one| format!("{}: {}", one.server, one.index))
             .collect::<Vec<_>>()
             .join(", ");
         place.field(
@@ -150,7 +162,9 @@ mod tests {
             rtt_max_ms: 240.0,
             leader: 2,
             term: 1,
-            applied: vec![(1, 40), (2, 41), (3, 41)],
+            applied: [(1, 40), (2, 41), (3, 41)]
+                .map(|(server, index)| Applied { server, index })
+                .to_vec(),
             ..Figures::default()
         };
         let text = render(Format::Table, &figures).expect("render");

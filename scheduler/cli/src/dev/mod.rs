@@ -25,6 +25,8 @@ use std::time::{Duration, Instant};
 const QUORUM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Agents have this long, and a millisecond more for each of them, to join.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// The simulated machines keep nothing that a secret would protect.
+const FLEET_SEED: u64 = 0;
 /// Time of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a server's end is looked for while serving.
@@ -130,7 +132,7 @@ async fn join(
     let wanted = u64::from(args.nodes);
     let phase = progress.phase("agents joined", wanted);
     let began = Instant::now();
-    let fleet = start_fleet(&cluster.urls(), None, nodes, &args.simulated)?;
+    let fleet = start_fleet(&cluster.urls(), None, nodes, &args.simulated, FLEET_SEED)?;
     let deadline = began + JOIN_TIMEOUT + Duration::from_millis(wanted);
     loop {
         let now = fleet.progress();
