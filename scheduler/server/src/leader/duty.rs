@@ -19,11 +19,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// How long one duty's proposal may take before the next tick goes on without it.
 const PROPOSE_TIME: Duration = Duration::from_secs(5);
 
-/// Does the duties for as long as it is polled.
-pub(super) async fn run(leader: &Leader, cluster: &Cluster) {
+/// Does the duties for as long as it is polled. `has_tenants` as [`first_tenants`] said.
+pub(super) async fn run(leader: &Leader, cluster: &Cluster, mut has_tenants: bool) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut has_tenants = false;
     let mut cut_off = false;
     loop {
         tick.tick().await;
@@ -55,7 +54,7 @@ pub(super) async fn run(leader: &Leader, cluster: &Cluster) {
 }
 
 /// Creates the configured tenants if the cluster has none at all; whether it has some now.
-async fn first_tenants(leader: &Leader, cluster: &Cluster) -> bool {
+pub(super) async fn first_tenants(leader: &Leader, cluster: &Cluster) -> bool {
     if leader.0.quorum.read(|state| state.tenants().next().is_some()) {
         return true;
     }

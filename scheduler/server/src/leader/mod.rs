@@ -240,6 +240,8 @@ impl Leader {
         lock(&self.0.leases).reset_for_new_term(clock::instant());
         *lock(&self.0.term) = Some(Arc::clone(&inbox));
         self.confirm(term).await;
+        // Jobs wait in the inbox until there are tenants whom they could belong to.
+        let has_tenants = duty::first_tenants(self, cluster).await;
         // Told of changes before it reads the state, so that it misses none.
         let follower: Arc<dyn crate::applied::Follow> = Arc::clone(&inbox) as _;
         fanout.follow(Some(follower));
@@ -251,7 +253,7 @@ impl Leader {
                 let _ = self.0.quorum.transfer_leader(None).await;
             }
         }
-        duty::run(self, cluster).await;
+        duty::run(self, cluster, has_tenants).await;
     }
 
     /// Returns once a quorum has confirmed the leadership and the state shows all of the terms
