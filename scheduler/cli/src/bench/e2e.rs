@@ -52,7 +52,7 @@ pub(super) async fn measure(
         tokio::time::sleep(LOOK_PAUSE).await;
     }
     report.figure("agents joined", began.elapsed().as_secs_f64() * 1_000.0, "ms", Target::None);
-    set_rtts(&client, &profile(name)?).await?;
+    set_rtts(&client, &profile(name)?, nodes).await?;
 
     let mut samples = [const { Vec::new() }; 4];
     // The first round warms connections and caches; it is not counted.

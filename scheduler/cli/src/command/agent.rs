@@ -1,6 +1,6 @@
 //! `agent`: the process on a worker machine.
 
-use super::{logging, terminated};
+use super::{logging, servers, terminated};
 use crate::args::{AgentArgs, DEFAULT_SERVER, Global};
 use crate::exit::{Ending, Exit, Failure};
 use crate::output;
@@ -26,8 +26,9 @@ pub(super) async fn run(global: &Global, args: AgentArgs) -> Ending {
     let mut config =
         Config::load(path).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     // What is on the command line wins over the file.
-    if global.server != [DEFAULT_SERVER] {
-        config.servers = global.server.clone();
+    let servers = servers(global);
+    if servers != [DEFAULT_SERVER] {
+        config.servers = servers;
     }
     if let Some(token) = &global.token {
         (config.token, config.token_file) = (Some(Secret(token.clone())), None);

@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, args: FleetArgs) -> Ending {
     let running = async {
         fleet.wait(|p| p.sessions == wanted).await;
         if args.set_rtts
-            && let Err(error) = set_rtts(&context.client, &profile).await
+            && let Err(error) = set_rtts(&context.client, &profile, args.nodes).await
         {
             return Failure::from(error);
         }
@@ -87,10 +87,14 @@ pub(crate) fn start(
         .map_err(|error| Failure::refused(format!("the fleet does not start: {error}")))
 }
 
-/// Tells the servers how far the profile's sites are from each other.
-pub(crate) async fn set_rtts(client: &Client, profile: &Profile) -> Result<(), CallError> {
+/// Tells the servers how far the sites of this many nodes are from each other; the nodes must have joined.
+pub(crate) async fn set_rtts(
+    client: &Client,
+    profile: &Profile,
+    nodes: u32,
+) -> Result<(), CallError> {
     let rtts: Vec<_> = profile
-        .site_rtts()
+        .site_rtts_of(&profile.nodes(nodes as usize))
         .into_iter()
         .map(|rtt| v1::SiteRtt { site_a: rtt.a, site_b: rtt.b, rtt_us: rtt.rtt_us })
         .collect();

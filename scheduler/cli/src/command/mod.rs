@@ -16,7 +16,7 @@ pub(crate) use job::{follow, is_over};
 pub(crate) use quorum::gather;
 
 use crate::answer::List;
-use crate::args::{Cli, Command, Global, ReadArgs};
+use crate::args::{Cli, Command, DEFAULT_SERVER, Global, ReadArgs};
 use crate::client::{Client, Settings};
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::{self, Answer, Output};
@@ -36,7 +36,7 @@ pub struct Context {
 impl Context {
     fn new(global: &Global) -> Result<Self, Failure> {
         let settings = Settings {
-            servers: global.server.clone(),
+            servers: servers(global),
             token: global.token.clone(),
             timeout: global.timeout,
         };
@@ -61,6 +61,16 @@ impl Context {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Servers asked for; an empty MUSTER_SERVER counts as none.
+fn servers(global: &Global) -> Vec<String> {
+    let mut servers: Vec<_> =
+        global.server.iter().filter(|url| !url.trim().is_empty()).cloned().collect();
+    if servers.is_empty() {
+        servers.push(DEFAULT_SERVER.to_owned());
+    }
+    servers
 }
 
 /// Runs a command.

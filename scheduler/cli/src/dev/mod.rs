@@ -105,7 +105,7 @@ async fn play(
     let joined = join(&progress, args, profile, cluster, &mut figures).await?;
     let fleet = fleet.insert(joined);
     // Sites come with their nodes, so this must wait for them.
-    set_rtts(&client, profile).await?;
+    set_rtts(&client, profile, args.nodes).await?;
     deploy::deploy(&progress, &client, args, profile, fleet, &mut figures).await?;
     figures.set_quorum(&gather(&client, false).await?);
     output.show(&figures)?;
