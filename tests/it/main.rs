@@ -2,6 +2,8 @@
 //!
 //! One binary, so that the workspace links its heavy dependencies once.
 
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
 mod harness;
 
 mod access;
