@@ -69,7 +69,7 @@ impl Router {
                     let handed = self.hand_on(&member, &call, &mut encoded, deadline);
                     tokio::select! {
                         handed = handed => handed,
-                        () = wait_for_other(&mut standing, member.id) => Err(overtaken()),
+                        () = wait_for_other(&mut standing, member.id), if repeatable => Err(overtaken()),
                     }
                 }
             };
