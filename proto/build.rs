@@ -15,7 +15,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
-        .type_attribute(".muster.v1.SubmitJobsResult.result", "#[allow(clippy::large_enum_variant)]")
+        .type_attribute(
+            ".muster.v1.SubmitJobsResult.result",
+            "#[allow(clippy::large_enum_variant)]",
+        )
         .compile_fds(descriptors)?;
     Ok(())
 }
