@@ -2,6 +2,7 @@
 
 use proto::v1::job_service_client::JobServiceClient;
 use proto::v1::node_service_client::NodeServiceClient;
+use proto::v1::quorum_service_client::QuorumServiceClient;
 use proto::v1::{self, JobPhase};
 use scheduler_server::{Config, Server};
 use tempfile::TempDir;
@@ -135,5 +136,32 @@ async fn each_job_of_a_batch_stands_for_itself() {
         }
         v1::submit_jobs_result::Result::JobId(id) => panic!("accepted as {id}"),
     }
+    quorum.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_goes_on_with_the_jobs_that_wait() {
+    let quorum = Quorum::start(3).await;
+    join(&quorum.channel(0), "a", 8).await;
+    let mut jobs = JobServiceClient::new(quorum.channel(0));
+    let waiting = jobs.submit_job(submit("late", 2, 8)).await.expect("accepted").into_inner();
+    let waiting = waiting.job.expect("a job");
+    assert_eq!(waiting.phase(), JobPhase::Pending);
+    let before = quorum.servers[0].quorum().status().leader.expect("a leader").id;
+    let mut operator = QuorumServiceClient::new(quorum.channel(1));
+    let message = v1::TransferLeaderRequest { server_id: 0 };
+    let after = operator.transfer_leader(message).await.expect("moved").into_inner().leader_id;
+    assert_ne!(after, before.0);
+    join(&quorum.channel(2), "b", 8).await;
+    let watch = v1::WatchJobRequest { job_id: waiting.id, after_index: waiting.modified_index };
+    let mut watch = jobs.watch_job(watch).await.expect("is watched").into_inner();
+    loop {
+        let seen = watch.message().await.expect("lives").expect("goes on").job.expect("a job");
+        if seen.phase() == JobPhase::Placed {
+            assert_eq!(seen.nodes, 2);
+            break;
+        }
+    }
+    drop(watch);
     quorum.stop().await;
 }
