@@ -113,9 +113,12 @@ pub struct DevArgs {
     /// Simulated nodes.
     #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(1..=150_000), value_name = "N")]
     pub nodes: u32,
-    /// GPUs of the cluster to deploy, 8 per worker.
+    /// GPUs of the cluster to deploy.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=800_000), value_name = "N")]
     pub gpus: u32,
+    /// GPUs of one worker of the cluster.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64), value_name = "N")]
+    pub gpus_per_worker: u32,
     /// Fleet to imitate: global, single, or a file.
     #[arg(long, default_value = "global", value_name = "PROFILE")]
     pub profile: String,

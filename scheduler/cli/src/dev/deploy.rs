@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Name of the job: how a later start on the same data knows it again.
 const JOB_NAME: &str = "dev-cluster";
-/// GPUs of one worker.
-const GPUS_PER_WORKER: u32 = 8;
 /// Nodes removed at a time when an earlier fleet is cleared away.
 const REMOVALS_AT_ONCE: usize = 64;
 /// Page size of lists.
@@ -43,7 +41,7 @@ pub(crate) fn spec(gpus: u32, gpus_per_worker: u32, rtt_us_max: u32) -> v1::JobS
     let (whole, rest) = (gpus / gpus_per_worker, gpus % gpus_per_worker);
     let mut groups = Vec::new();
     if whole > 0 {
-        groups.push(group("workers", whole, GPUS_PER_WORKER));
+        groups.push(group("workers", whole, gpus_per_worker));
     }
     if rest > 0 {
         groups.push(group("rest", 1, rest));
@@ -67,7 +65,7 @@ pub(super) async fn deploy(
     fleet: &Fleet,
     figures: &mut Figures,
 ) -> Result<(), Failure> {
-    let spec = spec(args.gpus, GPUS_PER_WORKER, args.max_rtt);
+    let spec = spec(args.gpus, args.gpus_per_worker, args.max_rtt);
     let replicas: u64 = spec.groups.iter().map(|group| u64::from(group.replicas)).sum();
     let before = fleet.progress();
     let request = v1::SubmitJobRequest {
@@ -303,17 +301,20 @@ mod tests {
 
     #[test]
     fn the_gang_has_exactly_the_gpus_asked_for() {
-        for gpus in [1, 7, 8, 9, 800, 10_000, 10_001] {
-            let spec = spec(gpus, 8, 0);
-            let sum: u32 = spec
+        for (gpus, per_worker) in
+            [(1, 8), (7, 8), (8, 8), (9, 8), (10_000, 8), (10_001, 8), (10_000, 1)]
+        {
+            let spec = spec(gpus, per_worker, 0);
+            let sizes: Vec<(u32, u32)> = spec
                 .groups
                 .iter()
                 .map(|group| match group.shape.as_ref().and_then(|s| s.gpus) {
-                    Some(v1::shape::Gpus::GpuCount(count)) => group.replicas * count,
-                    _ => 0,
+                    Some(v1::shape::Gpus::GpuCount(count)) => (group.replicas, count),
+                    _ => (group.replicas, 0),
                 })
-                .sum();
-            assert_eq!(sum, gpus);
+                .collect();
+            assert_eq!(sizes.iter().map(|(replicas, count)| replicas * count).sum::<u32>(), gpus);
+            assert!(sizes.iter().all(|(_, count)| *count <= per_worker));
         }
         assert_eq!(spec(10_000, 8, 0).groups[0].replicas, 1_250);
     }
