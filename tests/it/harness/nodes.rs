@@ -21,8 +21,6 @@ pub const SUPPLIER: &str = "dc1";
 pub enum Behaviour {
     /// Ready at once.
     Obedient,
-    /// Takes desired state and never answers.
-    Silent,
     /// Every start fails.
     Failing,
 }
@@ -32,7 +30,6 @@ pub struct TestAgent {
     pub node_id: u32,
     pub epoch: u32,
     pub key: Vec<u8>,
-    pub instance: Vec<u8>,
     /// Assignment by (job, rank), as the last desired state said.
     pub holds: Arc<Mutex<BTreeMap<(u64, u32), v1::Assignment>>>,
     task: JoinHandle<()>,
@@ -92,7 +89,7 @@ impl TestAgent {
             node_id: joined.node_id,
             epoch: joined.epoch,
             node_key: key.clone().into(),
-            instance: instance.clone().into(),
+            instance: instance.into(),
         };
         let seen = Arc::clone(&holds);
         let beat = std::time::Duration::from_millis(joined.heartbeat_ms.max(50));
@@ -112,7 +109,7 @@ impl TestAgent {
             }
         });
         let (node_id, epoch) = (joined.node_id, joined.epoch);
-        Self { node_id, epoch, key, instance, holds, task }
+        Self { node_id, epoch, key, holds, task }
     }
 }
 
@@ -138,9 +135,7 @@ async fn session(
             _ = beats.tick() => send(Say::Heartbeat(v1::Heartbeat { sequence })),
             message = heard.message() => match message?.and_then(|response| response.message) {
                 Some(Hear::Desired(desired)) => {
-                    if let Some(reports) = answer(&desired, behaviour, holds) {
-                        send(Say::Reports(reports));
-                    }
+                    send(Say::Reports(answer(&desired, behaviour, holds)));
                 }
                 Some(Hear::HeartbeatAck(_)) => {}
                 Some(Hear::End(_)) | None => return Ok(()),
@@ -154,13 +149,12 @@ fn answer(
     desired: &v1::DesiredState,
     behaviour: Behaviour,
     holds: &Mutex<BTreeMap<(u64, u32), v1::Assignment>>,
-) -> Option<v1::ReplicaReports> {
+) -> v1::ReplicaReports {
     let mut holds = holds.lock().expect("not poisoned");
     *holds = desired.assignments.iter().map(|a| ((a.job_id, a.rank), a.clone())).collect();
     let phase = match behaviour {
         Behaviour::Obedient => ObservedPhase::Ready,
         Behaviour::Failing => ObservedPhase::Failed,
-        Behaviour::Silent => return None,
     };
     let reports = desired
         .assignments
@@ -173,5 +167,5 @@ fn answer(
             exit_code: i32::from(behaviour == Behaviour::Failing),
         })
         .collect();
-    Some(v1::ReplicaReports { reports })
+    v1::ReplicaReports { reports }
 }
