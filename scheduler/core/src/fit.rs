@@ -9,6 +9,7 @@ use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strateg
 use crate::node::{Gpu, Models, Node, Resources, Taint, TaintEffect};
 use crate::topology::Sites;
 use crate::unit::{GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib};
+use std::fmt;
 
 /// Prefix of the labels that every node has without declaring them.
 pub const LABEL_PREFIX: &str = "muster/";
@@ -29,6 +30,22 @@ pub enum Misfit {
     Cpu,
     Memory,
     Disk,
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GpuModel => "GPU model",
+            Self::Vram => "vRAM",
+            Self::GpuCount => "GPU count",
+            Self::Selector => "selector",
+            Self::Taint => "taint",
+            Self::Price => "price",
+            Self::Cpu => "CPU",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        })
+    }
 }
 
 /// What one replica of a group needs, with model names resolved to ids.

@@ -295,7 +295,7 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub enum ReasonCode {
     #[default]
     None,
-    /// No node of the fleet could ever hold a replica.
+    /// The whole fleet, empty and up, would not hold it.
     NeverFits,
     /// Fits an empty fleet, but not what is free now.
     Busy,
@@ -310,6 +310,12 @@ pub enum ReasonCode {
     /// A replica failed more often than allowed.
     ReplicaFailed,
     DurationOver,
+    /// No node of the fleet, empty and up, could hold one replica of some group.
+    NoSuchPool,
+    /// Fits, but nodes are down or cordoned.
+    NotReady,
+    /// Fits but for the bound on the price.
+    Budget,
 }
 
 /// A job as the state holds it; its replicas are kept in pages beside it.

@@ -133,6 +133,20 @@ impl<'a> Ask<'a> {
         Self { view, spec, groups, fixed, avoid }
     }
 
+    /// The same ask under another spec with the same groups and replicas.
+    pub(super) fn with_spec<'b>(&self, spec: &'b JobSpec) -> Ask<'b>
+    where
+        'a: 'b,
+    {
+        let group = |group: &GroupAsk| {
+            let needs = Needs::new(spec, group.group, self.view.models());
+            let per_node = needs.reads_identity();
+            GroupAsk { needs, per_node, ..group.clone() }
+        };
+        let groups = self.groups.iter().map(group).collect();
+        Ask { view: self.view, spec, groups, fixed: self.fixed.clone(), avoid: self.avoid.clone() }
+    }
+
     pub(super) fn avoids(&self, node: u32) -> bool {
         self.avoid.binary_search(&node).is_ok()
     }

@@ -125,7 +125,7 @@ pub fn plan(
     let ask = Ask::new(view, request);
     match single::place(&ask, &mut steps) {
         single::Answer::Found(placements) => return Ok(Plan { placements }),
-        single::Answer::Nowhere => return Err(explain::alone(&ask)),
+        single::Answer::Nowhere => return Err(explain::alone(&ask, &mut steps)),
         single::Answer::Unknown => {}
     }
     let field = Field::new(&ask, Base::Now, &mut steps);

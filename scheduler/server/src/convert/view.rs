@@ -259,6 +259,9 @@ pub fn reason(reason: &Reason) -> v1::Reason {
         ReasonCode::Finished => v1::ReasonCode::Finished,
         ReasonCode::ReplicaFailed => v1::ReasonCode::ReplicaFailed,
         ReasonCode::DurationOver => v1::ReasonCode::DurationOver,
+        ReasonCode::NoSuchPool => v1::ReasonCode::NoSuchPool,
+        ReasonCode::NotReady => v1::ReasonCode::NotReady,
+        ReasonCode::Budget => v1::ReasonCode::Budget,
     };
     v1::Reason { code: code.into(), message: reason.message.to_string() }
 }

@@ -82,8 +82,8 @@ fn random_cases_end_in_every_way() {
         Ending::Shrunk,
         Ending::Refused(Verdict::NoSuchPool),
         Ending::Refused(Verdict::NeverFits),
-        Ending::Refused(Verdict::Network),
-        Ending::Refused(Verdict::Busy),
+        Ending::Refused(Verdict::Latency),
+        Ending::Refused(Verdict::BusyUntil(None)),
     ] {
         let count = endings.get(&ending).copied().unwrap_or(0);
         assert!(count >= 10, "{ending:?} only {count} times: {endings:?}");

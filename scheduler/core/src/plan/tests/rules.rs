@@ -1,6 +1,7 @@
 //! Scenarios, one per rule of placement.
 
 use crate::command::{Command, Plan, SiteRtt};
+use crate::fit::Misfit;
 use crate::fixture::entry::{World, group, job_spec, name, node_spec, register};
 use crate::fixture::fleet::submission;
 use crate::id::NodeId;
@@ -103,7 +104,7 @@ fn a_busy_fleet_says_busy_and_shrinks_to_the_minimum() {
     world.done(submission("load", load, Some(crate::fixture::entry::plan(&[(0, 0xff)]))));
     let mut spec = job_spec(vec![group("w", 12, 1)]);
     let refusal = run(&world, &spec).expect_err("only eight are free");
-    assert_eq!(refusal.verdict, Verdict::Busy);
+    assert_eq!(refusal.verdict, Verdict::BusyUntil(None));
     assert_eq!(refusal.counts, [(Cause::GpusBusy, 1), (Cause::Usable, 1)]);
     assert_eq!(refusal.to_reason().code, ReasonCode::Busy);
     assert_eq!(refusal.to_string(), "1 of 2 nodes usable: 1 GPUs busy; 8 of 12 replicas would fit");
@@ -119,7 +120,7 @@ fn an_unknown_pool_is_told_from_a_down_one() {
     let refusal = run(&world, &spec).expect_err("no such model");
     assert_eq!(
         (refusal.verdict, refusal.counts),
-        (Verdict::NoSuchPool, vec![(Cause::GpuModel, 2)])
+        (Verdict::NoSuchPool, vec![(Cause::Misfit(Misfit::GpuModel), 2)])
     );
     let eligibility = crate::node::Eligibility::Cordoned;
     for node in 0..2 {
@@ -141,7 +142,7 @@ fn the_rtt_bound_keeps_a_gang_together() {
     assert_eq!(run(&world, &spec).expect("just near enough").placements.len(), 5);
     spec.rtt_max = Some(RttUs(9_999));
     let refusal = run(&world, &spec).expect_err("too far");
-    assert_eq!(refusal.verdict, Verdict::Network);
+    assert_eq!(refusal.verdict, Verdict::Latency);
     assert_eq!(refusal.nearest.rtt_max, Some(RttUs(10_000)));
     assert_eq!(refusal.nearest.placeable, [4]);
     assert_eq!(refusal.counts, [(Cause::TooFar, 4), (Cause::Usable, 4)]);
@@ -155,7 +156,7 @@ fn a_required_domain_binds_and_a_preferred_one_gives_way() {
     run(&world, &spec).expect("over both sites");
     spec.topology_required = Some(Level::Site);
     let refusal = run(&world, &spec).expect_err("no site has five");
-    assert_eq!(refusal.verdict, Verdict::Network);
+    assert_eq!(refusal.verdict, Verdict::Latency);
     spec.topology_required = Some(Level::Zone);
     run(&world, &spec).expect("one zone");
 }

@@ -1,0 +1,136 @@
+//! Explain: why a request could not be placed, in numbers that add up, and what would help.
+//!
+//! `cause` counts the nodes, `refusal` is the short form that every refusal carries, `change` is
+//! one thing that could be changed, `search` finds the changes that help, `answer` puts the long
+//! form together.
+//! **Invariant:** every node of the fleet is counted under exactly one cause; a change is only
+//! named after the planner itself has placed the job with it.
+
+mod cause;
+mod refusal;
+
+pub use cause::Cause;
+pub(super) use refusal::{alone, unplaceable};
+
+use crate::job::{REASON_BYTES_MAX, Reason, ReasonCode};
+use crate::unit::{RttUs, TimeMs};
+use std::fmt::{self, Write};
+
+/// Why it does not fit, in one word: what would have to change first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Verdict {
+    /// The tenant may not hold that much.
+    Quota,
+    /// No node of the fleet, whatever its status, could hold one replica of some group.
+    NoSuchPool,
+    /// It fits what is free now, but not within the RTT bound or topology domain.
+    Latency,
+    /// It would, but for the bound on the price.
+    Budget,
+    /// The whole fleet, empty and up, would not hold the gang.
+    NeverFits,
+    /// It would, but nodes are down, cordoned or to be avoided.
+    NotReady,
+    /// It fits the fleet, but not what is free now. With the time at which enough of what runs has
+    /// ended, where that was looked for and found.
+    BusyUntil(Option<TimeMs>),
+    /// The budget ran out before the answer was certain.
+    Undecided,
+}
+
+impl Verdict {
+    /// The code that a pending job carries for it.
+    pub fn code(self) -> ReasonCode {
+        match self {
+            Self::Quota => ReasonCode::Quota,
+            Self::NoSuchPool => ReasonCode::NoSuchPool,
+            Self::NeverFits => ReasonCode::NeverFits,
+            Self::Latency => ReasonCode::Network,
+            Self::Budget => ReasonCode::Budget,
+            Self::NotReady => ReasonCode::NotReady,
+            Self::BusyUntil(_) | Self::Undecided => ReasonCode::Busy,
+        }
+    }
+}
+
+/// The nearest miss.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nearest {
+    /// Replicas of each group of the spec that could be placed now, each group by itself, within
+    /// the best domain if there is a bound; at most as many as wait.
+    pub placeable: Vec<u32>,
+    /// Replicas that wait, per group.
+    pub wanted: Vec<u32>,
+    /// An RTT bound under which the gang fits now; `None` without an RTT bound or when no bound
+    /// would do.
+    pub rtt_max: Option<RttUs>,
+}
+
+/// A refusal with numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unplaceable {
+    /// Nodes of the fleet.
+    pub nodes: u32,
+    /// Nodes per cause, for the group that is hardest to place; they sum to `nodes`.
+    pub counts: Vec<(Cause, u32)>,
+    /// Index of that group in the spec.
+    pub group: usize,
+    pub verdict: Verdict,
+    pub nearest: Nearest,
+}
+
+impl fmt::Display for Unplaceable {
+    /// One line: usable of all nodes, then the causes by falling count, then the nearest miss.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usable = self.counts.iter().find(|(cause, _)| *cause == Cause::Usable);
+        let usable = usable.map_or(0, |(_, count)| *count);
+        write!(f, "{} of {} nodes usable", Grouped(usable), Grouped(self.nodes))?;
+        let mut others: Vec<_> =
+            self.counts.iter().filter(|(cause, _)| *cause != Cause::Usable).collect();
+        others.sort_by_key(|(cause, count)| (std::cmp::Reverse(*count), *cause));
+        let mut separator = ": ";
+        for (cause, count) in others {
+            write!(f, "{separator}{} {cause}", Grouped(*count))?;
+            separator = ", ";
+        }
+        let placeable: u32 = self.nearest.placeable.iter().sum();
+        let wanted: u32 = self.nearest.wanted.iter().sum();
+        write!(f, "; {} of {} replicas would fit", Grouped(placeable), Grouped(wanted))?;
+        if let Some(RttUs(rtt)) = self.nearest.rtt_max {
+            write!(f, "; an rtt_max of {}.{:03} ms would do", rtt / 1000, rtt % 1000)?;
+        }
+        match self.verdict {
+            Verdict::Budget => f.write_str("; it would fit without the bound on the price"),
+            Verdict::Undecided => f.write_str("; the planning budget ran out"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Unplaceable {}
+
+impl Unplaceable {
+    /// The reason a pending job carries.
+    pub fn to_reason(&self) -> Reason {
+        let mut message = self.to_string();
+        // All ASCII, so any byte is a boundary.
+        message.truncate(REASON_BYTES_MAX);
+        Reason { code: self.verdict.code(), message: message.into() }
+    }
+}
+
+/// A number with commas between thousands.
+struct Grouped(u32);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                f.write_char(',')?;
+            }
+            f.write_char(digit)?;
+        }
+        Ok(())
+    }
+}
