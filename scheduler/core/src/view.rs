@@ -10,11 +10,14 @@ mod claims;
 mod class;
 mod free;
 mod net;
+mod overlay;
 
 pub(crate) use buckets::Buckets;
 pub(crate) use class::{ClassId, Classes, KindId};
 pub(crate) use free::{Free, headroom};
 pub(crate) use net::Net;
+pub use overlay::Held;
+pub(crate) use overlay::Undo;
 
 use crate::command::Plan;
 use crate::id::{NodeId, SiteId};

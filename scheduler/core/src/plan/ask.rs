@@ -147,6 +147,16 @@ impl<'a> Ask<'a> {
         Ask { view: self.view, spec, groups, fixed: self.fixed.clone(), avoid: self.avoid.clone() }
     }
 
+    /// Drops what the job can start without, if there is something that it cannot start without.
+    pub(super) fn keep_minimum(&mut self) {
+        if self.groups.iter().any(|group| group.min > 0) {
+            for group in &mut self.groups {
+                group.ranks.truncate(usize::try_from(group.min).unwrap_or(usize::MAX));
+            }
+            self.groups.retain(|group| !group.ranks.is_empty());
+        }
+    }
+
     pub(super) fn avoids(&self, node: u32) -> bool {
         self.avoid.binary_search(&node).is_ok()
     }

@@ -21,9 +21,9 @@ mod solve;
 #[cfg(test)]
 mod tests;
 
-pub use explain::{Cause, Nearest, Unplaceable, Verdict};
+pub use explain::{Cause, Explanation, Nearest, Outlook, Unplaceable, Verdict, explain};
 
-use crate::command::Plan;
+use crate::command::{Placement, Plan};
 use crate::id::{NodeId, Rank};
 use crate::job::JobSpec;
 use crate::view::View;
@@ -117,21 +117,67 @@ pub fn plan(
     policy: &Policy,
     budget: Budget,
 ) -> Result<Plan, Unplaceable> {
+    let mut steps = Steps { left: budget.steps_max };
+    let ask = Ask::new(view, request);
+    match place(&ask, policy, &mut steps) {
+        Placed::All(placements) => Ok(Plan { placements }),
+        Placed::Nowhere => Err(explain::alone(&ask, &mut steps)),
+        Placed::NotAll(field) => Err(explain::unplaceable(&ask, &field, &mut steps)),
+    }
+}
+
+/// What became of an ask.
+enum Placed {
+    /// Enough of it to start.
+    All(Vec<Placement>),
+    /// A single replica, and certainly no node for it.
+    Nowhere,
+    /// Too little; with what the fleet looked like.
+    NotAll(Box<Field>),
+}
+
+fn place(ask: &Ask<'_>, policy: &Policy, steps: &mut Steps) -> Placed {
     // One policy so far; the match makes the second one's author come here.
     match policy {
         Policy::BestFit => {}
     }
-    let mut steps = Steps { left: budget.steps_max };
-    let ask = Ask::new(view, request);
-    match single::place(&ask, &mut steps) {
-        single::Answer::Found(placements) => return Ok(Plan { placements }),
-        single::Answer::Nowhere => return Err(explain::alone(&ask, &mut steps)),
+    match single::place(ask, steps) {
+        single::Answer::Found(placements) => return Placed::All(placements),
+        single::Answer::Nowhere => return Placed::Nowhere,
         single::Answer::Unknown => {}
     }
-    let field = Field::new(&ask, Base::Now, &mut steps);
-    let solver = Solver { ask: &ask, field: &field, base: Base::Now };
-    match shrink::largest(&solver, &mut steps) {
-        Some(placements) if !placements.is_empty() => Ok(Plan { placements }),
-        _ => Err(explain::unplaceable(&ask, &field, &mut steps)),
+    let field = Field::new(ask, Base::Now, steps);
+    let solver = Solver { ask, field: &field, base: Base::Now };
+    match shrink::largest(&solver, steps) {
+        Some(placements) if !placements.is_empty() => Placed::All(placements),
+        _ => Placed::NotAll(Box::new(field)),
+    }
+}
+
+/// As [`plan`], without reasons.
+fn attempt(
+    view: &View,
+    request: &Request<'_>,
+    policy: &Policy,
+    steps: &mut Steps,
+) -> Option<Vec<Placement>> {
+    match place(&Ask::new(view, request), policy, steps) {
+        Placed::All(placements) => Some(placements),
+        Placed::Nowhere | Placed::NotAll(_) => None,
+    }
+}
+
+/// Whether [`plan`] would find something: places the least that is needed and no more.
+fn probe(
+    view: &View,
+    request: &Request<'_>,
+    policy: &Policy,
+    steps: &mut Steps,
+) -> Option<Vec<Placement>> {
+    let mut ask = Ask::new(view, request);
+    ask.keep_minimum();
+    match place(&ask, policy, steps) {
+        Placed::All(placements) => Some(placements),
+        Placed::Nowhere | Placed::NotAll(_) => None,
     }
 }

@@ -185,6 +185,11 @@ impl Index {
         due.take(limit).map(|(_, job)| *job).collect()
     }
 
+    /// When jobs end whose duration runs, the first first.
+    pub(super) fn endings(&self) -> impl Iterator<Item = (TimeMs, JobId)> {
+        self.expiring.iter().copied()
+    }
+
     /// Ended jobs past their retention or over the number kept, oldest first.
     pub(super) fn forgettable(&self, now: TimeMs, limit: usize) -> Vec<JobId> {
         let surplus = self.ended.len().saturating_sub(ENDED_JOBS_MAX);

@@ -202,6 +202,11 @@ impl State {
         (self.index.expiring(now, limit), self.index.forgettable(now, limit))
     }
 
+    /// When ready jobs with a duration end, the first first.
+    pub fn endings(&self) -> impl Iterator<Item = (TimeMs, JobId)> {
+        self.index.endings()
+    }
+
     pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
         self.index.tenant(id)
     }

@@ -40,6 +40,33 @@ impl Free {
         }
     }
 
+    /// Gives back what [`Free::take`] took, at most up to the whole node.
+    pub(crate) fn give(&mut self, whole: &Self, gpus: GpuSet, share_milli: u16, used: Resources) {
+        let (rest, most) = (self.rest, whole.rest);
+        self.rest = Resources {
+            cpu: rest.cpu.saturating_add(used.cpu).min(most.cpu),
+            memory: rest.memory.saturating_add(used.memory).min(most.memory),
+            disk: rest.disk.saturating_add(used.disk).min(most.disk),
+        };
+        let gpus = gpus & whole.idle;
+        if share_milli == 0 {
+            self.idle = self.idle | gpus;
+            self.partial.retain(|&(index, _)| !gpus.contains(index));
+            return;
+        }
+        for index in (gpus & !self.idle).iter() {
+            let at = self.partial.partition_point(|&(other, _)| other < index);
+            match self.partial.get_mut(at).filter(|(other, _)| *other == index) {
+                Some((_, left)) => *left = left.saturating_add(share_milli).min(GPU_MILLI_WHOLE),
+                None => self.partial.insert(at, (index, share_milli.min(GPU_MILLI_WHOLE))),
+            }
+            if self.partial.get(at).is_some_and(|&(_, left)| left == GPU_MILLI_WHOLE) {
+                self.partial.remove(at);
+                self.idle = self.idle | GpuSet::single(index);
+            }
+        }
+    }
+
     /// Takes resources only.
     pub(crate) fn take_resources(&mut self, used: Resources) {
         self.rest = Resources {

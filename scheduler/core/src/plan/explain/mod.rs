@@ -6,10 +6,17 @@
 //! **Invariant:** every node of the fleet is counted under exactly one cause; a change is only
 //! named after the planner itself has placed the job with it.
 
+mod answer;
 mod cause;
+pub mod change;
+pub mod outlook;
 mod refusal;
+mod search;
 
+pub use answer::{Explanation, GroupCounts, Help, explain};
 pub use cause::Cause;
+pub use change::Change;
+pub use outlook::Outlook;
 pub(super) use refusal::{alone, unplaceable};
 
 use crate::job::{REASON_BYTES_MAX, Reason, ReasonCode};

@@ -3,6 +3,7 @@
 mod brute;
 mod claims;
 mod cliques;
+mod explain;
 mod fleets;
 mod random;
 mod rules;

@@ -1,0 +1,113 @@
+//! Answer: the long form of an explanation — verdict, counts for every group, and what would help.
+//!
+//! **Invariant:** the view is the same afterwards; equal arguments give equal answers.
+
+use super::cause::{Cause, count};
+use super::outlook::Outlook;
+use super::search::{Search, Standing};
+use super::{Change, Verdict};
+use crate::plan::ask::Ask;
+use crate::plan::{Budget, Policy, Ranks, Request, plan};
+use crate::view::View;
+
+/// Nodes per cause for one group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupCounts {
+    /// Index of the group in the spec.
+    pub group: usize,
+    /// They sum to the fleet's nodes.
+    pub counts: Vec<(Cause, u32)>,
+    /// Replicas of it that could be placed now, by itself; at most as many as wait.
+    pub placeable: u32,
+    /// Replicas of it that wait.
+    pub wanted: u32,
+}
+
+/// A change with which the planner placed the job.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Help {
+    pub change: Change,
+    /// Whether one step less was seen not to do; else the budget ran out before that was known.
+    pub is_least: bool,
+}
+
+/// All that can be said about a request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explanation {
+    /// `None` = it would be placed now.
+    pub verdict: Option<Verdict>,
+    /// One line with numbers; empty when it would be placed.
+    pub summary: String,
+    /// Nodes of the fleet.
+    pub nodes: u32,
+    /// Index in the spec of the group that is hardest to place.
+    pub hardest: usize,
+    /// One item for each group with waiting replicas. [`Cause::TooFar`] is told for the hardest.
+    pub groups: Vec<GroupCounts>,
+    /// Each by itself would make it fit.
+    pub helps: Vec<Help>,
+    /// The budget ran out before every change was tried.
+    pub is_cut_short: bool,
+}
+
+/// Explains why the request does not fit, and what would make it fit. The view is changed on the
+/// way and put back.
+pub fn explain(
+    view: &mut View,
+    request: &Request<'_>,
+    policy: &Policy,
+    outlook: &Outlook,
+    budget: Budget,
+) -> Explanation {
+    let asked = asked_gpu_milli(request);
+    let over_quota = outlook.gpu_milli_left.is_some_and(|left| asked > left);
+    let refusal = plan(view, request, policy, budget).err();
+    let ask = Ask::new(view, request);
+    let hardest = refusal.as_ref().map_or(0, |refusal| refusal.group);
+    let groups: Vec<GroupCounts> = (0..ask.groups.len())
+        .filter_map(|at| {
+            let asked = ask.groups.get(at)?;
+            let (group, wanted) = (asked.group, asked.wanted());
+            let told = refusal.as_ref().filter(|refusal| refusal.group == group);
+            let counts = match told {
+                Some(refusal) => refusal.counts.clone(),
+                None => count(&ask, at, |_| true).into_iter().collect(),
+            };
+            let placeable = refusal.as_ref().map_or(wanted, |refusal| {
+                refusal.nearest.placeable.get(group).copied().unwrap_or(0)
+            });
+            Some(GroupCounts { group, counts, placeable, wanted })
+        })
+        .collect();
+    let nodes = u32::try_from(view.nodes_len()).unwrap_or(u32::MAX);
+    let mut verdict = match &refusal {
+        _ if over_quota => Some(Verdict::Quota),
+        Some(refusal) => Some(refusal.verdict),
+        None => None,
+    };
+    let summary = refusal.as_ref().map_or_else(String::new, ToString::to_string);
+    let mut search = Search::new(view, *request, policy, budget);
+    if let Some(verdict) = &mut verdict {
+        let standing = Standing { verdict: *verdict, fits: refusal.is_none(), asked, outlook };
+        search.run(&standing, &groups);
+        if let Verdict::BusyUntil(until) = verdict {
+            *until = search.helps.iter().find_map(|help| match help.change {
+                Change::Wait { until, .. } => Some(until),
+                _ => None,
+            });
+        }
+    }
+    let Search { helps, is_cut, .. } = search;
+    Explanation { verdict, summary, nodes, hardest, groups, helps, is_cut_short: is_cut }
+}
+
+/// Thousandths of GPUs that the waiting replicas ask for.
+fn asked_gpu_milli(request: &Request<'_>) -> u64 {
+    match request.ranks {
+        Ranks::All => request.spec.gpu_milli(),
+        Ranks::Some(ranks) => ranks.iter().fold(0u64, |sum, &rank| {
+            let group = request.spec.group_of(rank).and_then(|at| request.spec.groups.get(at));
+            sum.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()))
+        }),
+    }
+}

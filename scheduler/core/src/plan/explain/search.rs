@@ -1,0 +1,486 @@
+//! Search: the smallest changes that make a job fit, each tried with the planner itself.
+//!
+//! Every kind of change is first tried as far as it goes; only where that helps, the smallest one
+//! that does is looked for, by bisection where more of it never hurts.
+//! **Invariant:** one budget for all; whatever is done to the view is undone before a method
+//! returns.
+
+use super::answer::{GroupCounts, Help};
+use super::outlook::Outlook;
+use super::{Change, Verdict};
+use crate::command::Placement;
+use crate::fit::label;
+use crate::id::{Name, SiteId};
+use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy};
+use crate::plan::{Budget, Policy, Ranks, Request, Steps, probe};
+use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
+use crate::validate;
+use crate::view::{Undo, View};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Different values of one kind of condition that are tried: groups mostly share theirs.
+const CONDITIONS_MAX: usize = 8;
+/// Further GPU models or label values tried for one condition.
+const VALUES_TRIED_MAX: usize = 16;
+/// Of those, how many that help are told.
+const VALUES_TOLD_MAX: usize = 3;
+/// Steps that giving back one replica's part of a node is worth.
+const RELEASE_STEPS: u64 = 64;
+/// One attempt may take this part of what is left of the budget.
+const ATTEMPT_PART: u64 = 4;
+/// How exactly the resources of a replica are looked for: a tenth of a core, 64 MiB, 1 GiB.
+const CPU_STEP: u64 = 100;
+const MEMORY_STEP: u64 = 64;
+const DISK_STEP: u64 = 1_024;
+
+/// Where the request stands before anything is changed.
+pub(super) struct Standing<'a> {
+    pub(super) verdict: Verdict,
+    /// The planner placed it: only the quota is in the way.
+    pub(super) fits: bool,
+    /// Thousandths of GPUs asked for.
+    pub(super) asked: u64,
+    pub(super) outlook: &'a Outlook,
+}
+
+impl Standing<'_> {
+    fn missing_quota(&self) -> u64 {
+        self.outlook.gpu_milli_left.map_or(0, |left| self.asked.saturating_sub(left))
+    }
+}
+
+pub(super) struct Search<'a> {
+    view: &'a mut View,
+    request: Request<'a>,
+    policy: &'a Policy,
+    steps: Steps,
+    pub(super) helps: Vec<Help>,
+    pub(super) is_cut: bool,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(
+        view: &'a mut View,
+        request: Request<'a>,
+        policy: &'a Policy,
+        budget: Budget,
+    ) -> Self {
+        let steps = Steps { left: budget.steps_max };
+        Self { view, request, policy, steps, helps: Vec::new(), is_cut: false }
+    }
+
+    /// Looks for all changes that help, the ones most wanted first.
+    pub(super) fn run(&mut self, standing: &Standing<'_>, groups: &[GroupCounts]) {
+        let missing = standing.missing_quota();
+        self.fewer_replicas(standing);
+        if missing > 0 {
+            if standing.fits {
+                self.tell(Change::Quota { gpu_milli_more: missing }, true);
+            }
+            return self.wait(standing);
+        }
+        self.wider_rtt();
+        self.wider_topology();
+        self.softer_strategy();
+        // Neither pool nor empty fleet holds it: nothing to wait for.
+        let hopeless = [Verdict::NoSuchPool, Verdict::NeverFits, Verdict::NotReady];
+        if !hopeless.contains(&standing.verdict) {
+            self.wait(standing);
+        }
+        self.more_models();
+        self.less_vram();
+        self.fewer_selectors();
+        self.more_tolerations();
+        self.higher_price();
+        self.fewer_resources();
+        let closed = |group: &GroupCounts| group.counts.iter().any(|(cause, _)| cause.is_closed());
+        if groups.iter().any(closed) {
+            self.open();
+        }
+    }
+
+    fn spec(&self) -> &'a JobSpec {
+        self.request.spec
+    }
+
+    fn tell(&mut self, change: Change, is_least: bool) {
+        self.helps.push(Help { change, is_least });
+    }
+
+    /// Where the least of the job would go under this spec.
+    fn place(&mut self, spec: &JobSpec) -> Option<Vec<Placement>> {
+        if validate::job(spec).is_err() {
+            return None;
+        }
+        if self.steps.is_spent() {
+            self.is_cut = true;
+            return None;
+        }
+        let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
+        let given = own.left();
+        let request = Request { spec, ..self.request };
+        let placed = probe(self.view, &request, self.policy, &mut own);
+        self.steps.spend(given - own.left());
+        self.is_cut |= placed.is_none() && own.is_spent();
+        placed
+    }
+
+    fn helps(&mut self, change: &Change) -> bool {
+        change.apply(self.request.spec).is_some_and(|spec| self.place(&spec).is_some())
+    }
+
+    /// The first of the changes 0 to `last` that helps, given that `last` does and that whatever
+    /// comes after one that helps does too; and whether all tries on the way were certain.
+    fn first_of(&mut self, last: usize, change: impl Fn(usize) -> Change) -> (Change, bool) {
+        let cut_before = std::mem::take(&mut self.is_cut);
+        let (mut low, mut high) = (0, last);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.helps(&change(middle)) { high = middle } else { low = middle + 1 }
+        }
+        let is_least = !std::mem::replace(&mut self.is_cut, cut_before);
+        self.is_cut |= !is_least;
+        (change(high), is_least)
+    }
+
+    /// Bounds of one kind from the least to the most changed one: tells the first that helps.
+    fn bound<T: Copy>(&mut self, values: &[T], change: impl Fn(T) -> Change) {
+        let Some((&most, last)) = values.last().zip(values.len().checked_sub(1)) else { return };
+        if self.helps(&change(most)) {
+            let at = |at: usize| change(values.get(at).copied().unwrap_or(most));
+            let (change, is_least) = self.first_of(last, at);
+            self.tell(change, is_least);
+        }
+    }
+
+    /// The largest gang that could start now.
+    fn fewer_replicas(&mut self, standing: &Standing<'_>) {
+        if !matches!(self.request.ranks, Ranks::All) || !self.request.fixed.is_empty() {
+            return;
+        }
+        let mut spec = self.spec().clone();
+        let left = standing.outlook.gpu_milli_left.unwrap_or(u64::MAX).min(standing.asked);
+        for group in &mut spec.groups {
+            // Within the quota all groups shrink alike.
+            let part = u128::from(group.replicas) * u128::from(left);
+            let most = part.checked_div(u128::from(standing.asked));
+            let most = most.map_or(group.replicas, |n| u32::try_from(n).unwrap_or(u32::MAX));
+            (group.replicas, group.replicas_min) = (most.max(1), 1);
+        }
+        if spec.gpu_milli() > left {
+            return;
+        }
+        let request = Request { spec: &spec, ..self.request };
+        let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
+        let given = own.left();
+        let placed = crate::plan::attempt(self.view, &request, self.policy, &mut own);
+        self.steps.spend(given - own.left());
+        self.is_cut |= own.is_spent();
+        let is_least = !own.is_spent();
+        let Some(placed) = placed else { return };
+        let mut counts = vec![0u32; spec.groups.len()];
+        for placement in &placed {
+            let cell = spec.group_of(placement.rank).and_then(|group| counts.get_mut(group));
+            cell.into_iter().for_each(|count| *count += 1);
+        }
+        let change = Change::Replicas(counts);
+        if self.helps(&change) {
+            self.tell(change, is_least);
+        }
+    }
+
+    fn wider_rtt(&mut self) {
+        let Some(bound) = self.spec().rtt_max else { return };
+        let unbound = Change::RttMax(None);
+        let spec = unbound.apply(self.spec());
+        let Some(placed) = spec.and_then(|spec| self.place(&spec)) else { return };
+        let sites = self.view.sites();
+        let mut values: Vec<RttUs> = sites.rtts().map(|(_, _, rtt)| rtt).collect();
+        values.extend(sites.iter().filter_map(|(site, _)| sites.rtt(site, site)));
+        let widest = self.widest(&placed);
+        values.retain(|&rtt| rtt > bound && widest.is_none_or(|widest| rtt <= widest));
+        values.sort_unstable();
+        values.dedup();
+        let told = self.helps.len();
+        self.bound(&values, |rtt| Change::RttMax(Some(rtt)));
+        if self.helps.len() == told {
+            self.tell(unbound, true);
+        }
+    }
+
+    /// The largest RTT between two members' sites; `None` where one is not known.
+    fn widest(&self, placed: &[Placement]) -> Option<RttUs> {
+        let fixed = self.request.fixed.iter().map(|(_, node)| node.0);
+        let nodes = placed.iter().map(|placement| placement.node.0).chain(fixed);
+        let used: BTreeSet<SiteId> =
+            nodes.filter_map(|node| Some(self.view.slot(node)?.site)).collect();
+        let sites = self.view.sites();
+        let mut widest = RttUs::ZERO;
+        for &a in &used {
+            for &b in used.range(a..) {
+                widest = widest.max(sites.rtt(a, b)?);
+            }
+        }
+        Some(widest)
+    }
+
+    fn wider_topology(&mut self) {
+        let Some(level) = self.spec().topology_required else { return };
+        let levels = [Level::Rack, Level::Site, Level::Zone, Level::Region];
+        let wider = levels.into_iter().filter(|&wider| wider < level).map(Some).chain([None]);
+        let values: Vec<Option<Level>> = wider.collect();
+        self.bound(&values, Change::Topology);
+    }
+
+    fn softer_strategy(&mut self) {
+        let softer = match self.spec().strategy {
+            Strategy::StrictPack => Strategy::Pack,
+            Strategy::StrictSpread => Strategy::Spread,
+            Strategy::Pack | Strategy::Spread => return,
+        };
+        self.bound(&[softer], Change::Strategy);
+    }
+
+    fn higher_price(&mut self) {
+        let Some(bound) = self.spec().price_max else { return };
+        let prices: BTreeSet<PriceMicroUsd> =
+            self.view.classes().iter().map(|(_, class)| class.sample.price).collect();
+        let values: Vec<_> = prices.into_iter().filter(|&price| price > bound).collect();
+        self.bound(&values, Change::PriceMax);
+    }
+
+    fn more_models(&mut self) {
+        let lists = shared(self.spec(), |group| group.shape.models.clone());
+        for (allowed, groups) in lists.into_iter().filter(|(models, _)| !models.is_empty()) {
+            let any = Change::Model { groups: groups.clone(), model: None };
+            if !self.helps(&any) {
+                continue;
+            }
+            let others: Vec<Name> = self
+                .view
+                .models()
+                .iter()
+                .map(|(_, name)| name.clone())
+                .filter(|name| !allowed.contains(name))
+                .take(VALUES_TRIED_MAX)
+                .collect();
+            let groups = &groups;
+            self.any_of(&others, any, |model| Change::Model {
+                groups: groups.clone(),
+                model: Some(model.clone()),
+            });
+        }
+    }
+
+    /// Tells the values that help by themselves, or, where none does, the widest change, which
+    /// does.
+    fn any_of<T>(&mut self, values: &[T], widest: Change, change: impl Fn(&T) -> Change) {
+        let mut told = 0;
+        for change in values.iter().map(change) {
+            if told < VALUES_TOLD_MAX && self.helps(&change) {
+                told += 1;
+                self.tell(change, true);
+            }
+        }
+        if told == 0 {
+            self.tell(widest, values.len() < VALUES_TRIED_MAX);
+        }
+    }
+
+    fn less_vram(&mut self) {
+        let gpus = self.view.classes().iter().flat_map(|(_, class)| &class.sample.gpus);
+        let mut known: BTreeSet<VramMib> = gpus.map(|gpu| gpu.vram).collect();
+        known.insert(VramMib::ZERO);
+        for (least, groups) in shared(self.spec(), |group| group.shape.vram_min) {
+            let values: Vec<_> = known.range(..least).rev().copied().collect();
+            self.bound(&values, |vram| Change::VramMin { groups: groups.clone(), vram });
+        }
+    }
+
+    fn fewer_selectors(&mut self) {
+        let mut all: Vec<Selector> = Vec::new();
+        for selector in self.spec().groups.iter().flat_map(|group| &group.selectors) {
+            if !all.contains(selector) && all.len() < CONDITIONS_MAX {
+                all.push(selector.clone());
+            }
+        }
+        for selector in all {
+            let has = |&at: &usize| {
+                self.spec().groups.get(at).is_some_and(|one| one.selectors.contains(&selector))
+            };
+            let groups: Vec<usize> = (0..self.spec().groups.len()).filter(has).collect();
+            let none = Change::NoSelector { groups: groups.clone(), selector: selector.clone() };
+            if !self.helps(&none) {
+                continue;
+            }
+            let values = self.other_values(&selector);
+            self.any_of(&values, none, |value| {
+                let (groups, selector) = (groups.clone(), selector.clone());
+                Change::SelectorValue { groups, selector, value: value.clone() }
+            });
+        }
+    }
+
+    /// Values of the selector's label in the fleet that it does not take; none if it is not an
+    /// `In`, or reads what classes of nodes do not tell.
+    fn other_values(&self, selector: &Selector) -> Vec<Arc<str>> {
+        let Condition::In(taken) = &selector.condition else { return Vec::new() };
+        if matches!(selector.key.as_ref(), "muster/node" | "muster/rack") {
+            return Vec::new();
+        }
+        let classes = self.view.classes().iter();
+        let values: BTreeSet<&str> =
+            classes.filter_map(|(_, class)| label(&class.sample, &selector.key)).collect();
+        let others =
+            values.into_iter().filter(|value| taken.iter().all(|one| one.as_ref() != *value));
+        others.take(VALUES_TRIED_MAX).map(Arc::from).collect()
+    }
+
+    fn more_tolerations(&mut self) {
+        let mut taints = BTreeSet::new();
+        for (_, class) in self.view.classes().iter() {
+            taints.extend(class.sample.taints.iter().cloned());
+        }
+        let refused = crate::node::TaintEffect::NoSchedule;
+        taints.retain(|taint| taint.effect == refused);
+        let groups: Vec<usize> = (0..self.spec().groups.len()).collect();
+        for taint in taints.into_iter().take(CONDITIONS_MAX) {
+            let change = Change::Tolerate { groups: groups.clone(), taint };
+            if self.helps(&change) {
+                self.tell(change, true);
+            }
+        }
+    }
+
+    /// Less CPU, memory or disk for each replica: multiples of a step from the most down.
+    fn fewer_resources(&mut self) {
+        let bare = |group: &GroupSpec| group.shape.gpus == GpuAsk::None;
+        for ((cpu, bare), groups) in shared(self.spec(), |one| (one.shape.cpu, bare(one))) {
+            // Without GPUs, a replica must at least need some CPU.
+            let least = if bare { CPU_STEP } else { 0 };
+            self.less_of(cpu.0, CPU_STEP, least, |cpu| Change::Cpu {
+                groups: groups.clone(),
+                cpu: CpuMilli(cpu),
+            });
+        }
+        for (memory, groups) in shared(self.spec(), |group| group.shape.memory) {
+            self.less_of(memory.0, MEMORY_STEP, 0, |memory| Change::Memory {
+                groups: groups.clone(),
+                memory: MemoryMib(memory),
+            });
+        }
+        for (disk, groups) in shared(self.spec(), |group| group.shape.disk) {
+            self.less_of(disk.0, DISK_STEP, 0, |disk| Change::Disk {
+                groups: groups.clone(),
+                disk: DiskMib(disk),
+            });
+        }
+    }
+
+    /// Tells the largest multiple of `step` from `least` to below `most` that helps.
+    fn less_of(&mut self, most: u64, step: u64, least: u64, change: impl Fn(u64) -> Change) {
+        if most <= least || !self.helps(&change(least)) {
+            return;
+        }
+        let times = (most - 1 - least) / step;
+        let last = usize::try_from(times).unwrap_or(usize::MAX);
+        let at = |at: usize| change(least + (times - at as u64) * step);
+        let (change, is_least) = self.first_of(last, at);
+        self.tell(change, is_least);
+    }
+
+    /// The nodes that are closed come back.
+    fn open(&mut self) {
+        let closed: Vec<u32> =
+            self.view.slots().filter(|(_, slot)| !slot.open).map(|(node, _)| node).collect();
+        self.steps.spend(closed.len() as u64 * RELEASE_STEPS);
+        let undo: Vec<Undo> = closed.iter().filter_map(|&node| self.view.open(node)).collect();
+        let placed = self.place(self.request.spec);
+        undo.into_iter().rev().for_each(|undo| self.view.undo(undo));
+        let Some(placed) = placed else { return };
+        let used: BTreeSet<u32> = placed.iter().map(|placement| placement.node.0).collect();
+        let nodes = closed.iter().filter(|node| used.contains(node)).count();
+        if nodes > 0 {
+            // Others might do with fewer; these do.
+            self.tell(Change::Open { nodes: u32::try_from(nodes).unwrap_or(u32::MAX) }, nodes == 1);
+        }
+    }
+
+    /// The first time at which enough has ended. Looks 1, 2, 4 ... ends ahead, then bisects.
+    fn wait(&mut self, standing: &Standing<'_>) {
+        let count = standing.outlook.ends.len();
+        let cut_before = std::mem::take(&mut self.is_cut);
+        let mut ahead = Ahead { undo: Vec::new(), own_gpu_milli: 0 };
+        let (mut low, mut high) = (0, 1.min(count));
+        let mut found = false;
+        while low < high {
+            if self.fits_after(&mut ahead, standing, high) {
+                found = true;
+                break;
+            }
+            if self.steps.is_spent() {
+                break;
+            }
+            (low, high) = (high, (high * 2).min(count));
+        }
+        // `low` ends are too few, `high` are enough.
+        while found && low + 1 < high {
+            let middle = low + (high - low) / 2;
+            if self.fits_after(&mut ahead, standing, middle) { high = middle } else { low = middle }
+        }
+        self.go_to(&mut ahead, standing, 0);
+        let is_least = !std::mem::replace(&mut self.is_cut, cut_before);
+        self.is_cut |= !is_least;
+        let end = high.checked_sub(1).and_then(|last| standing.outlook.ends.get(last));
+        if let Some(end) = end.filter(|_| found) {
+            self.tell(Change::Wait { until: end.at, job: end.job, own: end.own }, is_least);
+        }
+    }
+
+    fn fits_after(&mut self, ahead: &mut Ahead, standing: &Standing<'_>, ends: usize) -> bool {
+        self.go_to(ahead, standing, ends);
+        standing.missing_quota() <= ahead.own_gpu_milli && self.place(self.request.spec).is_some()
+    }
+
+    /// Makes the view what it would be after so many ends.
+    fn go_to(&mut self, ahead: &mut Ahead, standing: &Standing<'_>, ends: usize) {
+        while ahead.undo.len() > ends {
+            let Some(undo) = ahead.undo.pop() else { return };
+            undo.into_iter().rev().for_each(|undo| self.view.undo(undo));
+            let end = standing.outlook.ends.get(ahead.undo.len());
+            let own = end.filter(|end| end.own).map_or(0, |end| end.gpu_milli);
+            ahead.own_gpu_milli = ahead.own_gpu_milli.saturating_sub(own);
+        }
+        while ahead.undo.len() < ends {
+            let Some(end) = standing.outlook.ends.get(ahead.undo.len()) else { return };
+            self.steps.spend(end.held.len() as u64 * RELEASE_STEPS);
+            ahead.undo.push(end.held.iter().filter_map(|held| self.view.release(held)).collect());
+            let own = if end.own { end.gpu_milli } else { 0 };
+            ahead.own_gpu_milli = ahead.own_gpu_milli.saturating_add(own);
+        }
+    }
+}
+
+/// How far ahead in time the view is.
+struct Ahead {
+    /// How to take back each end.
+    undo: Vec<Vec<Undo>>,
+    /// Thousandths of GPUs that the tenant's own jobs have given back.
+    own_gpu_milli: u64,
+}
+
+/// Values of one kind of condition with the indexes of the groups that share them, in the order of
+/// the spec; at most [`CONDITIONS_MAX`].
+fn shared<T: PartialEq>(spec: &JobSpec, value: impl Fn(&GroupSpec) -> T) -> Vec<(T, Vec<usize>)> {
+    let mut found: Vec<(T, Vec<usize>)> = Vec::new();
+    for (at, group) in spec.groups.iter().enumerate() {
+        let value = value(group);
+        if let Some((_, groups)) = found.iter_mut().find(|(known, _)| *known == value) {
+            groups.push(at);
+        } else if found.len() < CONDITIONS_MAX {
+            found.push((value, vec![at]));
+        }
+    }
+    found
+}
