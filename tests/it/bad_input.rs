@@ -127,7 +127,7 @@ fn assert_names(what: &str, field: &str, status: &Status) {
 async fn bad_jobs_are_refused_by_field_and_change_nothing() {
     let cluster = Cluster::start(1).await;
     let client = cluster.client();
-    let _agent = TestAgent::start(&client, "n1", 8, Behaviour::Obedient).await;
+    // Without agents: on a busy machine a node's lease may end meanwhile, which changes the state.
     let before = cluster.equal_hashes().await;
     for (what, field, spec) in bad_jobs() {
         let status = client.submit("bad", spec.clone()).await.expect_err(what);
