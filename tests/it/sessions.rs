@@ -643,8 +643,15 @@ async fn operators_and_suppliers_look_at_and_change_nodes() {
     assert_eq!(admin.get_node(get(1)).await.expect_err("gone").code(), Code::NotFound);
 
     let rtt = |site_b: &str| v1::SetSiteRttsRequest {
-        rtts: vec![v1::SiteRtt { site_a: "s1".to_owned(), site_b: site_b.to_owned(), rtt_us: 150 }],
+        rtts: vec![v1::SiteRtt {
+            site_a: "s1".to_owned(),
+            site_b: site_b.to_owned(),
+            rtt_us: 150,
+            rtt_us_high: 0,
+        }],
     };
     admin.set_site_rtts(rtt("s1")).await.expect("a known site");
-    assert!(admin.set_site_rtts(rtt("nowhere")).await.is_err());
+    let refused = admin.set_site_rtts(rtt("nowhere")).await.expect_err("an unknown site");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("rtts[0].site_b"), "{}", refused.message());
 }

@@ -6,6 +6,7 @@
 use crate::id::{AssignmentId, Epoch, JobId, Name, NodeId, Rank, SupplierId, TenantId};
 use crate::job::{JobSpec, Reason};
 use crate::node::{NodeSpec, NodeStatus};
+use crate::topology::Coordinate;
 use crate::unit::{GpuSet, RttUs, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ pub enum Command {
         force: bool,
     },
     /// Round-trip times between sites, both directions the same; later ones replace earlier ones.
+    /// All or nothing.
     SetSiteRtts(Vec<SiteRtt>),
     /// Accepts a job: placed at once where `plan` is given, pending otherwise.
     Submit(Submit),
@@ -74,6 +76,9 @@ pub enum Command {
     RemoveTenant {
         tenant: TenantId,
     },
+    /// Where sites lie in the space in which distance stands for RTT; for pairs that nobody
+    /// measured. All or nothing.
+    SetSiteCoordinates(Vec<SiteCoordinate>),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -96,7 +101,26 @@ pub struct NodeTransition {
 pub struct SiteRtt {
     pub a: Name,
     pub b: Name,
+    /// The usual RTT, the median.
     pub rtt: RttUs,
+    /// What the RTT rarely exceeds; at least the median. Bounds are held against it.
+    pub rtt_high: RttUs,
+    /// Round trips measured; 0 = told by an operator.
+    pub samples: u32,
+}
+
+impl SiteRtt {
+    /// What an operator says who knows no more than one figure.
+    pub fn told(a: Name, b: Name, rtt: RttUs) -> Self {
+        Self { a, b, rtt, rtt_high: rtt, samples: 0 }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct SiteCoordinate {
+    pub site: Name,
+    /// `None` takes away what was set before.
+    pub coordinate: Option<Coordinate>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -9,13 +9,11 @@ mod buckets;
 mod claims;
 mod class;
 mod free;
-mod net;
 mod overlay;
 
 pub(crate) use buckets::Buckets;
 pub(crate) use class::{ClassId, Classes, KindId};
 pub(crate) use free::{Free, headroom};
-pub(crate) use net::Net;
 pub use overlay::Held;
 pub(crate) use overlay::Undo;
 
@@ -24,7 +22,7 @@ use crate::id::{NodeId, SiteId};
 use crate::job::JobSpec;
 use crate::node::{Models, Node, Resources};
 use crate::state::{State, Usage};
-use crate::topology::Sites;
+use crate::topology::{Net, Sites};
 use claims::{Claims, Part};
 use std::sync::Arc;
 
@@ -158,7 +156,8 @@ impl View {
         &self.models
     }
 
-    pub(crate) fn net(&self) -> &Net {
+    /// RTTs of all pairs of sites, as known at [`View::index`].
+    pub fn net(&self) -> &Net {
         &self.net
     }
 

@@ -1,18 +1,18 @@
 //! The planner: which replica goes on which exact GPUs of which node.
 //!
 //! `ask` resolves the request, `single` is the short way for what fits on one node; for gangs
-//! `field` looks at every node once, `solve` chooses domain and sites (`clique`), `pack` fills the
+//! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
 
 mod ask;
-mod clique;
 mod draft;
 mod exact;
 pub mod explain;
 mod field;
+pub mod near;
 mod pack;
 mod room;
 mod shrink;

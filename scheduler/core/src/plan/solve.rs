@@ -7,15 +7,15 @@
 
 use super::Steps;
 use super::ask::Ask;
-use super::clique::{self, Found, Vertex};
 use super::draft::{Base, Draft};
 use super::field::{Amounts, Domain, Field, covers};
+use super::near::{self, Answer, Objective, Question, Vertex};
 use super::pack;
 use crate::command::Placement;
 use crate::fit::same_domain;
 use crate::id::{Name, SiteId};
 use crate::job::{Level, Strategy};
-use crate::topology::Site;
+use crate::topology::{FAR, Site};
 use crate::unit::RttUs;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -241,9 +241,10 @@ impl Attempt<'_> {
         if ask.is_alone() || (bound.is_none() && domain.sites.len() == 1) {
             return self.place(draft, domain, steps);
         }
-        let vertices = self.vertices(domain);
+        let fixed = self.fixed_sites();
+        let vertices = self.vertices(domain, &fixed);
         let demand = self.demand();
-        for site in self.single_sites(&vertices, &demand) {
+        for site in self.single_sites(&vertices, &demand, &fixed) {
             let one = Domain { sites: vec![site], rack: domain.rack.clone() };
             if self.place(draft, &one, steps) {
                 return true;
@@ -252,7 +253,7 @@ impl Attempt<'_> {
                 return false;
             }
         }
-        if whole && vertices.len() > 1 && self.in_near_sites(draft, &vertices, &demand, steps) {
+        if whole && vertices.len() > 1 && self.in_near_sites(draft, &vertices, &fixed, steps) {
             return true;
         }
         bound.is_none() && self.place(draft, domain, steps)
@@ -266,46 +267,42 @@ impl Attempt<'_> {
             && pack::place(draft, ask, field, domain, self.shunned, self.targets, steps)
     }
 
-    fn bound_us(&self) -> u32 {
-        self.solver.ask.spec.rtt_max.map_or(u32::MAX - 1, |RttUs(bound)| bound)
+    /// Sites of the members that stay, with how many are there.
+    fn fixed_sites(&self) -> Vec<(u16, u64)> {
+        let ask = self.solver.ask;
+        let mut fixed: BTreeMap<u16, u64> = BTreeMap::new();
+        for site in ask.fixed.iter().filter_map(|&node| Some(ask.view.slot(node)?.site)) {
+            *fixed.entry(site.0).or_default() += 1;
+        }
+        fixed.into_iter().collect()
     }
 
-    /// Sites of the domain that keep the bound towards all members that stay.
-    fn vertices(&self, domain: &Domain) -> Vec<Vertex> {
-        let ask = self.solver.ask;
-        let sites = ask.view.sites();
-        let mut fixed: Vec<SiteId> =
-            ask.fixed.iter().filter_map(|&node| Some(ask.view.slot(node)?.site)).collect();
-        fixed.sort_unstable();
-        fixed.dedup();
-        let reach = |site: u16| {
-            let far = |&other: &SiteId| sites.rtt(SiteId(site), other).map(|RttUs(rtt)| rtt);
-            fixed.iter().map(far).try_fold(0u32, |most, rtt| Some(most.max(rtt?)))
+    /// Sites of the domain that have something and keep the bound towards all members that stay.
+    fn vertices(&self, domain: &Domain, fixed: &[(u16, u64)]) -> Vec<Vertex> {
+        let net = self.solver.ask.view.net();
+        let bound = self.solver.ask.spec.rtt_max.map_or(FAR - 1, |RttUs(bound)| bound);
+        let near = |site: u16| {
+            self.solver.inner_rtt_holds(SiteId(site))
+                && fixed.iter().all(|&(other, _)| net.high(site, other) <= bound)
         };
-        let mut vertices = Vec::new();
-        for &site in &domain.sites {
-            let have = self.solver.field.amounts(site, self.shunned).to_vec();
-            let inner = self.solver.inner_rtt_holds(SiteId(site));
-            let Some(reach) = reach(site).filter(|&reach| inner && reach <= self.bound_us()) else {
-                continue;
-            };
-            if have.iter().any(|&amount| amount > 0) {
-                vertices.push(Vertex { site, reach, have });
-            }
-        }
-        vertices
+        let have = |site: u16| self.solver.field.amounts(site, self.shunned).to_vec();
+        let sites = domain.sites.iter().filter(|&&site| near(site));
+        let vertices = sites.map(|&site| Vertex { site, have: have(site) });
+        vertices.filter(|vertex| vertex.have.iter().any(|&amount| amount > 0)).collect()
     }
 
     /// Sites that could hold the gang alone: near the members that stay, on few nodes, with the
     /// least to spare.
-    fn single_sites(&self, vertices: &[Vertex], demand: &[u64]) -> Vec<u16> {
+    fn single_sites(&self, vertices: &[Vertex], demand: &[u64], fixed: &[(u16, u64)]) -> Vec<u16> {
+        let net = self.solver.ask.view.net();
         let able = vertices.iter().filter(|vertex| covers(&vertex.have, demand));
         let mut scored: Vec<_> = able
             .map(|vertex| {
                 let nodes = self.nodes_needed(vertex.site);
                 let spare: u64 =
                     vertex.have.iter().zip(demand).map(|(have, need)| have - need).sum();
-                (vertex.reach, nodes, spare, vertex.site)
+                let far = fixed.iter().map(|&(other, _)| net.median(vertex.site, other)).max();
+                (far, nodes, spare, vertex.site)
             })
             .collect();
         scored.sort_unstable();
@@ -338,24 +335,27 @@ impl Attempt<'_> {
         nodes
     }
 
-    /// The tightest set of sites that holds the gang; wider ones if it does so only on paper.
+    /// Near sites that hold the gang; wider ones if they do so only on paper.
     fn in_near_sites(
         &self,
         draft: &mut Draft<'_>,
         vertices: &[Vertex],
-        demand: &[u64],
+        fixed: &[(u16, u64)],
         steps: &mut Steps,
     ) -> bool {
         let net = self.solver.ask.view.net();
-        let bound = self.bound_us();
-        let mut found = clique::tightest(net, vertices, demand, bound, steps);
+        let bound_us = self.solver.ask.spec.rtt_max.map(|RttUs(bound)| bound);
+        let (need, objective) = (&self.demand(), Objective::Any);
+        let question = Question { net, vertices, need, fixed, bound_us, objective };
+        let mut found = near::within_steps(&question, steps);
+        let bound = bound_us.unwrap_or(FAR - 1);
         for _ in 0..WIDENINGS_MAX {
-            let Found::Sites(sites, rtt) = found else { break };
-            let mut domain = Domain { sites, rack: None };
+            let Answer::Chosen(choice) = found else { break };
+            let (rtt, mut domain) = (choice.high_us, Domain { sites: choice.sites, rack: None });
             if self.place(draft, &domain, steps) {
                 return true;
             }
-            let grown = self.grow(&domain.sites, vertices, rtt);
+            let grown = self.grow(&domain.sites, vertices, fixed, rtt);
             if grown.len() > domain.sites.len() {
                 domain.sites = grown;
                 if self.place(draft, &domain, steps) {
@@ -366,21 +366,27 @@ impl Attempt<'_> {
                 break;
             }
             let wider = rtt.saturating_add(rtt / 4).saturating_add(1).min(bound);
-            found = clique::within(net, vertices, demand, wider, steps);
+            let question = Question { bound_us: Some(wider), ..question };
+            found = near::any_within_steps(&question, steps);
         }
         self.in_any_clique(draft, vertices, steps)
     }
 
     /// Adds the roomiest sites that keep `rtt_us` towards all others.
-    fn grow(&self, sites: &[u16], vertices: &[Vertex], rtt_us: u32) -> Vec<u16> {
-        let table = self.solver.ask.view.sites();
-        let near = |a: u16, b: u16| {
-            table.rtt(SiteId(a), SiteId(b)).is_some_and(|RttUs(rtt)| rtt <= rtt_us)
-        };
+    fn grow(
+        &self,
+        sites: &[u16],
+        vertices: &[Vertex],
+        fixed: &[(u16, u64)],
+        rtt_us: u32,
+    ) -> Vec<u16> {
+        let net = self.solver.ask.view.net();
+        let near = |a: u16, b: u16| net.high(a, b) <= rtt_us;
+        let to_fixed = |site: u16| fixed.iter().all(|&(other, _)| near(site, other));
         let mut grown = sites.to_vec();
         let mut others: Vec<&Vertex> = vertices
             .iter()
-            .filter(|vertex| vertex.reach <= rtt_us && !sites.contains(&vertex.site))
+            .filter(|vertex| to_fixed(vertex.site) && !sites.contains(&vertex.site))
             .collect();
         others.sort_by_key(|vertex| (Reverse(vertex.have.iter().sum::<u64>()), vertex.site));
         for vertex in others {

@@ -55,6 +55,7 @@ impl State {
             Command::NodeStatuses(transitions) => self.node_statuses(turn, transitions),
             Command::RemoveNode { node, force } => self.remove_node(turn, *node, *force),
             Command::SetSiteRtts(rtts) => self.set_site_rtts(turn, rtts),
+            Command::SetSiteCoordinates(list) => self.set_site_coordinates(turn, list),
             Command::Submit(asked) => self.submit(turn, asked),
             Command::Commit(asked) => self.commit(turn, asked),
             Command::SetReason { job, reason } => self.set_reason(turn, *job, reason),

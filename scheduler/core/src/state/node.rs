@@ -5,10 +5,11 @@
 
 use super::State;
 use super::apply::Turn;
-use crate::command::{Kind, NodeTransition, Outcome, Rejection, SiteRtt};
+use crate::command::{NodeTransition, Outcome, Rejection, SiteCoordinate, SiteRtt};
 use crate::event::Event;
-use crate::id::{JobId, NodeId, Rank, SiteId};
+use crate::id::{JobId, Name, NodeId, Rank, SiteId};
 use crate::node::{Eligibility, NodeStatus};
+use crate::topology::{Coordinate, Measured};
 use crate::validate;
 
 impl State {
@@ -100,27 +101,75 @@ impl State {
         rtts: &[SiteRtt],
     ) -> Result<Outcome, Rejection> {
         turn.scheduler_only()?;
-        let mut pairs: Vec<(SiteId, SiteId, crate::unit::RttUs)> = Vec::with_capacity(rtts.len());
+        let mut pairs: Vec<(SiteId, SiteId, Measured)> = Vec::with_capacity(rtts.len());
         for (at, told) in rtts.iter().enumerate() {
             validate::rtt(told.rtt, || format!("rtts[{at}].rtt_us"))?;
-            let find = |name: &crate::id::Name| {
-                let missing = || Rejection::NotFound { what: Kind::Site, id: name.to_string() };
-                self.sites().find(name).ok_or_else(missing)
-            };
-            pairs.push((find(&told.a)?, find(&told.b)?, told.rtt));
+            validate::rtt(told.rtt_high, || format!("rtts[{at}].rtt_us_high"))?;
+            if told.rtt_high < told.rtt {
+                let (field, high) = (format!("rtts[{at}].rtt_us_high"), told.rtt_high.0);
+                let problem = format!("is {high}, below the usual rtt_us of {}", told.rtt.0);
+                return Err(Rejection::Invalid { field, problem });
+            }
+            let a = self.known_site(&told.a, || format!("rtts[{at}].site_a"))?;
+            let b = self.known_site(&told.b, || format!("rtts[{at}].site_b"))?;
+            let (median, high, samples) = (told.rtt, told.rtt_high, told.samples);
+            pairs.push((a, b, Measured { median, high, samples, at: turn.now }));
         }
         // Inside a site the standing value counts as known, so only real changes are written.
-        let news = |&(a, b, rtt): &(SiteId, SiteId, _)| self.sites().rtt(a, b) != Some(rtt);
+        let news = |&(a, b, told): &(SiteId, SiteId, Measured)| {
+            let known = self.sites().measured(a, b).map(|known| (known.median, known.high));
+            let inside = self.sites().spread(a, a).map(|inside| (inside.median, inside.high));
+            known.or(inside.filter(|_| a == b)) != Some((told.median, told.high))
+        };
         if !pairs.iter().any(news) {
             return Ok(Outcome::Done { changed: false });
         }
         let sites = self.change_sites();
         let mut changed = false;
-        for (a, b, rtt) in pairs {
-            changed |= sites.set_rtt(a, b, rtt);
+        for (a, b, told) in pairs {
+            changed |= sites.set_rtt(a, b, told);
         }
         turn.event(Event::SitesChanged);
         turn.event(Event::CapacityGrew);
         Ok(Outcome::Done { changed })
+    }
+
+    pub(super) fn set_site_coordinates(
+        &mut self,
+        turn: &mut Turn<'_>,
+        list: &[SiteCoordinate],
+    ) -> Result<Outcome, Rejection> {
+        turn.scheduler_only()?;
+        let mut found: Vec<(SiteId, Option<Coordinate>)> = Vec::with_capacity(list.len());
+        for (at, told) in list.iter().enumerate() {
+            if told.coordinate.is_some_and(|coordinate| !coordinate.is_sane()) {
+                let problem = "lies outside the space of RTTs that are allowed".to_owned();
+                let field = format!("coordinates[{at}]");
+                return Err(Rejection::Invalid { field, problem });
+            }
+            let site = self.known_site(&told.site, || format!("coordinates[{at}].site"))?;
+            found.push((site, told.coordinate));
+        }
+        let news = |&(site, coordinate): &(SiteId, Option<Coordinate>)| {
+            self.sites().coordinate(site) != coordinate.as_ref()
+        };
+        if !found.iter().any(news) {
+            return Ok(Outcome::Done { changed: false });
+        }
+        let sites = self.change_sites();
+        let mut changed = false;
+        for (site, coordinate) in found {
+            changed |= sites.set_coordinate(site, coordinate);
+        }
+        turn.event(Event::SitesChanged);
+        turn.event(Event::CapacityGrew);
+        Ok(Outcome::Done { changed })
+    }
+
+    fn known_site(&self, name: &Name, field: impl FnOnce() -> String) -> Result<SiteId, Rejection> {
+        self.sites().find(name).ok_or_else(|| {
+            let problem = format!("is {name}, a site of which no node was ever registered");
+            Rejection::Invalid { field: field(), problem }
+        })
     }
 }

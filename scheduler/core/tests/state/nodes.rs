@@ -150,9 +150,9 @@ fn a_site_lies_in_one_zone_and_knows_its_distances() {
     assert!(matches!(&refused, Rejection::Invalid { field, .. } if field == "spec.place.site"));
     moved.place.site = name("s2");
     world.join(moved);
-    let rtt = |b: &str, us| SiteRtt { a: name("s1"), b: name(b), rtt: RttUs(us) };
+    let rtt = |b: &str, us| SiteRtt::told(name("s1"), name(b), RttUs(us));
     let refused = world.refused(Command::SetSiteRtts(vec![rtt("s2", 5_000), rtt("s3", 1)]));
-    assert!(matches!(refused, Rejection::NotFound { what: Kind::Site, .. }), "{refused}");
+    assert!(refused.to_string().starts_with("rtts[1].site_b is s3, a site of which"), "{refused}");
     let refused = world.refused(Command::SetSiteRtts(vec![rtt("s2", 0)]));
     assert!(refused.to_string().starts_with("rtts[0].rtt_us is 0"), "{refused}");
     let (known, other) = (|w: &World, n: &str| w.state.sites().find(&name(n)).expect("site"), "s2");

@@ -215,7 +215,7 @@ fn rules_about_the_members_together() {
     let mut near = spec(2, 4);
     near.rtt_max = Some(RttUs(5_000));
     assert_eq!(stale(&mut world, &near, wide.clone()), breaks, "unknown is not near");
-    let told = |us| SiteRtt { a: name("s1"), b: name("s2"), rtt: RttUs(us) };
+    let told = |us| SiteRtt::told(name("s1"), name("s2"), RttUs(us));
     world.done(Command::SetSiteRtts(vec![told(5_001)]));
     assert_eq!(stale(&mut world, &near, wide.clone()), breaks);
     world.done(Command::SetSiteRtts(vec![told(5_000)]));

@@ -131,11 +131,14 @@ pub fn site_rtts(rtts: &[v1::SiteRtt]) -> Result<Vec<SiteRtt>, Status> {
             let problem = format!("is {}; 1 to {RTT_US_MAX} are allowed", rtt.rtt_us);
             return Err(bad_field(&format!("rtts[{at}].rtt_us"), &problem));
         }
-        Ok(SiteRtt {
-            a: name(&format!("rtts[{at}].site_a"), &rtt.site_a)?,
-            b: name(&format!("rtts[{at}].site_b"), &rtt.site_b)?,
-            rtt: RttUs(rtt.rtt_us),
-        })
+        let high = if rtt.rtt_us_high == 0 { rtt.rtt_us } else { rtt.rtt_us_high };
+        if !(rtt.rtt_us..=RTT_US_MAX).contains(&high) {
+            let problem = format!("is {high}; {} to {RTT_US_MAX} are allowed", rtt.rtt_us);
+            return Err(bad_field(&format!("rtts[{at}].rtt_us_high"), &problem));
+        }
+        let a = name(&format!("rtts[{at}].site_a"), &rtt.site_a)?;
+        let b = name(&format!("rtts[{at}].site_b"), &rtt.site_b)?;
+        Ok(SiteRtt { rtt_high: RttUs(high), ..SiteRtt::told(a, b, RttUs(rtt.rtt_us)) })
     };
     rtts.iter().enumerate().map(convert).collect()
 }
@@ -403,12 +406,14 @@ mod tests {
     fn round_trips_are_bounded() {
         let rtt = |site_a: &str, rtt_us| {
             let (site_a, site_b) = (site_a.to_owned(), "b".to_owned());
-            v1::SiteRtt { site_a, site_b, rtt_us }
+            v1::SiteRtt { site_a, site_b, rtt_us, rtt_us_high: 0 }
         };
         assert_eq!(site_rtts(&[rtt("a", 7)]).expect("good")[0].rtt, RttUs(7));
         for (path, bad) in [
             ("rtts[1].rtt_us", rtt("a", 0)),
             ("rtts[1].rtt_us", rtt("a", u32::MAX)),
+            ("rtts[1].rtt_us_high", v1::SiteRtt { rtt_us_high: 6, ..rtt("a", 7) }),
+            ("rtts[1].rtt_us_high", v1::SiteRtt { rtt_us_high: u32::MAX, ..rtt("a", 7) }),
             ("rtts[1].site_a", rtt("..", 7)),
         ] {
             let refusal = site_rtts(&[rtt("a", 7), bad]).expect_err(path);

@@ -196,7 +196,7 @@ impl<'a> Search<'a> {
         let spec = unbound.apply(self.spec());
         let Some(placed) = spec.and_then(|spec| self.place(&spec)) else { return };
         let sites = self.view.sites();
-        let mut values: Vec<RttUs> = sites.rtts().map(|(_, _, rtt)| rtt).collect();
+        let mut values: Vec<RttUs> = sites.rtts().map(|(_, _, rtt)| rtt.high).collect();
         values.extend(sites.iter().filter_map(|(site, _)| sites.rtt(site, site)));
         let widest = self.widest(&placed);
         values.retain(|&rtt| rtt > bound && widest.is_none_or(|widest| rtt <= widest));

@@ -2,9 +2,9 @@
 
 mod brute;
 mod claims;
-mod cliques;
 mod explain;
 mod fleets;
+mod near;
 mod random;
 mod rules;
 mod scene;

@@ -32,7 +32,7 @@ fn two_sites() -> World {
         spec.place.site = name(if number < 4 { "east" } else { "west" });
         world.done(register(spec));
     }
-    let rtt = SiteRtt { a: name("east"), b: name("west"), rtt: RttUs(10_000) };
+    let rtt = SiteRtt::told(name("east"), name("west"), RttUs(10_000));
     world.done(Command::SetSiteRtts(vec![rtt]));
     world
 }

@@ -39,7 +39,7 @@ impl Scene {
             for b in 0..a {
                 let rtt = RttUs(rng.random_range(1..6) * 1000);
                 if !one_in(&mut rng, 8) {
-                    rtts.push(SiteRtt { a: site(a), b: site(b), rtt });
+                    rtts.push(SiteRtt::told(site(a), site(b), rtt));
                 }
             }
         }

@@ -1,0 +1,172 @@
+//! Diameter: covering cliques under a bound, and the one with the least largest cost.
+//!
+//! Binary search on the cost; for each, quick ways first and then the exact search under a limit
+//! of work. What that left undecided is searched through lenses: the two ends of the widest pair
+//! and what lies near both, by rising cost.
+//! **Invariant:** an abort is never taken for a proof.
+
+use super::super::Steps;
+use super::bits;
+use super::dive::{self, Found};
+use super::graph::Graph;
+use super::problem::Problem;
+use super::rough;
+use crate::topology::FAR;
+
+/// How hard to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Steps for the question whether the need can be covered at all.
+    pub(super) decide: u64,
+    /// Steps for each tighter cost that is tried.
+    pub(super) tighten: u64,
+    /// Tries that may stay undecided before tightening ends.
+    pub(super) undecided_max: u32,
+    /// Tightening ends when at most one part in so many could be won.
+    pub(super) precision: u32,
+    /// Steps for the lenses between what is proven and what was found.
+    pub(super) lens: u64,
+}
+
+impl Effort {
+    /// The question was only whether, and where: near is welcome, but not at any price.
+    /// Deciding a bound that is hardly met may take 20 ms, each tightening 0.5 ms.
+    pub(super) const QUICK: Self =
+        Self { decide: 4_000_000, tighten: 100_000, undecided_max: 2, precision: 32, lens: 0 };
+    /// The smallest diameter was asked for: some 100 ms at worst, and only with RTTs far from any
+    /// geometry; all we measured on geometric ones stays below 10 ms.
+    pub(super) const THOROUGH: Self = Self {
+        decide: 8_000_000,
+        tighten: 2_000_000,
+        undecided_max: 4,
+        precision: u32::MAX,
+        lens: 4_000_000,
+    };
+}
+
+/// The best clique found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Best {
+    pub(super) vertices: Vec<usize>,
+    pub(super) cost: u32,
+    /// No clique of a lower cost covers: proven.
+    pub(super) floor: u32,
+}
+
+/// A covering clique in which no pair is [`FAR`].
+pub(super) fn any(problem: &Problem, effort: &Effort, steps: &mut Steps) -> Found {
+    decide(problem, FAR - 1, effort.decide, true, steps)
+}
+
+/// The covering clique with the least largest cost.
+pub(super) fn least(problem: &Problem, effort: &Effort, steps: &mut Steps) -> Result<Best, Found> {
+    let first = match any(problem, effort, steps) {
+        Found::Clique(vertices) => problem.lean(vertices),
+        other => return Err(other),
+    };
+    let mut best = Best { cost: problem.diameter(&first), vertices: first, floor: 0 };
+    let (mut low, mut undecided) = (0u32, 0);
+    while low < best.cost
+        && best.cost - low > best.cost / effort.precision
+        && undecided < effort.undecided_max
+        && !steps.is_spent()
+    {
+        let middle = low + (best.cost - low) / 2;
+        match decide(problem, middle, effort.tighten, false, steps) {
+            Found::Clique(vertices) => {
+                best.vertices = problem.lean(vertices);
+                best.cost = problem.diameter(&best.vertices);
+            }
+            Found::None => {
+                low = middle + 1;
+                best.floor = low;
+            }
+            // Above, something tighter than the best may still be found.
+            Found::Aborted => {
+                undecided += 1;
+                low = middle + 1;
+            }
+        }
+    }
+    if undecided > 0 && effort.lens > 0 {
+        through_lenses(problem, &mut best, effort.lens.min(steps.left()), steps);
+    }
+    Ok(best)
+}
+
+/// Whether a clique of at most this cost covers.
+fn decide(
+    problem: &Problem,
+    cost_max: u32,
+    work_max: u64,
+    ball_too: bool,
+    steps: &mut Steps,
+) -> Found {
+    if problem.covers(&problem.nothing()) {
+        return Found::Clique(Vec::new());
+    }
+    let graph = Graph::new(problem, cost_max);
+    let (count, words) = (problem.len() as u64, problem.words as u64);
+    // Laying out the graph looks at 64 pairs in some 30 ns; pruning and the quick way are alike.
+    steps.spend(count * words * 8);
+    if bits::count(&graph.alive) == 0 {
+        return Found::None;
+    }
+    if let Some(vertices) = rough::roomiest(problem, &graph) {
+        return Found::Clique(vertices);
+    }
+    let limit = work_max.min(steps.left());
+    let mut work = limit;
+    let found = dive::clique(problem, &graph, &mut work);
+    steps.spend(limit - work);
+    if found != Found::Aborted || !ball_too {
+        return found;
+    }
+    if let Some(vertices) = rough::ball(problem, &graph) {
+        return Found::Clique(vertices);
+    }
+    let mut best = Best { vertices: Vec::new(), cost: FAR, floor: 0 };
+    through_lenses(problem, &mut best, limit.min(steps.left()), steps);
+    if best.vertices.is_empty() { Found::Aborted } else { Found::Clique(best.vertices) }
+}
+
+/// Pairs by rising cost from the floor up, as the widest of a clique that lies near both.
+fn through_lenses(problem: &Problem, best: &mut Best, work_max: u64, steps: &mut Steps) {
+    let mut pairs: Vec<(u32, u32, u32)> = Vec::new();
+    for a in 0..problem.len() {
+        let row = problem.costs(a).iter().enumerate().skip(a + 1);
+        let between = row.filter(|&(_, &cost)| cost >= best.floor && cost < best.cost);
+        pairs.extend(between.map(|(b, &cost)| (cost, a as u32, b as u32)));
+    }
+    pairs.sort_unstable();
+    let (mut graph, mut laid) = (None::<Graph>, 0u32);
+    let words = problem.words as u64;
+    let mut work = work_max;
+    for &(cost, a, b) in &pairs {
+        if work == 0 {
+            break;
+        }
+        // A graph that is a little too wide finds a little too wide a clique, and saves most of
+        // the laying out.
+        if graph.is_none() || cost > laid {
+            laid = cost.saturating_add(cost / 64);
+            graph = Some(Graph::new(problem, laid.min(FAR - 1)));
+            work = work.saturating_sub(problem.len() as u64 * words * 8);
+        }
+        let Some(graph) = &graph else { break };
+        let (a, b) = (a as usize, b as usize);
+        if !bits::has(&graph.alive, a) || !bits::has(&graph.alive, b) {
+            continue;
+        }
+        let common = bits::count(&bits::and(graph.row(a), graph.row(b))) as u64 + 2;
+        work = work.saturating_sub(common * (words + common) / 4 + 1);
+        let Some(vertices) = rough::lens(problem, graph, a, b) else { continue };
+        let vertices = problem.lean(vertices);
+        let cost = problem.diameter(&vertices);
+        if cost < best.cost {
+            (best.vertices, best.cost) = (vertices, cost);
+            break;
+        }
+    }
+    steps.spend(work_max - work);
+}

@@ -1,0 +1,333 @@
+//! Mean: sites with a small mean RTT over all pairs of members.
+//!
+//! Around each site the nearest ones are filled up (star); the best of these fills are then
+//! improved by moving members from one site to another as long as that pays. Members here are
+//! units of the scarcest dimension. Where inner RTTs are small, moving is concave: it pays most to
+//! move all that can be moved.
+//! **Invariant:** the sites used are a covering clique of the graph under the bound.
+
+use super::super::Steps;
+use super::graph::Graph;
+use super::problem::Problem;
+use super::{Answer, Choice, Effort, Found, Question, bits, describe, diameter, unfound};
+use crate::topology::FAR;
+
+/// Fills that are improved by moves; with few sites, all are.
+const IMPROVED_MAX: usize = 8;
+/// Sites up to which all fills are improved.
+const FEW_SITES: usize = 64;
+/// Rounds of moves for one fill; a round makes the best move there is.
+const MOVES_MAX: usize = 400;
+
+pub(super) fn choose(question: &Question<'_>, problem: &Problem, steps: &mut Steps) -> Answer {
+    if problem.covers(&problem.nothing()) {
+        return Answer::Chosen(describe(question, problem, &[], 0));
+    }
+    let graph = Graph::new(problem, FAR - 1);
+    let sums = Sums::new(question, problem);
+    let mut fills = stars(question, problem, &graph, &sums, steps);
+    if fills.is_empty() {
+        // Greedy found nothing within the bound; the exact search may.
+        match diameter::any(problem, &Effort::QUICK, steps) {
+            Found::Clique(vertices) => fills.extend(sums.fill(problem, &problem.lean(vertices))),
+            found => return unfound(&found),
+        }
+    }
+    fills.sort_by(|a, b| a.twice.cmp(&b.twice).then_with(|| a.units.cmp(&b.units)));
+    fills.dedup_by(|a, b| a.units == b.units);
+    let improved = if problem.len() <= FEW_SITES { usize::MAX } else { IMPROVED_MAX };
+    let mut best: Option<Fill> = None;
+    for mut fill in fills.into_iter().take(improved) {
+        if !steps.is_spent() {
+            sums.improve(problem, &graph, &mut fill, steps);
+        }
+        if best.as_ref().is_none_or(|best| fill.twice < best.twice) {
+            best = Some(fill);
+        }
+    }
+    let Some(best) = best else { return Answer::Aborted };
+    let vertices: Vec<usize> = best.used().collect();
+    let choice = describe(question, problem, &vertices, sums.mean(sums.floor(question, problem)));
+    Answer::Chosen(Choice { mean_us: Some(sums.mean(best.twice)), ..choice })
+}
+
+/// Members per vertex, and twice the sum of RTTs over all their pairs.
+#[derive(Clone, Debug)]
+struct Fill {
+    units: Vec<u64>,
+    twice: i128,
+}
+
+impl Fill {
+    fn used(&self) -> impl Iterator<Item = usize> {
+        self.units.iter().enumerate().filter(|(_, units)| **units > 0).map(|(vertex, _)| vertex)
+    }
+}
+
+/// What sums over pairs of members need beside the problem.
+struct Sums {
+    /// Members to be placed, and those that stay.
+    units: u64,
+    staying: u64,
+    /// Per vertex: sum of the RTTs to members that stay.
+    to_fixed: Vec<i128>,
+    /// Vertex of each site.
+    vertex_at: Vec<Option<u32>>,
+}
+
+impl Sums {
+    fn new(question: &Question<'_>, problem: &Problem) -> Self {
+        let to_fixed = |&site: &u16| {
+            let far = question.fixed.iter().map(|&(fixed, units)| {
+                i128::from(question.net.median(site, fixed)) * i128::from(units)
+            });
+            far.sum()
+        };
+        let mut vertex_at = vec![None; question.net.len()];
+        for (vertex, &site) in (0u32..).zip(&problem.sites) {
+            if let Some(cell) = vertex_at.get_mut(usize::from(site)) {
+                *cell = Some(vertex);
+            }
+        }
+        Self {
+            units: problem.need[problem.lead],
+            staying: question.fixed.iter().map(|(_, units)| units).sum(),
+            to_fixed: problem.sites.iter().map(to_fixed).collect(),
+            vertex_at,
+        }
+    }
+
+    /// Mean in microseconds of twice a sum over pairs; pairs of members that stay are left out.
+    fn mean(&self, twice: i128) -> u32 {
+        let (new, old) = (i128::from(self.units), i128::from(self.staying));
+        let pairs = new * (new - 1) + 2 * new * old;
+        u32::try_from(if pairs > 0 { (twice + pairs / 2) / pairs } else { 0 }).unwrap_or(FAR)
+    }
+
+    /// As many members as each can hold, the first vertices first. `None` if they hold too few.
+    fn fill(&self, problem: &Problem, vertices: &[usize]) -> Option<Fill> {
+        let mut left = self.units;
+        let mut units = vec![0; problem.len()];
+        for &vertex in vertices {
+            let some = problem.have(vertex)[problem.lead].min(left);
+            units[vertex] = some;
+            left -= some;
+        }
+        let mut fill = Fill { units, twice: 0 };
+        fill.twice = self.twice(problem, &fill);
+        (left == 0).then_some(fill)
+    }
+
+    fn twice(&self, problem: &Problem, fill: &Fill) -> i128 {
+        let used: Vec<usize> = fill.used().collect();
+        let mut twice = 0;
+        for &a in &used {
+            let units = i128::from(fill.units[a]);
+            for &b in &used {
+                let others = i128::from(fill.units[b]) - i128::from(a == b);
+                twice += units * others * i128::from(problem.cost(a, b));
+            }
+            twice += 2 * units * self.to_fixed[a];
+        }
+        twice
+    }
+
+    /// What no choice can go below, as twice a sum: every member pays at least for the nearest
+    /// others there could be, and members take the cheapest vertices (the bound of Gilmore and
+    /// Lawler for quadratic assignment, with the bound on pairs left out).
+    fn floor(&self, question: &Question<'_>, problem: &Problem) -> i128 {
+        let others = self.units.saturating_sub(1);
+        let mut prices: Vec<(i128, u64)> = Vec::with_capacity(problem.len());
+        for (vertex, &site) in problem.sites.iter().enumerate() {
+            let (mut left, mut price) = (others, 2 * self.to_fixed[vertex]);
+            let room = problem.have(vertex)[problem.lead];
+            for other in self.by_distance(question, site) {
+                let own = u64::from(other == vertex);
+                let some = (problem.have(other)[problem.lead].saturating_sub(own)).min(left);
+                if problem.cost(vertex, other) == FAR {
+                    continue;
+                }
+                price += i128::from(some) * i128::from(problem.cost(vertex, other));
+                left -= some;
+                if left == 0 {
+                    break;
+                }
+            }
+            if left == 0 && room > 0 {
+                prices.push((price, room));
+            }
+        }
+        prices.sort_unstable();
+        let (mut left, mut twice) = (self.units, 0);
+        for (price, room) in prices {
+            let some = room.min(left);
+            twice += price * i128::from(some);
+            left -= some;
+        }
+        twice
+    }
+
+    /// Vertices by rising usual RTT from the site, its own among them.
+    fn by_distance<'a>(
+        &'a self,
+        question: &'a Question<'_>,
+        site: u16,
+    ) -> impl Iterator<Item = usize> + 'a {
+        let order = question.net.order(site).iter();
+        order.filter_map(|&to| Some(self.vertex_at.get(usize::from(to)).copied()?? as usize))
+    }
+
+    /// Makes the best move again and again.
+    fn improve(&self, problem: &Problem, graph: &Graph, fill: &mut Fill, steps: &mut Steps) {
+        let count = problem.len();
+        // Per vertex: sum of the RTTs to all members; used vertices it may not stand with.
+        let mut sums = self.to_fixed.clone();
+        let mut foes = vec![0u32; count];
+        let mut held = problem.nothing();
+        for vertex in fill.used().collect::<Vec<_>>() {
+            self.shift(problem, &mut sums, vertex, i128::from(fill.units[vertex]));
+            mark_foes(problem, graph, &mut foes, vertex, true);
+            problem.add(&mut held, vertex);
+        }
+        for _ in 0..MOVES_MAX {
+            let used: Vec<usize> = fill.used().collect();
+            let work = (used.len() * count) as u64 / 2;
+            if steps.is_spent() {
+                return;
+            }
+            steps.spend(work);
+            let stand = Stand { problem, graph, fill, sums: &sums, foes: &foes, held: &held };
+            let Some((gain, from, to, units)) = stand.best_move() else { return };
+            let empties = fill.units[from] == units;
+            if fill.units[to] == 0 {
+                mark_foes(problem, graph, &mut foes, to, true);
+                problem.add(&mut held, to);
+            }
+            fill.units[from] -= units;
+            fill.units[to] += units;
+            if empties {
+                mark_foes(problem, graph, &mut foes, from, false);
+                for (total, gone) in held.iter_mut().zip(problem.have(from)) {
+                    *total = total.saturating_sub(*gone);
+                }
+            }
+            self.shift(problem, &mut sums, from, -i128::from(units));
+            self.shift(problem, &mut sums, to, i128::from(units));
+            fill.twice += gain;
+        }
+    }
+
+    fn shift(&self, problem: &Problem, sums: &mut [i128], vertex: usize, units: i128) {
+        for (sum, &cost) in sums.iter_mut().zip(problem.costs(vertex)) {
+            if cost != FAR {
+                *sum += units * i128::from(cost);
+            }
+        }
+    }
+}
+
+/// Counts the vertex in or out among the foes of those that may not stand with it.
+fn mark_foes(problem: &Problem, graph: &Graph, foes: &mut [u32], vertex: usize, enters: bool) {
+    let row = graph.row(vertex);
+    for (other, count) in foes.iter_mut().enumerate().take(problem.len()) {
+        if other != vertex && !bits::has(row, other) {
+            *count = if enters { *count + 1 } else { count.saturating_sub(1) };
+        }
+    }
+}
+
+/// Where a fill stands between two moves.
+struct Stand<'a> {
+    problem: &'a Problem,
+    graph: &'a Graph,
+    fill: &'a Fill,
+    /// Per vertex: sum of the RTTs to all members. Pairs barred by the bound count nothing.
+    sums: &'a [i128],
+    /// Per vertex: used ones with which it may not stand.
+    foes: &'a [u32],
+    /// What the used ones have together.
+    held: &'a [u64],
+}
+
+impl Stand<'_> {
+    /// Change of twice the sum, from, to, how many; only if it is less than nothing.
+    fn best_move(&self) -> Option<(i128, usize, usize, u64)> {
+        let (problem, fill) = (self.problem, self.fill);
+        let lead = problem.lead;
+        let mut best: Option<(i128, usize, usize, u64)> = None;
+        for from in fill.used() {
+            let row = self.graph.row(from);
+            for to in bits::iter(&self.graph.alive) {
+                let units = fill.units[from].min(problem.have(to)[lead] - fill.units[to]);
+                let empties = units == fill.units[from];
+                // It may stand in the way of the vertex that leaves for it.
+                let foes_max = u32::from(empties && !bits::has(row, to));
+                if to == from || units == 0 || self.foes[to] > foes_max {
+                    continue;
+                }
+                let inner = |vertex: usize| i128::from(problem.cost(vertex, vertex));
+                let between = match problem.cost(from, to) {
+                    FAR => 0,
+                    cost => i128::from(cost),
+                };
+                let moved = i128::from(units);
+                let gain = 2 * moved * (self.sums[to] - self.sums[from])
+                    + moved * moved * (inner(from) + inner(to) - 2 * between)
+                    - moved * (inner(to) - inner(from));
+                if gain < best.map_or(0, |(gain, ..)| gain) && self.keeps(from, to, empties) {
+                    best = Some((gain, from, to, units));
+                }
+            }
+        }
+        best
+    }
+
+    /// Whether all dimensions stay covered after a move.
+    fn keeps(&self, from: usize, to: usize, empties: bool) -> bool {
+        if !empties {
+            return true;
+        }
+        let adds = self.fill.units[to] == 0;
+        let each = self.held.iter().zip(self.problem.have(from)).zip(self.problem.have(to));
+        each.zip(&self.problem.need).all(|(((held, gone), more), need)| {
+            held - gone.min(held) + if adds { *more } else { 0 } >= *need
+        })
+    }
+}
+
+/// Around each vertex the nearest that may stand together, until the need is covered.
+fn stars(
+    question: &Question<'_>,
+    problem: &Problem,
+    graph: &Graph,
+    sums: &Sums,
+    steps: &mut Steps,
+) -> Vec<Fill> {
+    let mut fills = Vec::new();
+    for centre in bits::iter(&graph.alive) {
+        if steps.is_spent() {
+            break;
+        }
+        let mut open = graph.around(centre);
+        bits::set(&mut open, centre);
+        let mut chosen = Vec::new();
+        let mut held = problem.nothing();
+        let mut looked = 0;
+        for vertex in sums.by_distance(question, problem.sites[centre]) {
+            looked += 1;
+            if bits::has(&open, vertex) {
+                problem.add(&mut held, vertex);
+                chosen.push(vertex);
+                if problem.covers(&held) {
+                    break;
+                }
+                bits::keep(&mut open, graph.row(vertex));
+            }
+        }
+        steps.spend(looked + (chosen.len() * chosen.len()) as u64 / 4 + problem.len() as u64 / 2);
+        if problem.covers(&held) {
+            fills.extend(sums.fill(problem, &chosen));
+        }
+    }
+    fills
+}

@@ -1,0 +1,160 @@
+//! Near: which sites a gang takes, so that its members lie close in measured RTT.
+//!
+//! `problem` lays the question out, `diameter` keeps a bound and makes the largest RTT small (by
+//! `dive`, exactly, and by `rough` where that would take too long), `mean` makes the mean small,
+//! `head` does both for the way between a head and its members only, `miss` says how far off a
+//! refused gang was.
+//! **Invariant:** what is chosen covers the need on paper and no two of its sites are farther apart
+//! than the bound; running out of steps may cost nearness or the answer, and is told apart from
+//! "there is none". RTTs need not keep the triangle inequality.
+
+mod bits;
+mod diameter;
+mod dive;
+mod graph;
+mod head;
+mod mean;
+mod miss;
+mod problem;
+mod rough;
+
+pub use head::{Head, around_head};
+pub use miss::{bound_needed, largest};
+
+use super::{Budget, Steps};
+use crate::topology::Net;
+use diameter::Effort;
+use dive::Found;
+use problem::{Cost, Problem};
+
+/// A site that may take part.
+#[derive(Clone, Debug)]
+pub struct Vertex {
+    pub site: u16,
+    /// What it holds along every dimension of the need.
+    pub have: Vec<u64>,
+}
+
+/// What of the RTTs is to be small. All go by medians.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Objective {
+    /// Near is welcome, but not worth a long search.
+    #[default]
+    Any,
+    /// The largest RTT between two members.
+    Diameter,
+    /// The mean RTT over all pairs of members.
+    Mean,
+}
+
+/// Which sites should these members take?
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub net: &'a Net,
+    /// At most one per site.
+    pub vertices: &'a [Vertex],
+    /// What the sites together must hold, per dimension.
+    pub need: &'a [u64],
+    /// Sites of members that stay, with how much of the need each would be; no site chosen may be
+    /// farther from any of them than the bound.
+    pub fixed: &'a [(u16, u64)],
+    /// No high RTT between two sites may exceed it, nor inside one. `None`: any that is known.
+    pub bound_us: Option<u32>,
+    pub objective: Objective,
+}
+
+/// Sites that together hold what is needed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// By rising id.
+    pub sites: Vec<u16>,
+    /// Largest RTT among them, inside them and to members that stay: usual and high.
+    pub median_us: u32,
+    pub high_us: u32,
+    /// Mean RTT over pairs of members on paper; only where that was the objective.
+    pub mean_us: Option<u32>,
+    /// Proven least of what was to be small: the objective's value is at least this.
+    pub floor_us: u32,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Chosen(Choice),
+    /// Proven: no sites do.
+    Infeasible,
+    /// The steps ran out before that was certain.
+    Aborted,
+}
+
+/// Chooses the sites.
+pub fn choose(question: &Question<'_>, budget: Budget) -> Answer {
+    within_steps(question, &mut Steps { left: budget.steps_max })
+}
+
+/// Only whether some sites do within the bound, and which; quicker than the best.
+pub fn any(question: &Question<'_>, budget: Budget) -> Answer {
+    any_within_steps(question, &mut Steps { left: budget.steps_max })
+}
+
+pub(super) fn within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
+    let problem = lay_out(question, Cost::Median, steps);
+    let effort = match question.objective {
+        Objective::Any => Effort::QUICK,
+        Objective::Diameter => Effort::THOROUGH,
+        Objective::Mean => return mean::choose(question, &problem, steps),
+    };
+    match diameter::least(&problem, &effort, steps) {
+        Ok(best) => Answer::Chosen(describe(question, &problem, &best.vertices, best.floor)),
+        Err(found) => unfound(&found),
+    }
+}
+
+pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
+    let problem = lay_out(question, Cost::High, steps);
+    match diameter::any(&problem, &Effort::QUICK, steps) {
+        Found::Clique(vertices) => {
+            let vertices = problem.lean(vertices);
+            Answer::Chosen(describe(question, &problem, &vertices, 0))
+        }
+        found => unfound(&found),
+    }
+}
+
+fn unfound(found: &Found) -> Answer {
+    match found {
+        Found::Aborted => Answer::Aborted,
+        Found::None | Found::Clique(_) => Answer::Infeasible,
+    }
+}
+
+fn lay_out(question: &Question<'_>, cost: Cost, steps: &mut Steps) -> Problem {
+    let problem = Problem::new(question, cost);
+    // Copying a pair takes about a nanosecond.
+    steps.spend(problem.len() as u64 * problem.len() as u64 / 5);
+    problem
+}
+
+fn describe(
+    question: &Question<'_>,
+    problem: &Problem,
+    vertices: &[usize],
+    floor_us: u32,
+) -> Choice {
+    let sites = problem.sites_of(vertices);
+    let (median_us, high_us) = widest(question, &sites);
+    Choice { sites, median_us, high_us, mean_us: None, floor_us }
+}
+
+/// Largest RTT among the sites, inside them and to members that stay: usual and high.
+fn widest(question: &Question<'_>, sites: &[u16]) -> (u32, u32) {
+    let (mut median, mut high) = (0, 0);
+    for (at, &a) in sites.iter().enumerate() {
+        let fixed = question.fixed.iter().map(|(site, _)| site);
+        for &b in sites[at..].iter().chain(fixed) {
+            median = median.max(question.net.median(a, b));
+            high = high.max(question.net.high(a, b));
+        }
+    }
+    (median, high)
+}

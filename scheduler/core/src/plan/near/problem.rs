@@ -1,0 +1,201 @@
+//! One choice of sites, laid out for the search: the sites that may take part, the roomiest first,
+//! what each pair of them costs, and what is needed.
+//!
+//! **Invariant:** a pair that breaks the hard bound, or of which nothing is known, costs [`FAR`]
+//! and is never chosen together; nothing here assumes that costs keep the triangle inequality.
+
+use super::{Question, Vertex, bits};
+use crate::topology::FAR;
+
+/// Which RTT is looked for to be small, among pairs within the bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cost {
+    /// The usual one.
+    Median,
+    /// The one against which bounds are held.
+    High,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// Site of each vertex.
+    pub(super) sites: Vec<u16>,
+    /// Per vertex: largest cost towards members that stay, and inside the site.
+    pub(super) reach: Vec<u32>,
+    /// Per pair of vertices, row by row.
+    cost: Vec<u32>,
+    /// Per vertex and dimension that is needed at all; never more than is needed.
+    have: Vec<u64>,
+    pub(super) need: Vec<u64>,
+    /// The scarcest dimension, by which vertices are ordered.
+    pub(super) lead: usize,
+    pub(super) words: usize,
+}
+
+impl Problem {
+    pub(super) fn new(question: &Question<'_>, cost: Cost) -> Self {
+        let wanted: Vec<usize> =
+            (0..question.need.len()).filter(|&at| question.need[at] > 0).collect();
+        let need: Vec<u64> = wanted.iter().map(|&at| question.need[at]).collect();
+        let amount = |vertex: &Vertex, at: usize| vertex.have.get(at).copied().unwrap_or(0);
+        let mut members: Vec<(&Vertex, u32)> = question
+            .vertices
+            .iter()
+            .filter(|vertex| wanted.iter().any(|&at| amount(vertex, at) > 0))
+            .filter_map(|vertex| Some((vertex, reach(question, vertex.site, cost)?)))
+            .collect();
+        let lead = scarcest(&wanted, &need, |at| {
+            members.iter().fold(0, |sum, (vertex, _)| amount(vertex, at).saturating_add(sum))
+        });
+        let lead_at = wanted.get(lead).copied().unwrap_or(0);
+        members
+            .sort_by_key(|(vertex, _)| (std::cmp::Reverse(amount(vertex, lead_at)), vertex.site));
+        let sites: Vec<u16> = members.iter().map(|(vertex, _)| vertex.site).collect();
+        let have = members.iter().flat_map(|(vertex, _)| {
+            wanted.iter().zip(&need).map(|(&at, &need)| amount(vertex, at).min(need))
+        });
+        Self {
+            have: have.collect(),
+            reach: members.iter().map(|&(_, reach)| reach).collect(),
+            cost: costs(question, &sites, cost),
+            words: bits::words(sites.len()),
+            sites,
+            need,
+            lead,
+        }
+    }
+
+    /// Number of vertices.
+    pub(super) fn len(&self) -> usize {
+        self.sites.len()
+    }
+
+    pub(super) fn cost(&self, a: usize, b: usize) -> u32 {
+        self.cost[a * self.len() + b]
+    }
+
+    pub(super) fn costs(&self, vertex: usize) -> &[u32] {
+        &self.cost[vertex * self.len()..(vertex + 1) * self.len()]
+    }
+
+    pub(super) fn have(&self, vertex: usize) -> &[u64] {
+        let dims = self.need.len();
+        &self.have[vertex * dims..(vertex + 1) * dims]
+    }
+
+    /// Adds what the vertex has.
+    pub(super) fn add(&self, sum: &mut [u64], vertex: usize) {
+        for (total, more) in sum.iter_mut().zip(self.have(vertex)) {
+            *total = total.saturating_add(*more);
+        }
+    }
+
+    pub(super) fn nothing(&self) -> Vec<u64> {
+        vec![0; self.need.len()]
+    }
+
+    pub(super) fn covers(&self, sum: &[u64]) -> bool {
+        sum.iter().zip(&self.need).all(|(have, need)| have >= need)
+    }
+
+    /// Whether these vertices together cover the need.
+    pub(super) fn covered_by(&self, vertices: impl Iterator<Item = usize>) -> bool {
+        let mut sum = self.nothing();
+        if self.covers(&sum) {
+            return true;
+        }
+        for vertex in vertices {
+            self.add(&mut sum, vertex);
+            if self.covers(&sum) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The dimension furthest from being covered.
+    pub(super) fn scarcest(&self, sum: &[u64]) -> usize {
+        let missing = |&at: &usize| {
+            let need = self.need[at];
+            u128::from(need.saturating_sub(sum[at])) * 1_000_000 / u128::from(need.max(1))
+        };
+        (0..self.need.len()).max_by_key(missing).unwrap_or(0)
+    }
+
+    /// Largest cost among the vertices and towards members that stay.
+    pub(super) fn diameter(&self, vertices: &[usize]) -> u32 {
+        let mut widest = vertices.iter().map(|&vertex| self.reach[vertex]).max().unwrap_or(0);
+        for (at, &a) in vertices.iter().enumerate() {
+            for &b in &vertices[at + 1..] {
+                widest = widest.max(self.cost(a, b));
+            }
+        }
+        widest
+    }
+
+    /// Without what is not needed, the least first: fewer sites are never farther apart.
+    pub(super) fn lean(&self, mut vertices: Vec<usize>) -> Vec<usize> {
+        vertices.sort_unstable();
+        let mut at = vertices.len();
+        while at > 0 && vertices.len() > 1 {
+            at -= 1;
+            let rest = vertices.iter().enumerate().filter(|&(place, _)| place != at);
+            if self.covered_by(rest.map(|(_, &vertex)| vertex)) {
+                vertices.remove(at);
+            }
+        }
+        vertices
+    }
+
+    /// Sites of the vertices by rising id.
+    pub(super) fn sites_of(&self, vertices: &[usize]) -> Vec<u16> {
+        let mut sites: Vec<u16> = vertices.iter().map(|&vertex| self.sites[vertex]).collect();
+        sites.sort_unstable();
+        sites
+    }
+}
+
+/// Index into `need` of the dimension of which the fleet has least beyond the need.
+fn scarcest(wanted: &[usize], need: &[u64], sum: impl Fn(usize) -> u64) -> usize {
+    let slack = |&at: &usize| u128::from(sum(wanted[at])) * 1_000 / u128::from(need[at].max(1));
+    (0..wanted.len()).min_by_key(slack).unwrap_or(0)
+}
+
+/// Cost from the site to the farthest member that stays, or inside it; `None` = over the bound.
+fn reach(question: &Question<'_>, site: u16, cost: Cost) -> Option<u32> {
+    let others = question.fixed.iter().map(|&(fixed, _)| fixed).chain([site]);
+    others
+        .map(|other| pair(question, site, other, cost))
+        .try_fold(0u32, |most, cost| (cost != FAR).then(|| most.max(cost)))
+}
+
+fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
+    let high = question.net.high(a, b);
+    if high > question.bound_us.unwrap_or(FAR - 1) {
+        return FAR;
+    }
+    match cost {
+        Cost::High => high,
+        Cost::Median => question.net.median(a, b),
+    }
+}
+
+fn costs(question: &Question<'_>, sites: &[u16], cost: Cost) -> Vec<u32> {
+    let bound = question.bound_us.unwrap_or(FAR - 1);
+    let mut costs = Vec::with_capacity(sites.len() * sites.len());
+    for &from in sites {
+        let high = question.net.high_row(from);
+        let row = match cost {
+            Cost::High => high,
+            Cost::Median => question.net.median_row(from),
+        };
+        costs.extend(sites.iter().map(|&to| {
+            let at = usize::from(to);
+            match (high.get(at), row.get(at)) {
+                (Some(&high), Some(&cost)) if high <= bound => cost,
+                _ => FAR,
+            }
+        }));
+    }
+    costs
+}
