@@ -13,6 +13,7 @@ use crate::fit::label;
 use crate::id::{Name, SiteId};
 use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy};
 use crate::plan::{Budget, Policy, Ranks, Request, Steps, probe};
+use crate::topology::FAR;
 use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
 use crate::validate;
 use crate::view::{Undo, View};
@@ -195,9 +196,11 @@ impl<'a> Search<'a> {
         let unbound = Change::RttMax(None);
         let spec = unbound.apply(self.spec());
         let Some(placed) = spec.and_then(|spec| self.place(&spec)) else { return };
-        let sites = self.view.sites();
-        let mut values: Vec<RttUs> = sites.rtts().map(|(_, _, rtt)| rtt.high).collect();
-        values.extend(sites.iter().filter_map(|(site, _)| sites.rtt(site, site)));
+        // Of every pair, and inside every site.
+        let sites = (0u16..).take(self.view.net().len());
+        let rows = sites.flat_map(|site| self.view.net().high_row(site));
+        let mut values: Vec<RttUs> =
+            rows.filter(|&&rtt| rtt != FAR).map(|&rtt| RttUs(rtt)).collect();
         let widest = self.widest(&placed);
         values.retain(|&rtt| rtt > bound && widest.is_none_or(|widest| rtt <= widest));
         values.sort_unstable();

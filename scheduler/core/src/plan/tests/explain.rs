@@ -262,8 +262,7 @@ fn the_smallest_rtt_bound_is_named() {
         spec.place.site = name(["a", "b", "c"][number / 2]);
         world.done(register(spec));
     }
-    let rtt =
-        |a: &str, b: &str, ms: u32| SiteRtt { a: name(a), b: name(b), rtt: RttUs(ms * 1_000) };
+    let rtt = |a: &str, b: &str, ms: u32| SiteRtt::told(name(a), name(b), RttUs(ms * 1_000));
     world.done(Command::SetSiteRtts(vec![
         rtt("a", "b", 80),
         rtt("b", "c", 90),
