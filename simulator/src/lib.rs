@@ -6,7 +6,9 @@
 //! entries, as servers do, and looks at what comes of them.
 
 pub mod heap;
+pub mod packing;
 pub mod scenario;
+pub mod trace;
 pub mod world;
 
 pub use scenario::{Arrival, Fault, Scenario};

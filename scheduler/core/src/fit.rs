@@ -49,7 +49,7 @@ impl fmt::Display for Misfit {
 }
 
 /// What one replica of a group needs, with model names resolved to ids.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Needs {
     gpus: GpuAsk,
     /// Allowed models in rising order; `None` = any.

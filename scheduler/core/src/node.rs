@@ -101,7 +101,9 @@ pub struct Place {
 }
 
 /// Amounts of everything but GPUs.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Resources {
     pub cpu: CpuMilli,
     pub memory: MemoryMib,

@@ -3,28 +3,37 @@
 //!
 //! Made once from the state and then kept up to date node by node.
 //! **Invariant:** free capacity here never exceeds the state's less the claims in flight; two
-//! views of equal content answer alike, whatever their histories.
+//! views of equal content that saw the same arrivals answer alike, whatever their histories.
 
 mod buckets;
+mod changes;
 mod claims;
 mod class;
+mod demand;
 mod free;
 mod overlay;
 
 pub(crate) use buckets::Buckets;
+pub(crate) use changes::Changes;
 pub(crate) use class::{ClassId, Classes, KindId};
+pub(crate) use demand::{Kind, Mix};
 pub(crate) use free::{Free, headroom};
 pub use overlay::Held;
 pub(crate) use overlay::Undo;
 
 use crate::command::Plan;
 use crate::id::{NodeId, SiteId};
-use crate::job::JobSpec;
+use crate::job::{JobSpec, Shape};
 use crate::node::{Models, Node, Resources};
+use crate::plan::policy::{Boards, Outlook};
 use crate::state::{State, Usage};
 use crate::topology::{Net, Sites};
 use claims::{Claims, Part};
-use std::sync::Arc;
+use demand::Demand;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Jobs of the state that a new view learns from: enough for a mix, within milliseconds.
+const JOBS_LEARNED_MAX: usize = 4_096;
 
 /// One node as the planner sees it.
 #[derive(Clone, Debug)]
@@ -53,6 +62,27 @@ pub struct View {
     sites: Arc<Sites>,
     net: Arc<Net>,
     models: Models,
+    changes: Changes,
+    demand: Demand,
+    outlook: (u64, Arc<Outlook>),
+    boards: Memo,
+}
+
+/// What policies keep between plans; never changes an answer.
+#[derive(Debug, Default)]
+struct Memo(Mutex<Boards>);
+
+impl Memo {
+    /// A thread that died in between left at worst scores that are made again.
+    fn lock(&self) -> MutexGuard<'_, Boards> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Memo {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.lock().clone()))
+    }
 }
 
 impl View {
@@ -69,6 +99,10 @@ impl View {
             sites: Arc::new(state.sites().clone()),
             net: Arc::new(Net::new(state.sites())),
             models: state.models().clone(),
+            changes: Changes::default(),
+            demand: Demand::default(),
+            outlook: (0, Arc::default()),
+            boards: Memo::default(),
         };
         view.slots.resize(state.node_id_end() as usize, None);
         for node in state.nodes() {
@@ -79,7 +113,31 @@ impl View {
             }
         }
         view.buckets = Buckets::build(&view.slots);
+        view.look_ahead();
         view
+    }
+
+    /// Learns from a job that came, placed or not: policies expect more of its kind.
+    pub fn note_arrival(&mut self, spec: &JobSpec) {
+        if self.demand.note(spec, self.nodes) {
+            self.look_ahead();
+        }
+    }
+
+    /// Learns from the latest jobs that the state holds, as if they had just come: for a new view
+    /// of a cluster that is not new.
+    pub fn learn(&mut self, state: &State) {
+        let skip = state.jobs_len().saturating_sub(JOBS_LEARNED_MAX);
+        for job in state.jobs_after(None).skip(skip) {
+            self.note_arrival(&job.spec);
+        }
+    }
+
+    /// Tells which shapes arrive and how often, for good: nothing is learned any more. For
+    /// experiments with a mix known in advance.
+    pub fn tell_demand(&mut self, shapes: &[(Shape, u64)]) {
+        self.demand.tell(shapes);
+        self.look_ahead();
     }
 
     /// Reads these nodes again: they may be new, changed or gone. Claims in flight stay taken off.
@@ -188,6 +246,44 @@ impl View {
         &self.buckets
     }
 
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Kinds of replicas that arrive.
+    pub(crate) fn mix(&self) -> &Mix {
+        self.demand.mix()
+    }
+
+    /// Arrivals noted so far.
+    pub(crate) fn arrivals(&self) -> u64 {
+        self.demand.arrivals()
+    }
+
+    /// What is likely to arrive, and its number, which differs between any two of a view.
+    pub(crate) fn outlook(&self) -> (u64, &Arc<Outlook>) {
+        (self.outlook.0, &self.outlook.1)
+    }
+
+    /// Whether replicas that ask for this many GPUs (0 = a share) run on the node, and whether
+    /// others do. Exact for plans in flight; of what the state holds, whole GPUs count as others,
+    /// since it does not say how many belong together.
+    pub(crate) fn work(&self, node: u32, gpus: u8) -> (bool, bool) {
+        let Some(slot) = self.slot(node) else { return (false, false) };
+        self.claims.work(node, &slot.free, slot.node.gpus.len(), gpus)
+    }
+
+    /// Gives the boards of the policies to `use_them`.
+    pub(crate) fn with_boards<R>(&self, use_them: impl FnOnce(&mut Boards) -> R) -> R {
+        use_them(&mut self.boards.lock())
+    }
+
+    /// Plays through what is likely to come, as of now.
+    fn look_ahead(&mut self) {
+        let outlook = Arc::new(Outlook::new(self, self.mix()));
+        self.outlook = (self.outlook.0 + 1, outlook);
+    }
+
     fn read(&mut self, node: &Arc<Node>, usage: Option<&Usage>) -> Slot {
         let class = self.classes.enter(node);
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
@@ -218,6 +314,7 @@ impl View {
         let mut slot = self.read(node, usage);
         slot.free = free;
         self.buckets.insert(&slot, number);
+        self.changes.note(number);
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
             self.nodes += 1;
@@ -227,6 +324,7 @@ impl View {
     fn forget(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
         self.nodes -= 1;
+        self.changes.note(slot.node.id.0);
         if let Some(count) = self.site_nodes.get_mut(usize::from(slot.site.0)) {
             *count = count.saturating_sub(1);
         }
@@ -242,6 +340,7 @@ impl View {
 
     fn set_free(&mut self, node: u32, free: Free) {
         let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return };
+        self.changes.note(node);
         let same = slot.free.idle.len() == free.idle.len()
             && slot.free.headroom() == free.headroom()
             && slot.free.partial() == free.partial();

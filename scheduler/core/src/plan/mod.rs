@@ -14,6 +14,7 @@ pub mod explain;
 mod field;
 pub mod near;
 mod pack;
+pub(crate) mod policy;
 mod room;
 mod shrink;
 mod single;
@@ -22,6 +23,7 @@ mod solve;
 mod tests;
 
 pub use explain::{Cause, Explanation, Nearest, Outlook, Unplaceable, Verdict, explain};
+pub use policy::{Policy, PolicyError};
 
 use crate::command::{Placement, Plan};
 use crate::id::{NodeId, Rank};
@@ -55,23 +57,6 @@ impl<'a> Request<'a> {
     /// All replicas of a job that has none yet.
     pub fn whole(spec: &'a JobSpec) -> Self {
         Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[] }
-    }
-}
-
-/// How to choose among nodes that all would do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Policy {
-    /// Fewest nodes, then the fullest that fit, near each other: whole machines stay whole.
-    #[default]
-    BestFit,
-}
-
-impl Policy {
-    /// Its name, for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BestFit => "best-fit",
-        }
     }
 }
 
@@ -119,7 +104,7 @@ pub fn plan(
 ) -> Result<Plan, Unplaceable> {
     let mut steps = Steps { left: budget.steps_max };
     let ask = Ask::new(view, request);
-    match place(&ask, policy, &mut steps) {
+    match place(&ask, Some(*policy), &mut steps) {
         Placed::All(placements) => Ok(Plan { placements }),
         Placed::Nowhere => Err(explain::alone(&ask, &mut steps)),
         Placed::NotAll(field) => Err(explain::unplaceable(&ask, &field, &mut steps)),
@@ -136,12 +121,9 @@ enum Placed {
     NotAll(Box<Field>),
 }
 
-fn place(ask: &Ask<'_>, policy: &Policy, steps: &mut Steps) -> Placed {
-    // One policy so far; the match makes the second one's author come here.
-    match policy {
-        Policy::BestFit => {}
-    }
-    match single::place(ask, steps) {
+/// Without a policy a single replica goes where a node is found soonest.
+fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) -> Placed {
+    match single::place(ask, policy, steps) {
         single::Answer::Found(placements) => return Placed::All(placements),
         single::Answer::Nowhere => return Placed::Nowhere,
         single::Answer::Unknown => {}
@@ -154,30 +136,29 @@ fn place(ask: &Ask<'_>, policy: &Policy, steps: &mut Steps) -> Placed {
     }
 }
 
-/// As [`plan`], without reasons.
-fn attempt(
-    view: &View,
-    request: &Request<'_>,
-    policy: &Policy,
-    steps: &mut Steps,
-) -> Option<Vec<Placement>> {
-    match place(&Ask::new(view, request), policy, steps) {
+/// As [`plan`], without reasons and by no policy.
+fn attempt(view: &View, request: &Request<'_>, steps: &mut Steps) -> Option<Vec<Placement>> {
+    match place(&Ask::new(view, request), None, steps) {
         Placed::All(placements) => Some(placements),
         Placed::Nowhere | Placed::NotAll(_) => None,
     }
 }
 
 /// Whether [`plan`] would find something: places the least that is needed and no more.
-fn probe(
-    view: &View,
-    request: &Request<'_>,
-    policy: &Policy,
-    steps: &mut Steps,
-) -> Option<Vec<Placement>> {
+fn probe(view: &View, request: &Request<'_>, steps: &mut Steps) -> Option<Vec<Placement>> {
     let mut ask = Ask::new(view, request);
     ask.keep_minimum();
-    match place(&ask, policy, steps) {
+    match place(&ask, None, steps) {
         Placed::All(placements) => Some(placements),
+        Placed::Nowhere | Placed::NotAll(_) => None,
+    }
+}
+
+/// As [`plan`], for callers that need no reasons: a refusal costs no more than finding it out.
+pub fn find(view: &View, request: &Request<'_>, policy: &Policy, budget: Budget) -> Option<Plan> {
+    let mut steps = Steps { left: budget.steps_max };
+    match place(&Ask::new(view, request), Some(*policy), &mut steps) {
+        Placed::All(placements) => Some(Plan { placements }),
         Placed::Nowhere | Placed::NotAll(_) => None,
     }
 }

@@ -3,9 +3,9 @@
 //! Walks the view's buckets from the fullest nodes up and takes the first that holds everything.
 //! **Invariant:** only ever finds what the long way would accept too; "nowhere" is certain.
 
-use super::Steps;
 use super::ask::{Ask, Fit, GroupAsk};
 use super::room::pick;
+use super::{Policy, Steps, policy};
 use crate::command::Placement;
 use crate::id::NodeId;
 use crate::job::{GpuAsk, Strategy};
@@ -28,12 +28,17 @@ pub(super) enum Answer {
 }
 
 /// All replicas on one node, where that is worth a try.
-pub(super) fn place(ask: &Ask<'_>, steps: &mut Steps) -> Answer {
+///
+/// A single replica goes where the policy wants it; without a policy, where one is found soonest.
+pub(super) fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) -> Answer {
     let replicas: u32 = ask.groups.iter().map(GroupAsk::wanted).sum();
     let together = matches!(ask.spec.strategy, Strategy::Pack | Strategy::StrictPack);
     let applies = replicas == 1 || (together && replicas <= REPLICAS_MAX);
     if !applies || replicas == 0 || !ask.fixed.is_empty() {
         return Answer::Unknown;
+    }
+    if let ([group], 1, Some(policy)) = (ask.groups.as_slice(), replicas, policy) {
+        return by_policy(ask, group, policy, steps);
     }
     let mut order: Vec<&GroupAsk> = ask.groups.iter().collect();
     order.sort_by_key(|group| Reverse((group.whole_gpus(), group.needs.gpus() != GpuAsk::None)));
@@ -57,6 +62,29 @@ pub(super) fn place(ask: &Ask<'_>, steps: &mut Steps) -> Answer {
         Some(placements) => Answer::Found(placements),
         None if replicas == 1 && !walk.is_spent() => Answer::Nowhere,
         None => Answer::Unknown,
+    }
+}
+
+/// The one replica of the group, where the policy wants it.
+fn by_policy(ask: &Ask<'_>, group: &GroupAsk, policy: Policy, steps: &mut Steps) -> Answer {
+    let mut placement = || {
+        let (node, gpus) = policy::choose(ask, group, policy, steps)?;
+        let slot = ask.view.slot(node.0)?;
+        let known = group.class_fit(&ask.view.classes().get(slot.class)?.sample);
+        let gpus = match gpus {
+            Some(gpus) => gpus,
+            None => pick(group, &slot.node, &slot.free, group.fit(slot, known))?,
+        };
+        let share_milli = match group.needs.gpus() {
+            GpuAsk::Share(milli) => milli,
+            GpuAsk::None | GpuAsk::Whole(_) => 0,
+        };
+        let rank = *group.ranks.first()?;
+        Some(Placement { rank, node, node_epoch: slot.node.epoch, gpus, share_milli })
+    };
+    match placement() {
+        Some(placement) => Answer::Found(vec![placement]),
+        None => Answer::Nowhere,
     }
 }
 

@@ -51,6 +51,26 @@ impl Claims {
         left
     }
 
+    /// Whether claims that ask for this many GPUs (0 = a share) are on the node, and whether other
+    /// work is: see `View::work`.
+    pub(super) fn work(&self, node: u32, free: &Free, gpus: usize, asked: u8) -> (bool, bool) {
+        let claimed = self.nodes.get(&node);
+        let base = claimed.map_or(free, |claimed| &claimed.base);
+        let shared = !base.partial().is_empty();
+        let busy = base.idle.len() as usize + base.partial().len() < gpus;
+        let mut found = if asked == 0 { (shared, busy) } else { (false, shared || busy) };
+        let parts = claimed.map_or(&[][..], |claimed| &claimed.parts);
+        for part in parts.iter().filter(|part| !part.gpus.is_empty()) {
+            let count = if part.share_milli > 0 { 0 } else { part.gpus.len() };
+            if count == u32::from(asked) {
+                found.0 = true;
+            } else {
+                found.1 = true;
+            }
+        }
+        found
+    }
+
     /// Drops a claim; returns the nodes it was on with what is free there without it.
     pub(super) fn drop_claim(&mut self, claim: u64) -> Vec<(u32, Free)> {
         let mut freed = Vec::new();

@@ -34,6 +34,7 @@ pub(crate) struct Classes {
     by_digest: BTreeSet<(u64, u32)>,
     kinds: BTreeMap<Vec<(u16, u32, u8)>, KindId>,
     kind_gpus: Vec<Vec<Gpu>>,
+    version: u64,
 }
 
 impl Classes {
@@ -44,6 +45,16 @@ impl Classes {
     /// The GPUs of the nodes of a kind.
     pub(crate) fn kind_gpus(&self, KindId(kind): KindId) -> &[Gpu] {
         self.kind_gpus.get(kind as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// GPUs of every kind ever seen, by rising number.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &[Gpu]> {
+        self.kind_gpus.iter().map(Vec::as_slice)
+    }
+
+    /// Grows whenever a number comes into use.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// One past the largest number in use.
@@ -68,6 +79,7 @@ impl Classes {
             }
             return ClassId(id);
         }
+        self.version += 1;
         let kind = self.kind(&node.gpus);
         let class = Some(Class { sample: Arc::clone(node), kind, members: 1, digest });
         let id = match self.free.pop() {

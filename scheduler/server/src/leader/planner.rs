@@ -52,7 +52,7 @@ impl Planner {
     pub(super) fn new(quorum: Quorum, inbox: Arc<Inbox>, runtime: Handle) -> Self {
         let now = clock::instant();
         let (view, waiting) =
-            quorum.read(|state| (View::new(state), state.waiting().collect::<Vec<_>>()));
+            quorum.read(|state| (view_of(state), state.waiting().collect::<Vec<_>>()));
         inbox.knows(view.index());
         let mut backlog = Backlog::default();
         waiting.into_iter().for_each(|job| backlog.add(job, now));
@@ -120,7 +120,7 @@ impl Planner {
         let now = clock::instant();
         if notes.everything {
             let view = &mut self.view;
-            self.quorum.read(|state| *view = View::new(state));
+            self.quorum.read(|state| *view = view_of(state));
         }
         if notes.sites {
             let view = &mut self.view;
@@ -234,6 +234,7 @@ impl Planner {
             return batch.submit(ask, None, reason, None, 0);
         }
         let start = clock::instant();
+        self.view.note_arrival(&ask.call.spec);
         match self.find_surely(&ask.call.spec) {
             Ok(plan) => {
                 self.view.claim(batch.claim, &ask.call.spec, &plan);
@@ -295,6 +296,13 @@ impl Planner {
         // A caller that has gone away needs no answer.
         let _ = run.answer.send(Ok(planned));
     }
+}
+
+/// The fleet, and what the jobs known so far say of those to come.
+fn view_of(state: &State) -> View {
+    let mut view = View::new(state);
+    view.learn(state);
+    view
 }
 
 /// Runs the planner on a thread of its own until its inbox is closed.

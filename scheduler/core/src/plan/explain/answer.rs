@@ -86,7 +86,7 @@ pub fn explain(
         None => None,
     };
     let summary = refusal.as_ref().map_or_else(String::new, ToString::to_string);
-    let mut search = Search::new(view, *request, policy, budget);
+    let mut search = Search::new(view, *request, budget);
     if let Some(verdict) = &mut verdict {
         let standing = Standing { verdict: *verdict, fits: refusal.is_none(), asked, outlook };
         search.run(&standing, &groups);

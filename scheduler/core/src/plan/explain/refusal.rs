@@ -105,7 +105,7 @@ fn within_budget(ask: &Ask<'_>, counts: &Counts, steps: &mut Steps) -> bool {
         return false;
     }
     let spec = JobSpec { price_max: None, ..ask.spec.clone() };
-    matches!(single::place(&ask.with_spec(&spec), steps), single::Answer::Found(_))
+    matches!(single::place(&ask.with_spec(&spec), None, steps), single::Answer::Found(_))
 }
 
 fn verdict(

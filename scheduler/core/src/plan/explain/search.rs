@@ -12,7 +12,7 @@ use crate::command::Placement;
 use crate::fit::label;
 use crate::id::{Name, SiteId};
 use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy};
-use crate::plan::{Budget, Policy, Ranks, Request, Steps, probe};
+use crate::plan::{Budget, Ranks, Request, Steps, probe};
 use crate::topology::FAR;
 use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
 use crate::validate;
@@ -54,21 +54,15 @@ impl Standing<'_> {
 pub(super) struct Search<'a> {
     view: &'a mut View,
     request: Request<'a>,
-    policy: &'a Policy,
     steps: Steps,
     pub(super) helps: Vec<Help>,
     pub(super) is_cut: bool,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(
-        view: &'a mut View,
-        request: Request<'a>,
-        policy: &'a Policy,
-        budget: Budget,
-    ) -> Self {
+    pub(super) fn new(view: &'a mut View, request: Request<'a>, budget: Budget) -> Self {
         let steps = Steps { left: budget.steps_max };
-        Self { view, request, policy, steps, helps: Vec::new(), is_cut: false }
+        Self { view, request, steps, helps: Vec::new(), is_cut: false }
     }
 
     /// Looks for all changes that help, the ones most wanted first.
@@ -121,7 +115,7 @@ impl<'a> Search<'a> {
         let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
         let given = own.left();
         let request = Request { spec, ..self.request };
-        let placed = probe(self.view, &request, self.policy, &mut own);
+        let placed = probe(self.view, &request, &mut own);
         self.steps.spend(given - own.left());
         self.is_cut |= placed.is_none() && own.is_spent();
         placed
@@ -175,7 +169,7 @@ impl<'a> Search<'a> {
         let request = Request { spec: &spec, ..self.request };
         let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
         let given = own.left();
-        let placed = crate::plan::attempt(self.view, &request, self.policy, &mut own);
+        let placed = crate::plan::attempt(self.view, &request, &mut own);
         self.steps.spend(given - own.left());
         self.is_cut |= own.is_spent();
         let is_least = !own.is_spent();

@@ -1,0 +1,149 @@
+//! Fragment: how many of a node's free GPUs a mix of kinds could not use, as Weng et al. (USENIX
+//! ATC 2023) define it.
+//!
+//! For one kind it is all that is free if the node cannot host a replica of that kind (model, GPUs
+//! or CPU), else what is left on GPUs that are too full for it; the fragment is the mean over the
+//! kinds by their weights. A kind that asks for no GPU counts everything.
+//! **Invariant:** sums run in a fixed order, so the same mix and node give the same number anywhere.
+
+use super::look::Spare;
+use crate::job::GpuAsk;
+use crate::node::{Gpu, Models};
+use crate::unit::{GPU_MILLI_WHOLE, VramMib};
+use crate::view::{Classes, Kind, KindId};
+
+/// Kinds of replicas with the same GPUs.
+#[derive(Clone, Debug)]
+struct Row {
+    /// Whole GPUs; 0 for a share.
+    count: u32,
+    milli: u16,
+    /// Weight of the kinds that ask for at most the CPU of each rank below: [0] is none of them.
+    within: Vec<f64>,
+    /// Weight of all of them.
+    all: f64,
+}
+
+/// Weights as seen by the nodes of one kind of GPUs.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    /// Weight of the kinds that can never run there or need no GPU.
+    never: f64,
+    rows: Vec<Row>,
+}
+
+/// Weighted kinds, ready to be held against nodes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fragment {
+    /// CPU asked for by any kind, rising.
+    cpus: Vec<u64>,
+    /// By kind of node.
+    tables: Vec<Table>,
+}
+
+/// A kind of replica with its weight.
+pub(super) type Weighted<'a> = (&'a Kind, f64);
+
+impl Fragment {
+    pub(super) fn new(weighted: &[Weighted<'_>], classes: &Classes, models: &Models) -> Self {
+        let mut cpus: Vec<u64> = weighted.iter().map(|(kind, _)| kind.cpu.0).collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        let tables = classes.kinds().map(|gpus| Table::new(weighted, &cpus, gpus, models));
+        Self { tables: tables.collect(), cpus }
+    }
+
+    /// Expected thousandths of the node's free GPUs that are of no use.
+    pub(super) fn of(&self, KindId(kind): KindId, spare: &Spare) -> f64 {
+        let Some(table) = self.tables.get(kind as usize) else { return 0.0 };
+        let rank = self.cpus.partition_point(|&cpu| cpu <= spare.cpu);
+        let free = spare.gpu_milli();
+        if free == 0 {
+            return 0.0;
+        }
+        let shared = spare.shared();
+        let holes: u32 = shared.iter().map(|&left| u32::from(left)).sum();
+        let total = f64::from(free);
+        let mut lost = table.never * total;
+        for row in &table.rows {
+            let (hosts, unusable) = if row.count > 0 {
+                (spare.idle >= row.count, holes)
+            } else {
+                let mut roomy = spare.idle > 0;
+                let mut small = 0u32;
+                for &left in shared {
+                    if left >= row.milli {
+                        roomy = true;
+                    } else {
+                        small += u32::from(left);
+                    }
+                }
+                (roomy, small)
+            };
+            lost += if hosts {
+                let within = row.within.get(rank).copied().unwrap_or(row.all);
+                within * f64::from(unusable) + (row.all - within) * total
+            } else {
+                row.all * total
+            };
+        }
+        lost
+    }
+}
+
+impl Table {
+    fn new(weighted: &[Weighted<'_>], cpus: &[u64], gpus: &[Gpu], models: &Models) -> Self {
+        let mut table = Self::default();
+        let mut asks: Vec<GpuAsk> = weighted.iter().map(|(kind, _)| kind.gpus).collect();
+        asks.sort_unstable();
+        asks.dedup();
+        for ask in asks {
+            let (count, milli) = match ask {
+                GpuAsk::None => {
+                    table.never += weighted
+                        .iter()
+                        .filter(|(kind, _)| kind.gpus == ask)
+                        .map(|(_, weight)| weight)
+                        .sum::<f64>();
+                    continue;
+                }
+                GpuAsk::Whole(count) => (u32::from(count), GPU_MILLI_WHOLE),
+                GpuAsk::Share(milli) => (0, milli),
+            };
+            let mut at_rank = vec![0.0; cpus.len()];
+            let mut all = 0.0;
+            for (kind, weight) in weighted.iter().filter(|(kind, _)| kind.gpus == ask) {
+                if !admits(kind, gpus, models) {
+                    table.never += weight;
+                    continue;
+                }
+                all += weight;
+                let rank = cpus.partition_point(|&cpu| cpu < kind.cpu.0);
+                if let Some(sum) = at_rank.get_mut(rank) {
+                    *sum += weight;
+                }
+            }
+            let mut within = vec![0.0];
+            let mut sum = 0.0;
+            for weight in at_rank {
+                sum += weight;
+                within.push(sum);
+            }
+            if all > 0.0 {
+                table.rows.push(Row { count, milli, within, all: sum });
+            }
+        }
+        table
+    }
+}
+
+/// Whether the node's GPUs are of a kind that the replica may use.
+pub(super) fn admits(kind: &Kind, gpus: &[Gpu], models: &Models) -> bool {
+    if kind.models.is_empty() && kind.vram_min == VramMib::ZERO {
+        return true;
+    }
+    gpus.iter().any(|gpu| {
+        let named = || models.name(gpu.model).is_some_and(|name| kind.models.contains(name));
+        gpu.vram >= kind.vram_min && (kind.models.is_empty() || named())
+    })
+}

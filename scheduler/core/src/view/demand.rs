@@ -1,0 +1,212 @@
+//! Demand: which kinds of replicas arrive, learned from the arrivals that the view was told of.
+//!
+//! A policy reads the [`Mix`], a snapshot that changes only now and then, so that what is worked
+//! out from it can be kept for a while.
+//! **Invariant:** integers and ordered maps only: the same arrivals give the same mix; with nothing
+//! learned yet the mix is a fixed prior.
+
+use crate::id::Name;
+use crate::job::{GpuAsk, JobSpec, Shape};
+use crate::unit::{CpuMilli, MemoryMib, VramMib};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Arrivals are counted in this many parts, so that halving keeps small numbers apart.
+const PARTS: u64 = 64;
+/// Arrivals remembered at full weight: past that all counts are halved, so a mix that changes is
+/// followed within some tens of thousands of arrivals.
+const WINDOW: u64 = 65_536 * PARTS;
+/// Kinds remembered; the rarest go first. Real traces have some hundreds.
+const KINDS_MAX: usize = 2_048;
+/// Fewest arrivals between two snapshots, once the mix is settled.
+const REFRESH_MIN: u64 = 256;
+/// A snapshot makes scores of all nodes out of date, so larger fleets wait longer: one arrival for
+/// this many nodes.
+const REFRESH_NODES: u64 = 4;
+/// Replicas of one group that still count: a gang is one arrival, not ten thousand.
+const REPLICAS_COUNTED_MAX: u32 = 8;
+
+/// What a policy tells replicas apart by.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Kind {
+    pub(crate) gpus: GpuAsk,
+    pub(crate) cpu: CpuMilli,
+    pub(crate) memory: MemoryMib,
+    /// Allowed models by name, rising; empty = any.
+    pub(crate) models: Vec<Name>,
+    pub(crate) vram_min: VramMib,
+}
+
+impl Kind {
+    fn of(shape: &Shape) -> Self {
+        let mut models = shape.models.clone();
+        models.sort_unstable();
+        models.dedup();
+        let (gpus, cpu, memory) = (shape.gpus, shape.cpu, shape.memory);
+        Self { gpus, cpu, memory, models, vram_min: shape.vram_min }
+    }
+}
+
+/// Kinds of replicas with how often they come, by rising kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Mix {
+    /// Differs between any two mixes of one view.
+    pub(crate) version: u64,
+    pub(crate) kinds: Vec<(Kind, u64)>,
+}
+
+/// What the view remembers of arrivals.
+#[derive(Clone, Debug)]
+pub(super) struct Demand {
+    counts: BTreeMap<Kind, u64>,
+    total: u64,
+    arrivals: u64,
+    /// Arrivals at which the next snapshot is due.
+    due: u64,
+    told: bool,
+    mix: Arc<Mix>,
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        let mix = Arc::new(Mix { version: 0, kinds: prior() });
+        Self { counts: BTreeMap::new(), total: 0, arrivals: 0, due: 1, told: false, mix }
+    }
+}
+
+impl Demand {
+    pub(super) fn mix(&self) -> &Arc<Mix> {
+        &self.mix
+    }
+
+    /// Arrivals noted so far.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// Learns from an arrival; whether the mix is a new one.
+    pub(super) fn note(&mut self, spec: &JobSpec, nodes: usize) -> bool {
+        self.arrivals += 1;
+        for group in &spec.groups {
+            let weight = PARTS * u64::from(group.replicas.clamp(1, REPLICAS_COUNTED_MAX));
+            self.add(Kind::of(&group.shape), weight);
+        }
+        let due = self.arrivals >= self.due && !self.told;
+        if due {
+            let every = REFRESH_MIN.max(nodes as u64 / REFRESH_NODES);
+            // A young mix changes fast: it is looked at again when it has doubled.
+            self.due = self.arrivals + self.arrivals.min(every);
+            let kinds = self.counts.iter().map(|(kind, &count)| (kind.clone(), count)).collect();
+            self.mix = Arc::new(Mix { version: self.mix.version + 1, kinds });
+        }
+        due
+    }
+
+    /// Takes this mix for given, from now on, whatever arrives.
+    pub(super) fn tell(&mut self, shapes: &[(Shape, u64)]) {
+        let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
+        for (shape, count) in shapes {
+            *counts.entry(Kind::of(shape)).or_insert(0) += count;
+        }
+        self.told = true;
+        let kinds = counts.into_iter().collect();
+        self.mix = Arc::new(Mix { version: self.mix.version + 1, kinds });
+    }
+
+    fn add(&mut self, kind: Kind, weight: u64) {
+        if self.counts.len() >= KINDS_MAX && !self.counts.contains_key(&kind) {
+            self.drop_rarest();
+        }
+        *self.counts.entry(kind).or_insert(0) += weight;
+        self.total += weight;
+        if self.total > WINDOW {
+            self.halve();
+        }
+    }
+
+    /// Makes room for a quarter of the kinds.
+    fn drop_rarest(&mut self) {
+        let mut by_count: Vec<(u64, &Kind)> =
+            self.counts.iter().map(|(kind, &count)| (count, kind)).collect();
+        by_count.sort_unstable();
+        let rarest: Vec<Kind> =
+            by_count.iter().take(KINDS_MAX / 4).map(|&(_, kind)| kind.clone()).collect();
+        for kind in rarest {
+            self.total -= self.counts.remove(&kind).unwrap_or(0);
+        }
+    }
+
+    fn halve(&mut self) {
+        self.counts.retain(|_, count| {
+            *count /= 2;
+            *count > 0
+        });
+        self.total = self.counts.values().sum();
+    }
+}
+
+/// What is taken for likely before anything has arrived: whole GPUs in powers of two, single ones
+/// most, with a few halves, as the public traces have it. The first arrivals replace it.
+fn prior() -> Vec<(Kind, u64)> {
+    let kind = |gpus, cores: u64| Kind {
+        gpus,
+        cpu: CpuMilli(cores * 1_000),
+        memory: MemoryMib(cores * 4_096),
+        models: Vec::new(),
+        vram_min: VramMib::ZERO,
+    };
+    vec![
+        (kind(GpuAsk::Whole(1), 8), 50),
+        (kind(GpuAsk::Whole(2), 16), 8),
+        (kind(GpuAsk::Whole(4), 32), 8),
+        (kind(GpuAsk::Whole(8), 64), 24),
+        (kind(GpuAsk::Share(500), 4), 10),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::entry::{group, job_spec};
+
+    fn spec(gpus: u8, replicas: u32) -> JobSpec {
+        job_spec(vec![group("workers", replicas, gpus)])
+    }
+
+    #[test]
+    fn a_mix_is_what_arrived_and_is_new_when_it_has_doubled() {
+        let mut demand = Demand::default();
+        let fresh: Vec<bool> = (0..8).map(|_| demand.note(&spec(2, 1), 10)).collect();
+        assert_eq!(fresh, [true, true, false, true, false, false, false, true]);
+        demand.note(&spec(4, 10_000), 10);
+        let gpus = |at: usize| demand.mix().kinds.get(at).map(|(kind, _)| kind.gpus);
+        assert_eq!((gpus(0), gpus(1)), (Some(GpuAsk::Whole(2)), None));
+        assert_eq!(demand.counts.values().copied().collect::<Vec<_>>(), [8 * PARTS, 8 * PARTS]);
+    }
+
+    #[test]
+    fn kinds_are_bounded_and_old_ones_fade() {
+        let mut demand = Demand::default();
+        for cores in 0..10_000u64 {
+            let mut spec = spec(1, 1);
+            spec.groups[0].shape.cpu = CpuMilli(cores);
+            demand.note(&spec, 10);
+        }
+        assert!(demand.counts.len() <= KINDS_MAX);
+        for _ in 0..400_000 {
+            demand.note(&spec(8, 1), 10);
+        }
+        assert!(demand.total <= WINDOW);
+        assert_eq!(demand.total, demand.counts.values().sum());
+        assert_eq!(demand.counts.len(), 1, "what no longer comes is forgotten");
+    }
+
+    #[test]
+    fn a_told_mix_stays() {
+        let mut demand = Demand::default();
+        demand.tell(&[(spec(1, 1).groups[0].shape.clone(), 5)]);
+        let version = demand.mix().version;
+        assert!(!demand.note(&spec(8, 1), 10));
+        assert_eq!((demand.mix().version, demand.mix().kinds.len()), (version, 1));
+    }
+}
