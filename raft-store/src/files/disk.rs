@@ -5,9 +5,12 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::{Advice, fadvise};
 
 use super::{File, Files, Listed};
 
@@ -87,5 +90,13 @@ impl File for DiskFile {
 
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
+    }
+
+    fn release(&self, from: u64, to: u64) -> io::Result<()> {
+        // A length of zero would mean everything behind `from`.
+        match NonZeroU64::new(to.saturating_sub(from)) {
+            Some(bytes) => Ok(fadvise(&self.0, from, Some(bytes), Advice::DontNeed)?),
+            None => Ok(()),
+        }
     }
 }

@@ -62,6 +62,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Calls of `sync_dir` that returned success.
     pub dir_syncs: u64,
+    /// Bytes given to `release`.
+    pub bytes_released: u64,
     /// Calls of `remove` that returned success.
     pub removes: u64,
     /// Operations that change the disk, of any kind, successful or not.
@@ -266,6 +268,12 @@ impl File for FaultFile {
         let mut machine = self.shared.machine();
         machine.check_life(self.life)?;
         machine.set_bytes(self.inode, bytes)
+    }
+
+    fn release(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut machine = self.shared.machine();
+        machine.check_life(self.life)?;
+        machine.release(self.inode, from, to)
     }
 }
 

@@ -81,6 +81,9 @@ pub trait File: Send + Sync + Debug {
     fn bytes(&self) -> io::Result<u64>;
     /// Cuts or extends (with zeroes) to a length.
     fn set_bytes(&self, bytes: u64) -> io::Result<()>;
+    /// Says that these bytes, written and synced, will hardly be read again, so that the system
+    /// need not keep them in memory. Changes nothing that can be read or lost.
+    fn release(&self, from: u64, to: u64) -> io::Result<()>;
 }
 
 /// Fills the whole buffer from `offset` on; `UnexpectedEof` when the file ends before.

@@ -326,12 +326,15 @@ fn decode_item(record: &[u8], payload: &Bytes) -> Option<Item> {
 }
 
 fn checksum(salt: Salt, offset: u32, length: u32, rest: &[u8]) -> u32 {
-    let mut place = [0; 24];
-    place[..8].copy_from_slice(&salt.log_id.to_le_bytes());
-    place[8..16].copy_from_slice(&salt.sequence.to_le_bytes());
-    place[16..20].copy_from_slice(&offset.to_le_bytes());
-    place[20..].copy_from_slice(&length.to_le_bytes());
-    crc32c::crc32c_append(crc32c::crc32c(&place), rest)
+    // Bytes that do not begin at a multiple of 8 are summed one by one.
+    #[repr(align(8))]
+    struct Place([u8; 24]);
+    let mut place = Place([0; 24]);
+    place.0[..8].copy_from_slice(&salt.log_id.to_le_bytes());
+    place.0[8..16].copy_from_slice(&salt.sequence.to_le_bytes());
+    place.0[16..20].copy_from_slice(&offset.to_le_bytes());
+    place.0[20..].copy_from_slice(&length.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(&place.0), rest)
 }
 
 /// previous end (4), which of the following are there (1), zero (3), committed, purged and last

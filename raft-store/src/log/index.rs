@@ -28,12 +28,18 @@ struct Run {
 impl Index {
     /// Adds the entry that follows the last one; on an index left empty, any.
     pub(super) fn push(&mut self, at: LogPosition, segment: &Arc<Segment>, place: Place) {
+        self.extend(at, segment, &[place]);
+    }
+
+    /// Adds entries of one segment, term and leader; the first follows the last one there is.
+    pub(super) fn extend(&mut self, first: LogPosition, segment: &Arc<Segment>, places: &[Place]) {
         match self.runs.back_mut() {
-            Some(run) if run.goes_on_with(at, segment) => run.places.push(place),
+            Some(run) if run.goes_on_with(first, segment) => run.places.extend_from_slice(places),
+            _ if places.is_empty() => {}
             _ => self.runs.push_back(Run {
-                first: at,
+                first,
                 segment: segment.clone(),
-                places: vec![place],
+                places: places.to_vec(),
             }),
         }
     }
@@ -98,7 +104,11 @@ impl Run {
     }
 
     fn goes_on_with(&self, at: LogPosition, segment: &Arc<Segment>) -> bool {
-        let same_author = (self.first.term, self.first.leader) == (at.term, at.leader);
-        same_author && Arc::ptr_eq(&self.segment, segment) && at.index == self.last_index() + 1
+        Arc::ptr_eq(&self.segment, segment) && follows(self.first, self.places.len(), at)
     }
+}
+
+/// Whether `at` goes on a run of `count` entries that begins at `first`.
+pub(super) fn follows(first: LogPosition, count: usize, at: LogPosition) -> bool {
+    (first.term, first.leader) == (at.term, at.leader) && at.index == first.index + count as u64
 }

@@ -6,14 +6,16 @@
 //! deleted whole: each segment begins with a copy of the vote and the marks.
 //!
 //! In reading order: `format` (bytes), `marks` (rules), `segment`, `index` and `tail` (where
-//! entries are), `queue` (what callers and the writer share), `writer`, `prepare` (zero-written
-//! files ahead of need), `survey` (reading everything back), `recover` (open), `check` (offline).
+//! entries are), `queue` (what callers and the writer share), `effect` (what a write changes for
+//! readers), `writer`, `prepare` (zero-written files ahead of need), `survey` (reading everything
+//! back), `recover` (open), `check` (offline).
 //!
 //! **Invariant:** nothing is reported done before a sync covered it; after a failed write or sync
 //! nothing is reported done any more; nothing on disk is repaired except an unfinished last
 //! write. This module knows nothing of Raft's types or of what payloads mean.
 
 mod check;
+mod effect;
 mod format;
 mod index;
 mod marks;
@@ -36,6 +38,7 @@ use crate::error::StoreError;
 use crate::files::Files;
 use queue::{Queue, Work};
 use segment::{Segment, Wanted};
+use tail::Batch;
 
 pub use check::{CheckReport, Dump, RawRecord, check, dump};
 pub use format::{Carry, FORMAT_VERSION, Item, PAYLOAD_BYTES_MAX};
@@ -195,19 +198,16 @@ impl Log {
     /// consecutive; otherwise nothing is changed, the error is returned and `done` is dropped.
     /// Blocks while the queue is full.
     pub fn append(&self, records: Vec<Record>, done: Done) -> io::Result<()> {
-        for record in &records {
-            limit("payload", record.payload.len(), PAYLOAD_BYTES_MAX)?;
-        }
+        // All that takes time per entry comes before the lock.
+        let batch = Batch::new(records)?;
         let mut state = self.queue().lock_with_room()?;
-        check_consecutive(state.marks.next_index(), &records)?;
-        let ticket = state.next_ticket();
-        for record in &records {
-            state.tail.push(record.clone(), ticket);
-        }
-        if let Some(last) = records.last() {
+        if let (Some(first), Some(last)) = (batch.records.first(), batch.records.last()) {
+            check_follows(state.marks.next_index(), first.at.index)?;
             state.marks.last = Some(last.at);
         }
-        self.queue().push(state, Work::Append(records), done);
+        let ticket = state.next_ticket();
+        state.tail.push(batch.clone(), ticket);
+        self.queue().push(state, Work::Append(batch), done);
         Ok(())
     }
 
@@ -426,16 +426,13 @@ fn group(groups: &mut Vec<(Arc<Segment>, Vec<Wanted>)>, segment: &Arc<Segment>, 
     groups.push((segment.clone(), vec![wanted]));
 }
 
-fn check_consecutive(mut next: Option<u64>, records: &[Record]) -> io::Result<()> {
-    for record in records {
-        let index = record.at.index;
-        if next.is_some_and(|next| next != index) || index == u64::MAX {
-            let text = format!("entry {index} where entry {next:?} must follow");
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        next = Some(index + 1);
+/// Whether an entry may stand where `next` must follow; the index that must follow it.
+fn check_follows(next: Option<u64>, index: u64) -> io::Result<u64> {
+    if next.is_some_and(|next| next != index) || index == u64::MAX {
+        let text = format!("entry {index} where entry {next:?} must follow");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    Ok(())
+    Ok(index + 1)
 }
 
 fn limit(what: &str, bytes: usize, bytes_max: usize) -> io::Result<()> {

@@ -11,8 +11,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::format::Item;
 use super::index::Index;
 use super::marks::Marks;
-use super::tail::Tail;
-use super::{Done, LogPosition, Record, Stats};
+use super::tail::{Batch, Tail};
+use super::{Done, LogPosition, Stats};
 
 /// Bytes that may wait in the queue: eight full writes, about 0.1 s of a fast disk.
 const QUEUED_BYTES_MAX: usize = 64 << 20;
@@ -37,6 +37,8 @@ pub(super) struct State {
     queued_bytes: usize,
     /// Requests that wait for their `done`; a committed position alone wakes nobody.
     urgent: usize,
+    /// Callers that found the queue full.
+    waiting_for_room: usize,
     ticket: u64,
     failure: Option<Failure>,
     closing: bool,
@@ -47,10 +49,11 @@ pub(super) struct Request {
     pub(super) work: Work,
     pub(super) done: Option<Done>,
     pub(super) ticket: u64,
+    bytes: usize,
 }
 
 pub(super) enum Work {
-    Append(Vec<Record>),
+    Append(Batch),
     Mark(Item),
     /// Nothing to write, only to be told when everything before is durable.
     Barrier,
@@ -77,9 +80,9 @@ impl Failure {
 }
 
 impl Work {
-    pub(super) fn bytes_on_disk(&self) -> usize {
+    fn bytes(&self) -> usize {
         match self {
-            Self::Append(records) => records.iter().map(Record::bytes_on_disk).sum(),
+            Self::Append(batch) => batch.bytes(),
             Self::Mark(item) => item.bytes_on_disk(),
             Self::Barrier => 0,
         }
@@ -106,7 +109,9 @@ impl Queue {
             if state.requests.len() < self.len_max && state.queued_bytes < QUEUED_BYTES_MAX {
                 return Ok(state);
             }
+            state.waiting_for_room += 1;
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting_for_room -= 1;
         }
     }
 
@@ -131,7 +136,7 @@ impl Queue {
         let mut taken = Vec::with_capacity(state.requests.len());
         let mut bytes = 0;
         while let Some(request) = state.requests.pop_front() {
-            bytes += request.work.bytes_on_disk();
+            bytes += request.bytes;
             state.urgent -= usize::from(request.done.is_some());
             taken.push(request);
             if bytes >= bytes_max {
@@ -139,8 +144,12 @@ impl Queue {
             }
         }
         state.queued_bytes -= bytes;
+        let someone_waits = state.waiting_for_room > 0;
         drop(state);
-        self.room.notify_all();
+        // Waking nobody would still be a call of the system.
+        if someone_waits {
+            self.room.notify_all();
+        }
         (!taken.is_empty()).then_some(taken)
     }
 
@@ -173,6 +182,7 @@ impl State {
             requests: VecDeque::new(),
             queued_bytes: 0,
             urgent: 0,
+            waiting_for_room: 0,
             ticket: 0,
             failure: None,
             closing: false,
@@ -212,8 +222,8 @@ impl State {
 
     fn enqueue(&mut self, work: Work, done: Option<Done>) {
         self.ticket += 1;
-        self.queued_bytes += work.bytes_on_disk();
-        let ticket = self.ticket;
-        self.requests.push_back(Request { work, done, ticket });
+        let (bytes, ticket) = (work.bytes(), self.ticket);
+        self.queued_bytes += bytes;
+        self.requests.push_back(Request { work, done, ticket, bytes });
     }
 }

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::effect::Effects;
 use super::format::{self, Carry, Item, Salt, Spot};
 use super::prepare::{Preparer, write_zeroes};
 use super::queue::{Queue, State};
@@ -54,6 +55,8 @@ pub(super) fn open(
         closed,
         preparer,
         buffer: Vec::new(),
+        effects: Effects::default(),
+        evicted: Vec::new(),
         counts: Counts::default(),
     };
     writer.count(&mut queue.lock().stats);
@@ -124,6 +127,7 @@ fn mend(
         }),
         end: last.end,
         bytes_max: last.file_bytes.clamp(bytes_min, bytes_max),
+        released: 0,
         is_fresh: last.records == 1,
     };
     let older = surveyed.into_iter().map(|one| Older { bytes: one.end, segment: one.segment });

@@ -13,13 +13,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::effect::Effects;
 use super::format::{self, Carry, Header, Item, SEGMENT_HEADER_BYTES, Salt, Spot};
-use super::index::Index;
 use super::marks::Marks;
 use super::prepare::Preparer;
 use super::queue::{Failure, Queue, Request, Work};
 use super::segment::{self, PREPARED_NAME, Place, Segment};
-use super::{LogPosition, Options, Record, Stats};
+use super::{Options, Record, Stats};
 use crate::files::{File, Files};
 
 /// Bytes taken from the queue for one write: long enough to share a sync among thousands of
@@ -28,6 +28,12 @@ const WRITE_BYTES_MAX: usize = 8 << 20;
 /// Zeroes are written ahead only while writes are smaller than this. Larger ones take their time
 /// for the data itself, and writing every byte twice would double that.
 const ZEROES_WRITE_BYTES_MAX: u64 = 64 << 10;
+/// Written pages are released in steps of this, so that the next ones come from memory the
+/// processor still holds. Without it every append writes into memory that was cold for a gigabyte
+/// of log, which costs more than all else the log does.
+const RELEASE_BYTES: u64 = 256 << 10;
+/// Released are whole pages: a part of one would be read back for the next write into it.
+const PAGE_BYTES: u64 = 4096;
 /// A write buffer that grew beyond this for a giant request is given back afterwards.
 const BUFFER_BYTES_KEPT: usize = 2 * WRITE_BYTES_MAX;
 
@@ -45,6 +51,9 @@ pub(super) struct Writer {
     pub(super) closed: bool,
     pub(super) preparer: Preparer,
     pub(super) buffer: Vec<u8>,
+    pub(super) effects: Effects,
+    /// Entries that have left the tail and are dropped when nobody waits for it.
+    pub(super) evicted: Vec<Arc<Vec<Record>>>,
     pub(super) counts: Counts,
 }
 
@@ -56,6 +65,8 @@ pub(super) struct Active {
     pub(super) end: u64,
     /// Size at which the next segment begins.
     pub(super) bytes_max: u64,
+    /// Pages before this need not stay in memory.
+    pub(super) released: u64,
     /// Whether it holds nothing but its head.
     pub(super) is_fresh: bool,
 }
@@ -77,25 +88,18 @@ pub(super) struct Counts {
     pub(super) write_bytes_mean: u64,
 }
 
-/// What a written record changes for readers.
-enum Effect {
-    Entry(LogPosition, Place),
-    /// The entries that follow lie in this segment.
-    Segment(Arc<Segment>),
-    Truncate(Option<u64>),
-    Purge(u64),
-}
-
 impl Writer {
     /// Works until the log closes or a write fails.
     pub(super) fn run(mut self) {
         let guard = StopOnExit(self.queue.clone());
         while let Some(requests) = self.queue.take(WRITE_BYTES_MAX) {
             match self.write(&requests) {
-                Ok(effects) => {
-                    self.publish(effects, &requests);
+                Ok(()) => {
+                    self.publish(&requests);
                     self.report(requests);
+                    self.evicted.clear();
                     self.order_zeroes();
+                    self.release(RELEASE_BYTES);
                 }
                 Err(error) => {
                     self.fail(requests, &error);
@@ -107,58 +111,49 @@ impl Writer {
         drop(guard);
     }
 
-    fn write(&mut self, requests: &[Request]) -> io::Result<Vec<Effect>> {
-        let mut effects = vec![Effect::Segment(self.active.segment.clone())];
+    fn write(&mut self, requests: &[Request]) -> io::Result<()> {
         for request in requests {
             match &request.work {
                 Work::Barrier => {}
-                Work::Mark(item) => {
-                    self.put(item, &mut effects)?;
-                }
-                Work::Append(records) => {
-                    for record in records {
-                        self.put_entry(record, &mut effects)?;
+                Work::Mark(item) => self.put(item)?,
+                Work::Append(batch) => {
+                    for record in batch.records.iter() {
+                        self.put_entry(record)?;
                     }
                 }
             }
         }
-        self.flush()?;
-        Ok(effects)
+        self.flush()
     }
 
-    fn put(&mut self, item: &Item, effects: &mut Vec<Effect>) -> io::Result<()> {
+    fn put(&mut self, item: &Item) -> io::Result<()> {
         if let Item::Entry(record) = item {
-            return self.put_entry(record, effects);
+            return self.put_entry(record);
         }
-        let spot = self.spot(item.bytes_on_disk(), effects)?;
+        let spot = self.spot(item.bytes_on_disk())?;
         self.marks.apply(item).map_err(io::Error::other)?;
         format::encode(&mut self.buffer, spot, item);
-        match item {
-            Item::Truncated(kept) => effects.push(Effect::Truncate(kept.map(|kept| kept.index))),
-            Item::Purged(upto) => effects.push(Effect::Purge(upto.index)),
-            _ => {}
-        }
+        self.effects.note(item);
         Ok(())
     }
 
-    fn put_entry(&mut self, record: &Record, effects: &mut Vec<Effect>) -> io::Result<()> {
-        let spot = self.spot(record.bytes_on_disk(), effects)?;
+    fn put_entry(&mut self, record: &Record) -> io::Result<()> {
+        let spot = self.spot(record.bytes_on_disk())?;
         self.marks.append(record.at).map_err(io::Error::other)?;
         format::encode_entry(&mut self.buffer, spot, record);
         let payload_bytes = u32::try_from(record.payload.len()).map_err(io::Error::other)?;
         let place = Place { offset: spot.offset, payload_bytes };
-        effects.push(Effect::Entry(record.at, place));
+        self.effects.note_entry(record.at, &self.active.segment, place);
         Ok(())
     }
 
     /// Where the next record goes; begins a new segment when it does not fit in this one.
-    fn spot(&mut self, bytes: usize, effects: &mut Vec<Effect>) -> io::Result<Spot> {
+    fn spot(&mut self, bytes: usize) -> io::Result<Spot> {
         let room = bytes + Item::Sealed(0).bytes_on_disk();
         let full = self.buffer_end() + room as u64 > self.active.bytes_max;
         if full && !(self.active.is_fresh && self.buffer.is_empty()) {
             self.flush()?;
             self.roll()?;
-            effects.push(Effect::Segment(self.active.segment.clone()));
         } else if self.buffer.len() >= BUFFER_BYTES_KEPT {
             self.flush()?;
         }
@@ -203,6 +198,7 @@ impl Writer {
         };
         let carry = Carry { previous_end: offset(self.active.end)?, marks: self.marks.clone() };
         let begun = begin_segment(&*self.files, &self.dir, file, next, carry)?;
+        self.release(PAGE_BYTES);
         let mut seal = Vec::new();
         let at = offset(self.active.end)?;
         let spot = Spot { salt, offset: at, write_start: at };
@@ -225,20 +221,11 @@ impl Writer {
     }
 
     /// Lets readers see where the entries lie, and evicts from memory.
-    fn publish(&self, effects: Vec<Effect>, requests: &[Request]) {
+    fn publish(&mut self, requests: &[Request]) {
         let mut state = self.queue.lock();
-        let mut segment = self.active.segment.clone();
-        for effect in effects {
-            let index: &mut Index = &mut state.index;
-            match effect {
-                Effect::Segment(next) => segment = next,
-                Effect::Entry(at, place) => index.push(at, &segment, place),
-                Effect::Truncate(kept) => index.truncate_after(kept),
-                Effect::Purge(upto) => index.purge(upto),
-            }
-        }
+        self.effects.publish(&mut state.index);
         if let Some(last) = requests.last() {
-            state.tail.evict(last.ticket);
+            state.tail.evict(last.ticket, &mut self.evicted);
         }
         self.count(&mut state.stats);
     }
@@ -290,6 +277,17 @@ impl Writer {
         self.preparer.reach(goal.min(next), goal >= next);
     }
 
+    /// Lets go of written pages of the active segment, once there are `bytes_min` of them: the
+    /// newest entries are in the tail, and older ones are hardly ever read again.
+    fn release(&mut self, bytes_min: u64) {
+        let upto = self.active.end / PAGE_BYTES * PAGE_BYTES;
+        if upto >= self.active.released + bytes_min {
+            // Mere advice: a system that does not take it only uses more memory.
+            let _ = self.active.segment.file.release(self.active.released, upto);
+            self.active.released = upto;
+        }
+    }
+
     fn fail(&self, requests: Vec<Request>, error: &io::Error) {
         let dir = self.dir.display();
         tracing::error!(%error, %dir, "a log write failed; the log has stopped for good");
@@ -304,8 +302,7 @@ impl Writer {
         if self.closed {
             return;
         }
-        let mut effects = Vec::new();
-        if let Err(error) = self.put(&Item::Closed, &mut effects).and_then(|()| self.flush()) {
+        if let Err(error) = self.put(&Item::Closed).and_then(|()| self.flush()) {
             let dir = self.dir.display();
             tracing::warn!(%error, %dir, "cannot mark the log as closed");
         }
@@ -351,6 +348,7 @@ pub(super) fn begin_segment(
         segment: Arc::new(Segment { path, file, salt }),
         end: head.len() as u64,
         bytes_max: 0,
+        released: 0,
         is_fresh: true,
     })
 }

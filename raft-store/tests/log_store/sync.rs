@@ -165,3 +165,24 @@ fn what_is_not_written_yet_is_never_evicted() {
     assert_eq!(log.stats().cached_records, 0);
     assert_eq!(log.read(0, 6, usize::MAX).expect("read"), support::records(0, 6, 30));
 }
+
+#[test]
+fn only_whole_synced_pages_are_released_and_all_of_a_full_segment() {
+    let files = focused();
+    let options = Options { cache_bytes: 0, segment_bytes: 1 << 20, ..support::options() };
+    let log = Log::open(&support::dir(), std::sync::Arc::new(files.clone()), options);
+    let log = log.expect("open");
+    // Segments of 16 KiB, 32 KiB and so on: some end before a release is worth its call.
+    for turn in 0..20 {
+        support::append(&log, support::records(turn * 50, 50, 3000)).expect("append");
+    }
+    let expected = support::records(0, 1000, 3000);
+    assert!(log.read(0, 1000, usize::MAX).expect("read") == expected, "what was released reads");
+    let stats = log.stats();
+    let released = files.counts().bytes_released;
+    assert_eq!(released % 4096, 0);
+    // What stays: less than a page of each full segment, and up to a release of the present one.
+    let kept_max = (stats.segments as u64 - 1) * 2 * 4096 + (256 << 10) + 150_000;
+    assert!(released <= stats.bytes_on_disk);
+    assert!(released + kept_max >= stats.bytes_on_disk, "{released} of {stats:?}");
+}
