@@ -203,7 +203,15 @@ fn spec(name: &str) -> v1::NodeSpec {
     let text = str::to_owned;
     v1::NodeSpec {
         name: text(name),
-        gpus: vec![v1::Gpu { model: text("H100"), vram_mib: 81_920, link_domain: 0 }; 8],
+        gpus: vec![
+            v1::Gpu {
+                model: text("H100"),
+                vram_mib: 81_920,
+                link_domain: 0,
+                ..v1::Gpu::default()
+            };
+            8
+        ],
         cpu_milli: 64_000,
         memory_mib: 1 << 20,
         disk_mib: 1 << 20,

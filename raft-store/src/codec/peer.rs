@@ -88,7 +88,7 @@ pub(crate) fn open(message: &Bytes) -> Result<(Kind, Route, Bytes), CodecError> 
         return Err(CodecError::Empty { what });
     };
     if head[0] != FORMAT {
-        return Err(CodecError::Format { what, found: head[0] });
+        return Err(CodecError::Format { what, found: head[0], read: FORMAT });
     }
     let number = |at: usize| {
         let mut bytes = [0; 8];
@@ -133,7 +133,7 @@ fn answered<T: serde::de::DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<
     match bytes {
         [FORMAT, found, body @ ..] if *found == kind as u8 | ANSWER => whole(what, body),
         [FORMAT, found, ..] => Err(CodecError::Kind { what, found: *found }),
-        [found, _, ..] => Err(CodecError::Format { what, found: *found }),
+        [found, _, ..] => Err(CodecError::Format { what, found: *found, read: FORMAT }),
         _ => Err(CodecError::Empty { what }),
     }
 }

@@ -5,14 +5,14 @@
 
 use scheduler_core::state::{Row, RowKey};
 
-use super::{CodecError, decode, decode_first, encode};
+use super::{CORE_FORMAT, CodecError, decode_as, decode_first, encode_as};
 
 pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
-    encode("row", row)
+    encode_as(CORE_FORMAT, "row", row)
 }
 
 pub(crate) fn row(bytes: &[u8]) -> Result<Row, CodecError> {
-    decode("row", bytes)
+    decode_as(CORE_FORMAT, "row", bytes)
 }
 
 /// Appends the bytes of a key to a prefix.

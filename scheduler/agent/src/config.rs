@@ -92,6 +92,9 @@ pub struct Node {
     /// Price of one GPU for an hour in millionths of a US dollar.
     #[serde(default)]
     pub price_micro_usd: u64,
+    /// Countable resources, such as licences, in units of the operator's choosing.
+    #[serde(default)]
+    pub custom: BTreeMap<String, u64>,
 }
 
 fn rack() -> String {
@@ -125,6 +128,38 @@ pub struct Gpus {
     /// Number of the NVLink island.
     #[serde(default)]
     pub link_domain: u32,
+    #[serde(default)]
+    pub vendor: Option<Vendor>,
+    /// Major x 100 + minor, so 8.9 is 809; 0 = not told.
+    #[serde(default)]
+    pub compute_capability: u32,
+}
+
+/// Who makes a GPU or accelerator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Vendor {
+    Nvidia,
+    Amd,
+    Intel,
+    Google,
+    Aws,
+    Huawei,
+    Tenstorrent,
+}
+
+impl From<Vendor> for v1::GpuVendor {
+    fn from(vendor: Vendor) -> Self {
+        match vendor {
+            Vendor::Nvidia => Self::Nvidia,
+            Vendor::Amd => Self::Amd,
+            Vendor::Intel => Self::Intel,
+            Vendor::Google => Self::Google,
+            Vendor::Aws => Self::Aws,
+            Vendor::Huawei => Self::Huawei,
+            Vendor::Tenstorrent => Self::Tenstorrent,
+        }
+    }
 }
 
 fn one() -> usize {
@@ -232,6 +267,7 @@ impl Config {
             bandwidth_up_mbps: node.bandwidth_up_mbps,
             bandwidth_down_mbps: node.bandwidth_down_mbps,
             price_micro_usd: node.price_micro_usd,
+            custom: node.custom.clone().into_iter().collect(),
         })
     }
 }
@@ -242,6 +278,8 @@ impl Gpus {
             model: self.model.clone(),
             vram_mib: self.vram_mib,
             link_domain: self.link_domain,
+            vendor: self.vendor.map_or(v1::GpuVendor::Unspecified, Into::into).into(),
+            compute_capability: self.compute_capability,
         };
         std::iter::repeat_n(gpu, self.count)
     }
@@ -304,9 +342,12 @@ mod tests {
         memory_mib = 262_144
         disk_mib = 1_000_000
         taints = [{ key = "noisy", effect = "PreferNoSchedule" }]
+        custom = { licence = 4 }
         [[node.gpus]]
         model = "H100-SXM"
         vram_mib = 81_920
+        vendor = "nvidia"
+        compute_capability = 900
         count = 8
         [runtime]
         kind = "process"
@@ -320,6 +361,9 @@ mod tests {
         assert_eq!((spec.gpus.len(), spec.gpus[7].vram_mib), (8, 81_920));
         assert_eq!((spec.name.as_str(), spec.address.as_str()), ("gpu-17", "gpu-17"));
         assert_eq!(spec.taints[0].effect(), v1::TaintEffect::PreferNoSchedule);
+        let gpu = &spec.gpus[7];
+        assert_eq!((gpu.vendor(), gpu.compute_capability), (v1::GpuVendor::Nvidia, 900));
+        assert_eq!(spec.custom.get("licence"), Some(&4));
         assert_eq!(spec.place.unwrap().rack, "rack");
         let Runtime::Process(options) = config.runtime else { panic!("runtime") };
         assert_eq!((options.grace_ms, options.logs_kept), (5000, 1000));

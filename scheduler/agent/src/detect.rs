@@ -60,19 +60,41 @@ pub fn disk_mib(directory: &Path) -> Result<u64, DetectError> {
 
 /// NVIDIA GPUs in PCI bus order; none where there is no `nvidia-smi`.
 pub fn gpus() -> Result<Vec<v1::Gpu>, DetectError> {
+    // Drivers before 470 do not know the last field, and then refuse all of them.
+    match query("name,memory.total,compute_cap")? {
+        Answer::Listed(text) => listed_gpus(&text),
+        Answer::Missing => Ok(Vec::new()),
+        Answer::Refused(_) => match query("name,memory.total")? {
+            Answer::Listed(text) => listed_gpus(&text),
+            Answer::Missing => Ok(Vec::new()),
+            Answer::Refused(text) => Err(DetectError::Nonsense { what: NVIDIA_SMI, text }),
+        },
+    }
+}
+
+/// What `nvidia-smi` made of a query.
+enum Answer {
+    Listed(String),
+    /// There is no such program.
+    Missing,
+    Refused(String),
+}
+
+fn query(fields: &str) -> Result<Answer, DetectError> {
     let asked = Command::new(NVIDIA_SMI)
-        .args(["--query-gpu=name,memory.total", "--format=csv,noheader,nounits"])
+        .args([&format!("--query-gpu={fields}"), "--format=csv,noheader,nounits"])
         .stdin(Stdio::null())
         .output();
     match asked {
         Ok(output) if output.status.success() => {
-            listed_gpus(&String::from_utf8_lossy(&output.stdout))
+            Ok(Answer::Listed(String::from_utf8_lossy(&output.stdout).into_owned()))
         }
-        Ok(output) => Err(DetectError::Nonsense {
-            what: NVIDIA_SMI,
-            text: String::from_utf8_lossy(&output.stderr).chars().take(200).collect(),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Ok(output) => {
+            // It tells faults on either.
+            let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+            Ok(Answer::Refused(String::from_utf8_lossy(text).chars().take(200).collect()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Answer::Missing),
         Err(source) => Err(DetectError::Io { path: NVIDIA_SMI.to_owned(), source }),
     }
 }
@@ -80,17 +102,33 @@ pub fn gpus() -> Result<Vec<v1::Gpu>, DetectError> {
 fn listed_gpus(text: &str) -> Result<Vec<v1::Gpu>, DetectError> {
     let gpu = |line: &str| {
         let nonsense = || DetectError::Nonsense { what: NVIDIA_SMI, text: line.to_owned() };
-        let (name, memory) = line.rsplit_once(',').ok_or_else(nonsense)?;
-        let vram_mib = memory.trim().parse().map_err(|_| nonsense())?;
-        let model = model_name(name);
-        // Which GPUs share an NVLink island is not listed; the operator declares it.
+        let mut fields = line.split(',').map(str::trim);
+        let model = model_name(fields.next().unwrap_or_default());
+        let memory = fields.next().ok_or_else(nonsense)?;
+        let compute_capability = match fields.next() {
+            None => 0,
+            Some(text) => compute_capability(text).ok_or_else(nonsense)?,
+        };
         if model.is_empty() {
-            Err(nonsense())
-        } else {
-            Ok(v1::Gpu { model, vram_mib, link_domain: 0 })
+            return Err(nonsense());
         }
+        Ok(v1::Gpu {
+            model,
+            vram_mib: memory.parse().map_err(|_| nonsense())?,
+            // Which GPUs share an NVLink island is not listed; the operator declares it.
+            link_domain: 0,
+            vendor: v1::GpuVendor::Nvidia.into(),
+            compute_capability,
+        })
     };
     text.lines().map(str::trim).filter(|line| !line.is_empty()).map(gpu).collect()
+}
+
+/// "8.9" is 809.
+fn compute_capability(text: &str) -> Option<u32> {
+    let (major, minor) = text.split_once('.')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    (major < 100 && minor < 100).then_some(major * 100 + minor)
 }
 
 /// "NVIDIA GeForce RTX 4090" becomes "RTX-4090".
@@ -128,8 +166,10 @@ mod tests {
         let gpus = listed_gpus(text).unwrap();
         let listed: Vec<_> = gpus.iter().map(|gpu| (gpu.model.as_str(), gpu.vram_mib)).collect();
         assert_eq!(listed, [("H100-80GB-HBM3", 81_559), ("RTX-4090", 24_564), ("T4", 15_360)]);
+        let newer = listed_gpus("Tesla T4, 15360, 7.5\nRTX, 1, 12.0").unwrap();
+        assert_eq!([newer[0].compute_capability, newer[1].compute_capability], [705, 1_200]);
         assert!(listed_gpus("\n").unwrap().is_empty());
-        for bad in ["no comma", "A100, lots", ", 5"] {
+        for bad in ["no comma", "A100, lots", ", 5", "A100, 5, 8", "A100, 5, x.y"] {
             assert!(listed_gpus(bad).unwrap_err().to_string().contains("nvidia-smi"));
         }
     }

@@ -46,6 +46,11 @@ struct Shape {
     gpu_model: String,
     gpu_count: u32,
     vram_mib: u32,
+    #[serde(default)]
+    vendor: Option<crate::config::Vendor>,
+    /// Major x 100 + minor; 0 = not told.
+    #[serde(default)]
+    compute_capability: u32,
     /// GPUs that share an NVLink island; all of them if left out.
     #[serde(default)]
     gpus_per_link_domain: Option<u32>,
@@ -60,6 +65,8 @@ struct Shape {
     sites: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    custom: BTreeMap<String, u64>,
 }
 
 /// A place with machines.
@@ -225,6 +232,8 @@ impl Profile {
             model: shape.gpu_model.clone(),
             vram_mib: shape.vram_mib,
             link_domain: at / island,
+            vendor: shape.vendor.map_or(v1::GpuVendor::Unspecified, Into::into).into(),
+            compute_capability: shape.compute_capability,
         };
         v1::NodeSpec {
             address: format!("{name}.{}.example", site.region),
@@ -244,6 +253,7 @@ impl Profile {
             bandwidth_up_mbps: shape.bandwidth_up_mbps,
             bandwidth_down_mbps: shape.bandwidth_down_mbps,
             price_micro_usd: shape.price_micro_usd,
+            custom: shape.custom.clone().into_iter().collect(),
         }
     }
 

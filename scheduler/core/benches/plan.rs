@@ -4,7 +4,7 @@
 //! **Invariant:** the fleet comes from a seed, so figures of two runs are of the same case.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use scheduler_core::fixture::entry::name;
+use scheduler_core::fixture::entry::models;
 use scheduler_core::fixture::fleet::{Fleet, gang, occupy, workers};
 use scheduler_core::id::NodeId;
 use scheduler_core::job::{GpuAsk, JobSpec, Level, Strategy};
@@ -38,7 +38,7 @@ fn cases() -> Vec<(&'static str, JobSpec)> {
     let mut near = eights.clone();
     near.rtt_max = Some(RttUs(60_000));
     let mut model = ones.clone();
-    model.groups[0].shape.models = vec![name("H100-SXM")];
+    model.groups[0].shape.alternatives = models(&["H100-SXM"]);
     let mut region = eights.clone();
     region.topology_required = Some(Level::Region);
     let mut spread = ones.clone();
@@ -109,7 +109,7 @@ fn stream(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("stream of 1000/{fleet_called}"));
         group.sample_size(10);
         let mut model = gang("one", 1, GpuAsk::Whole(1));
-        model.groups[0].shape.models = vec![name("A10")];
+        model.groups[0].shape.alternatives = models(&["A10"]);
         let mut share = gang("share", 1, GpuAsk::Share(300));
         share.groups[0].shape.cpu.0 = 100;
         for (called, spec) in [

@@ -269,7 +269,7 @@ pub enum Stale {
     NodeEpoch { node: NodeId },
     #[error("a GPU of {node} is taken or does not exist")]
     GpuTaken { node: NodeId },
-    #[error("{node} has too little CPU, memory or disk left")]
+    #[error("{node} has too little CPU, memory, disk or countable resources left")]
     NodeFull { node: NodeId },
     #[error("{node} does not satisfy rank {rank}")]
     DoesNotFit { node: NodeId, rank: Rank },

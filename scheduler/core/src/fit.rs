@@ -5,10 +5,14 @@
 //! is the caller's business.
 
 use crate::id::{ModelId, NodeId, SiteId};
-use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration};
-use crate::node::{Gpu, Models, Node, Resources, Taint, TaintEffect};
+use crate::job::{
+    Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration,
+};
+use crate::node::{Custom, Gpu, Models, Node, Resources, Taint, TaintEffect, Vendor};
 use crate::topology::Sites;
-use crate::unit::{GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib};
+use crate::unit::{
+    BandwidthMbps, ComputeCapability, GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib,
+};
 use std::fmt;
 
 /// Prefix of the labels that every node has without declaring them.
@@ -19,7 +23,11 @@ pub const LABEL_PREFIX: &str = "muster/";
 pub enum Misfit {
     /// It has no GPU of an allowed model.
     GpuModel,
-    /// Its GPUs of an allowed model have too little vRAM.
+    /// Its GPUs of an allowed model are not of the allowed vendor.
+    Vendor,
+    /// They are, and compute too little.
+    ComputeCapability,
+    /// They do, and have too little vRAM.
     Vram,
     /// It has too few suitable GPUs of any one model.
     GpuCount,
@@ -30,12 +38,71 @@ pub enum Misfit {
     Cpu,
     Memory,
     Disk,
+    /// Too little bandwidth up or down.
+    Bandwidth,
+    /// Too little of some countable resource.
+    Custom,
+}
+
+/// One alternative with model names resolved to ids.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Alternative {
+    /// Allowed models in rising order; `None` = any.
+    models: Option<Vec<ModelId>>,
+    vendor: Option<Vendor>,
+    vram_min: VramMib,
+    compute_capability_min: ComputeCapability,
+}
+
+impl Alternative {
+    fn new(of: &GpuAlternative, models: &Models) -> Self {
+        let resolved = (!of.models.is_empty()).then(|| {
+            let mut ids: Vec<ModelId> =
+                of.models.iter().filter_map(|name| models.find(name)).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        });
+        Self {
+            models: resolved,
+            vendor: of.vendor,
+            vram_min: of.vram_min,
+            compute_capability_min: of.compute_capability_min,
+        }
+    }
+
+    /// Nothing is allowed.
+    fn never() -> Self {
+        Self {
+            models: Some(Vec::new()),
+            vendor: None,
+            vram_min: VramMib::ZERO,
+            compute_capability_min: ComputeCapability::ZERO,
+        }
+    }
+
+    fn misfit(&self, gpu: &Gpu) -> Option<Misfit> {
+        let model = |models: &Vec<ModelId>| models.binary_search(&gpu.model).is_ok();
+        if !self.models.as_ref().is_none_or(model) {
+            Some(Misfit::GpuModel)
+        } else if self.vendor.is_some_and(|vendor| gpu.vendor != Some(vendor)) {
+            Some(Misfit::Vendor)
+        } else if gpu.compute_capability < self.compute_capability_min {
+            Some(Misfit::ComputeCapability)
+        } else if gpu.vram < self.vram_min {
+            Some(Misfit::Vram)
+        } else {
+            None
+        }
+    }
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::GpuModel => "GPU model",
+            Self::Vendor => "GPU vendor",
+            Self::ComputeCapability => "compute capability",
             Self::Vram => "vRAM",
             Self::GpuCount => "GPU count",
             Self::Selector => "selector",
@@ -44,6 +111,8 @@ impl fmt::Display for Misfit {
             Self::Cpu => "CPU",
             Self::Memory => "memory",
             Self::Disk => "disk",
+            Self::Bandwidth => "bandwidth",
+            Self::Custom => "custom resource",
         })
     }
 }
@@ -52,10 +121,12 @@ impl fmt::Display for Misfit {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Needs {
     gpus: GpuAsk,
-    /// Allowed models in rising order; `None` = any.
-    models: Option<Vec<ModelId>>,
-    vram_min: VramMib,
+    /// Any of these, the most wanted first; empty = any GPU.
+    alternatives: Vec<Alternative>,
     resources: Resources,
+    bandwidth_up_min: BandwidthMbps,
+    bandwidth_down_min: BandwidthMbps,
+    custom: Custom,
     selectors: Vec<Selector>,
     tolerations: Vec<Toleration>,
     /// Bound on the price of each GPU-hour; does not bind a replica without GPUs.
@@ -70,9 +141,11 @@ impl Needs {
             Some(found) => Self::of_group(spec, found, models),
             None => Self {
                 gpus: GpuAsk::Whole(1),
-                models: Some(Vec::new()),
-                vram_min: VramMib::ZERO,
+                alternatives: vec![Alternative::never()],
                 resources: Resources::default(),
+                bandwidth_up_min: BandwidthMbps::ZERO,
+                bandwidth_down_min: BandwidthMbps::ZERO,
+                custom: Custom::default(),
                 selectors: Vec::new(),
                 tolerations: Vec::new(),
                 price_max: None,
@@ -82,18 +155,14 @@ impl Needs {
 
     fn of_group(spec: &JobSpec, group: &GroupSpec, models: &Models) -> Self {
         let shape = &group.shape;
-        let resolved = (!shape.models.is_empty()).then(|| {
-            let mut ids: Vec<ModelId> =
-                shape.models.iter().filter_map(|name| models.find(name)).collect();
-            ids.sort_unstable();
-            ids.dedup();
-            ids
-        });
+        let alternatives = shape.alternatives.iter();
         Self {
             gpus: shape.gpus,
-            models: resolved,
-            vram_min: shape.vram_min,
+            alternatives: alternatives.map(|one| Alternative::new(one, models)).collect(),
             resources: Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk },
+            bandwidth_up_min: shape.bandwidth_up_min,
+            bandwidth_down_min: shape.bandwidth_down_min,
+            custom: shape.custom.clone(),
             selectors: group.selectors.clone(),
             tolerations: group.tolerations.clone(),
             price_max: spec.price_max,
@@ -110,11 +179,31 @@ impl Needs {
         self.resources
     }
 
-    /// Whether a selector reads something that differs between otherwise equal nodes.
+    /// Countable resources that one replica takes.
+    pub fn custom(&self) -> &Custom {
+        &self.custom
+    }
+
+    /// Number of alternatives; 0 = any GPU does.
+    pub fn alternatives(&self) -> usize {
+        self.alternatives.len()
+    }
+
+    /// The same with one alternative alone, counted from the most wanted. Whatever fits that also
+    /// fits this.
+    pub fn only(&self, alternative: usize) -> Self {
+        let one = self.alternatives.get(alternative).cloned();
+        Self { alternatives: vec![one.unwrap_or_else(Alternative::never)], ..self.clone() }
+    }
+
+    /// Whether something is read that differs between otherwise equal nodes.
     pub fn reads_identity(&self) -> bool {
-        self.selectors
-            .iter()
-            .any(|selector| matches!(selector.key.as_ref(), "muster/node" | "muster/rack"))
+        self.bandwidth_up_min > BandwidthMbps::ZERO
+            || self.bandwidth_down_min > BandwidthMbps::ZERO
+            || self
+                .selectors
+                .iter()
+                .any(|selector| matches!(selector.key.as_ref(), "muster/node" | "muster/rack"))
     }
 
     /// Why `node`, if it were empty, could not hold one replica; `None` = it could.
@@ -127,6 +216,12 @@ impl Needs {
                 Some(Misfit::Memory)
             } else if need.disk > have.disk {
                 Some(Misfit::Disk)
+            } else if self.bandwidth_up_min > node.bandwidth_up
+                || self.bandwidth_down_min > node.bandwidth_down
+            {
+                Some(Misfit::Bandwidth)
+            } else if !node.custom.holds(&Custom::default(), &self.custom) {
+                Some(Misfit::Custom)
             } else {
                 None
             }
@@ -171,11 +266,8 @@ impl Needs {
     }
 
     fn allows(&self, gpu: &Gpu) -> bool {
-        gpu.vram >= self.vram_min && self.allows_model(gpu.model)
-    }
-
-    fn allows_model(&self, model: ModelId) -> bool {
-        self.models.as_ref().is_none_or(|models| models.binary_search(&model).is_ok())
+        self.alternatives.is_empty()
+            || self.alternatives.iter().any(|one| one.misfit(gpu).is_none())
     }
 
     /// Why a node with these GPUs could never serve, as far as GPUs go.
@@ -185,9 +277,6 @@ impl Needs {
             GpuAsk::Whole(count) => usize::from(count),
             GpuAsk::Share(_) => 1,
         };
-        if self.models.is_some() && !gpus.iter().any(|gpu| self.allows_model(gpu.model)) {
-            return Some(Misfit::GpuModel);
-        }
         // Quadratic in at most 64 GPUs, and the first GPU's model nearly always decides.
         let mut most = 0usize;
         for gpu in gpus.iter().filter(|gpu| self.allows(gpu)) {
@@ -197,8 +286,14 @@ impl Needs {
                 return None;
             }
         }
-        let roomy = gpus.iter().any(|gpu| self.allows(gpu));
-        if !roomy && !gpus.is_empty() { Some(Misfit::Vram) } else { Some(Misfit::GpuCount) }
+        // The GPU and alternative that come nearest tell what is wrong.
+        let one = |gpu: &Gpu| {
+            let each = self.alternatives.iter().map(|one| one.misfit(gpu));
+            each.map(|misfit| misfit.unwrap_or(Misfit::GpuCount)).max()
+        };
+        let named = self.alternatives.iter().any(|one| one.models.is_some());
+        let without = if gpus.is_empty() && named { Misfit::GpuModel } else { Misfit::GpuCount };
+        Some(gpus.iter().filter_map(one).max().unwrap_or(without))
     }
 
     fn rule_misfit(&self, node: &Node) -> Option<Misfit> {
@@ -326,5 +421,6 @@ pub fn same_domain(level: Level, a: &Node, b: &Node) -> bool {
         Level::Zone => a.place.region == b.place.region && a.place.zone == b.place.zone,
         Level::Site => a.site == b.site,
         Level::Rack => a.site == b.site && a.place.rack == b.place.rack,
+        Level::Node => a.id == b.id,
     }
 }

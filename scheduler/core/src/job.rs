@@ -4,9 +4,10 @@
 //! from its replicas and is changed by `State::apply` alone.
 
 use crate::id::{AssignmentId, JobId, Name, NodeId, TenantId};
-use crate::node::TaintEffect;
+use crate::node::{Custom, Labels, TaintEffect, Vendor};
 use crate::unit::{
-    CpuMilli, DiskMib, DurationMs, GpuSet, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
+    BandwidthMbps, ComputeCapability, CostMicroUsd, CpuMilli, DiskMib, DurationMs, GpuSet,
+    MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub enum Level {
     Zone,
     Site,
     Rack,
+    /// A single node. Not a level to keep a whole job or group within: that is `StrictPack`.
+    Node,
 }
 
 /// GPUs that one replica needs.
@@ -58,13 +61,36 @@ pub enum GpuAsk {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Shape {
     pub gpus: GpuAsk,
-    /// Any of these models; empty = any model.
-    pub models: Vec<Name>,
-    /// At least this much vRAM on each GPU; 0 = any.
-    pub vram_min: VramMib,
+    /// GPUs that would do, the most wanted first; empty = any.
+    pub alternatives: Vec<GpuAlternative>,
     pub cpu: CpuMilli,
     pub memory: MemoryMib,
     pub disk: DiskMib,
+    /// At least this much bandwidth of the node, shared with all else there; 0 = any.
+    pub bandwidth_up_min: BandwidthMbps,
+    pub bandwidth_down_min: BandwidthMbps,
+    /// Countable resources that one replica takes.
+    pub custom: Custom,
+}
+
+/// GPUs that would do; all of it must hold.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct GpuAlternative {
+    /// Any of these models; empty = any model.
+    pub models: Vec<Name>,
+    /// `None` = any vendor.
+    pub vendor: Option<Vendor>,
+    /// At least this much vRAM on each GPU; 0 = any.
+    pub vram_min: VramMib,
+    /// 0 = any.
+    pub compute_capability_min: ComputeCapability,
+}
+
+impl GpuAlternative {
+    /// Whether it is told by models and vRAM alone.
+    pub fn is_short(&self) -> bool {
+        self.vendor.is_none() && self.compute_capability_min == ComputeCapability::ZERO
+    }
 }
 
 /// One condition on a node's labels. The labels `muster/region`, `muster/zone`, `muster/site`,
@@ -117,6 +143,95 @@ pub struct GroupSpec {
     /// All must hold.
     pub selectors: Vec<Selector>,
     pub tolerations: Vec<Toleration>,
+    /// The job may be scaled up to this many; at least `replicas`.
+    pub replicas_max: u32,
+    pub rules: GroupRules,
+}
+
+/// Rules among the replicas of one group, beside those of the job.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct GroupRules {
+    /// Most replicas of the group on one node; 0 = no bound.
+    pub replicas_per_node_max: u32,
+    /// In place of the job's, which then binds the other groups only.
+    pub strategy: Option<Strategy>,
+    /// All replicas of the group inside one domain of this level, or not at all.
+    pub topology_required: Option<Level>,
+    /// All replicas of the group inside one domain of this level, if there is one that fits.
+    pub topology_preferred: Option<Level>,
+    /// Wider levels first; each size is a multiple of the next.
+    pub segments: Vec<Segment>,
+    pub spread: Vec<Spread>,
+}
+
+/// Every so many consecutive replicas of a group share one domain of the level; the last ones may
+/// be fewer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Segment {
+    pub level: Level,
+    pub size: u32,
+}
+
+/// Evenness over the domains of a level that have at least one schedulable node which could hold a
+/// replica of the group: the fullest may hold so many replicas more than the emptiest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Spread {
+    pub level: Level,
+    /// At least 1.
+    pub skew_max: u32,
+    /// As far as possible only.
+    pub preferred: bool,
+}
+
+/// Which pairs of members the RTT bound is about.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum RttScope {
+    #[default]
+    AllPairs,
+    /// Pairs within the same group.
+    WithinGroups,
+    /// The head and each other member.
+    HeadToMembers,
+}
+
+/// What to make small when there is a choice of sites.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum RttObjective {
+    /// Up to the planner.
+    #[default]
+    None,
+    /// The largest RTT between two members.
+    Diameter,
+    /// The mean RTT over all pairs of members.
+    Mean,
+}
+
+/// A wish to be near to, or apart from, other replicas.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Affinity {
+    /// Apart instead of near.
+    pub anti: bool,
+    /// As far as possible only.
+    pub preferred: bool,
+    pub level: Level,
+    pub target: Target,
+}
+
+/// Whom an affinity is between. Groups by their index in the job.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Target {
+    /// Near: every replica of `group` shares a domain with at least one of `with`, and all share
+    /// one if both are the same group. Apart: no domain holds replicas of both, and no two of one
+    /// group if both are the same.
+    Groups { group: u16, with: u16 },
+    /// Live replicas of the tenant's other jobs that have all these labels. Near: each replica of
+    /// the group (`None` = of the job) shares a domain with at least one. Apart: with none; that
+    /// also keeps such jobs away that come later.
+    Jobs { group: Option<u16>, labels: Labels },
 }
 
 /// Command that a `process` runtime runs for every replica; empty for other runtimes.
@@ -144,6 +259,14 @@ pub struct JobSpec {
     /// Upper bound on the price of each GPU-hour.
     pub price_max: Option<PriceMicroUsd>,
     pub program: Program,
+    /// Facts for people, and for affinities of the tenant's other jobs.
+    pub labels: Labels,
+    /// Whom `rtt_max` binds.
+    pub rtt_scope: RttScope,
+    pub rtt_objective: RttObjective,
+    /// Upper bound on the price of all live members' GPUs for the whole of `duration`.
+    pub cost_max: Option<CostMicroUsd>,
+    pub affinities: Vec<Affinity>,
 }
 
 impl JobSpec {

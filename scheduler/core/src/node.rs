@@ -2,8 +2,14 @@
 //!
 //! **Invariant:** a [`Node`] holds facts only; what is used of it is derived by `state::index`.
 
+mod custom;
+
+pub use custom::{CUSTOM_MAX, Custom};
+
 use crate::id::{Epoch, ModelId, Name, NodeId, SiteId, SupplierId};
-use crate::unit::{BandwidthMbps, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, TimeMs, VramMib};
+use crate::unit::{
+    BandwidthMbps, ComputeCapability, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, TimeMs, VramMib,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +34,22 @@ pub struct Gpu {
     pub vram: VramMib,
     /// NVLink/NVSwitch island inside the node; GPUs with equal numbers share one.
     pub link_domain: u8,
+    /// `None` = not told.
+    pub vendor: Option<Vendor>,
+    /// 0 = not told.
+    pub compute_capability: ComputeCapability,
+}
+
+/// Who makes a GPU or accelerator.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Vendor {
+    Nvidia,
+    Amd,
+    Intel,
+    Google,
+    Aws,
+    Huawei,
+    Tenstorrent,
 }
 
 /// All GPU models the fleet has ever shown, numbered in order of first sight.
@@ -137,6 +159,8 @@ pub struct NodeSpec {
     pub taints: Vec<Taint>,
     pub gpus: Vec<GpuSpec>,
     pub resources: Resources,
+    /// Countable resources of the supplier's own naming.
+    pub custom: Custom,
     pub place: Place,
     pub bandwidth_up: BandwidthMbps,
     pub bandwidth_down: BandwidthMbps,
@@ -152,6 +176,8 @@ pub struct GpuSpec {
     pub model: Name,
     pub vram: VramMib,
     pub link_domain: u8,
+    pub vendor: Option<Vendor>,
+    pub compute_capability: ComputeCapability,
 }
 
 /// A worker machine as the state holds it.
@@ -165,6 +191,8 @@ pub struct Node {
     /// Index in this list = bit in a `GpuSet`. At most 64.
     pub gpus: Vec<Gpu>,
     pub resources: Resources,
+    /// Countable resources of the supplier's own naming.
+    pub custom: Custom,
     pub place: Place,
     pub site: SiteId,
     pub bandwidth_up: BandwidthMbps,

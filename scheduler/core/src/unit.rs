@@ -72,6 +72,15 @@ unit!(
     PriceMicroUsd(u64)
 );
 
+unit!(
+    /// Price of something as a whole in millionths of a US dollar.
+    CostMicroUsd(u64)
+);
+unit!(
+    /// What a GPU can compute, as its vendor numbers it: major x 100 + minor, so 8.9 is 809.
+    ComputeCapability(u16)
+);
+
 /// Thousandths in one whole GPU.
 pub const GPU_MILLI_WHOLE: u16 = 1000;
 /// Most GPUs on one node: a [`GpuSet`] is one machine word.

@@ -3,15 +3,18 @@
 //! Every refusal names the field by its path, the value and the limit.
 //! **Invariant:** pure; the first fault in reading order is told, the same on every server.
 
+mod job;
+mod rules;
+
+pub use job::{gpu_models, job};
+
 use crate::command::Rejection;
-use crate::id::{Name, REQUEST_ID_BYTES_MAX};
-use crate::job::{
-    Condition, GpuAsk, GroupSpec, JobSpec, Program, REASON_BYTES_MAX, Reason, Role, Selector,
-    Shape, Toleration,
+use crate::id::REQUEST_ID_BYTES_MAX;
+use crate::job::{REASON_BYTES_MAX, Reason};
+use crate::node::{
+    CUSTOM_MAX, Custom, LABEL_BYTES_MAX, LABELS_MAX, Labels, NodeSpec, Resources, TAINTS_MAX,
 };
-use crate::node::{LABEL_BYTES_MAX, LABELS_MAX, NodeSpec, Resources, TAINTS_MAX};
-use crate::unit::{GPUS_PER_NODE_MAX, PriceMicroUsd, RttUs, VramMib};
-use std::collections::BTreeSet;
+use crate::unit::{BandwidthMbps, ComputeCapability, GPUS_PER_NODE_MAX, PriceMicroUsd, RttUs};
 
 /// Most groups in a job: each is planned and counted on its own.
 pub const GROUPS_MAX: usize = 64;
@@ -33,6 +36,22 @@ pub const DISK_MIB_MAX: u64 = 16 * 1024 * 1024 * 1024;
 pub const VRAM_MIB_MAX: u32 = 4 * 1024 * 1024;
 /// Highest price of a GPU-hour: a million US dollars.
 pub const PRICE_MICRO_USD_MAX: u64 = 1_000_000_000_000;
+/// Most amount of one countable resource: sums of a whole fleet stay far from the end of a `u64`.
+pub const CUSTOM_AMOUNT_MAX: u64 = 1_000_000_000_000;
+/// Most bandwidth of a node: 10 Tbit/s.
+pub const BANDWIDTH_MBPS_MAX: u32 = 10_000_000;
+/// Highest compute capability: 99.99.
+pub const COMPUTE_CAPABILITY_MAX: u16 = 9_999;
+/// Most alternatives in one shape: each is tried on its own before they are mixed.
+pub const ALTERNATIVES_MAX: usize = 16;
+/// Most labels on a job: each live job is found by every one of them.
+pub const JOB_LABELS_MAX: usize = 16;
+/// Most affinities of a job: each may be held against every member.
+pub const AFFINITIES_MAX: usize = 32;
+/// Most segments, and most spreads, of a group: one for every level.
+pub const LEVELS_MAX: usize = 5;
+/// Highest price of a job as a whole: a billion US dollars.
+pub const COST_MICRO_USD_MAX: u64 = 1_000_000_000_000_000;
 /// Longest RTT: a minute.
 pub const RTT_US_MAX: u32 = 60_000_000;
 /// Shortest and longest duration of a job: a second, ten years.
@@ -109,17 +128,20 @@ pub fn node(spec: &NodeSpec) -> Result<(), Rejection> {
         let domains = GPUS_PER_NODE_MAX as u64 - 1;
         let domain = u64::from(gpu.link_domain);
         range(|| format!("spec.gpus[{at}].link_domain"), domain, 0, domains)?;
+        let field = || format!("spec.gpus[{at}].compute_capability");
+        compute_capability(field, gpu.compute_capability)?;
     }
     resources("spec.resources", &spec.resources)?;
+    custom("spec.custom", &spec.custom)?;
+    bandwidth(|| "spec.bandwidth_up_mbps".to_owned(), spec.bandwidth_up)?;
+    bandwidth(|| "spec.bandwidth_down_mbps".to_owned(), spec.bandwidth_down)?;
     price("spec.price_micro_usd", spec.price)?;
     text(|| "spec.address".to_owned(), &spec.address, 0, ADDRESS_BYTES_MAX)?;
     if spec.address.contains(' ') {
         return invalid("spec.address", "has a space");
     }
-    count(|| "spec.labels".to_owned(), spec.labels.len(), LABELS_MAX)?;
-    for (at, (key, value)) in spec.labels.iter().enumerate() {
-        text(|| format!("spec.labels[{at}].key"), key, 1, LABEL_BYTES_MAX)?;
-        text(|| format!("spec.labels[{at}].value"), value, 0, LABEL_BYTES_MAX)?;
+    labels("spec.labels", &spec.labels, LABELS_MAX)?;
+    for (at, key) in spec.labels.keys().enumerate() {
         if key.starts_with(LABEL_RESERVED) {
             let problem =
                 format!("is {key}; labels under {LABEL_RESERVED} are given by the scheduler");
@@ -144,157 +166,27 @@ fn price(field: &str, price: PriceMicroUsd) -> Valid {
     range(|| field.to_owned(), price.0, 0, PRICE_MICRO_USD_MAX)
 }
 
-/// All a job asks for.
-pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
-    if spec.groups.is_empty() {
-        return invalid("spec.groups", "is empty; a job has at least one group");
-    }
-    count(|| "spec.groups".to_owned(), spec.groups.len(), GROUPS_MAX)?;
-    let mut names: BTreeSet<&Name> = BTreeSet::new();
-    let mut heads = 0u32;
-    let mut replicas = 0u64;
-    for (at, found) in spec.groups.iter().enumerate() {
-        let path = format!("spec.groups[{at}]");
-        group(&path, found)?;
-        if !names.insert(&found.name) {
-            return invalid(
-                format!("{path}.name"),
-                format!("is {}, as of an earlier group", found.name),
-            );
-        }
-        heads += u32::from(found.role == Role::Head);
-        if heads > 1 {
-            return invalid(
-                format!("{path}.role"),
-                "is HEAD, as of an earlier group; only one may be",
-            );
-        }
-        replicas = replicas.saturating_add(u64::from(found.replicas));
-        if replicas > u64::from(REPLICAS_MAX) {
-            let problem = format!(
-                "brings the job to {replicas} replicas; at most {REPLICAS_MAX} are allowed"
-            );
-            return invalid(format!("{path}.replicas"), problem);
-        }
-    }
-    if let Some(bound) = spec.rtt_max {
-        rtt(bound, || "spec.rtt_us_max".to_owned())?;
-    }
-    if let Some(duration) = spec.duration {
-        let (min, max) = DURATION_MS_RANGE;
-        range(|| "spec.duration_ms".to_owned(), duration.0, min, max)?;
-    }
-    if let Some(bound) = spec.price_max {
-        price("spec.price_micro_usd_max", bound)?;
-    }
-    program(&spec.program)
-}
-
-fn group(path: &str, group: &GroupSpec) -> Valid {
-    let (replicas, min) = (u64::from(group.replicas), u64::from(group.replicas_min));
-    range(|| format!("{path}.replicas"), replicas, 1, u64::from(REPLICAS_MAX))?;
-    range(|| format!("{path}.replicas_min"), min, 1, replicas)?;
-    if group.role == Role::Head && replicas != 1 {
-        let problem = format!("is {replicas}; a HEAD group has exactly 1");
-        return invalid(format!("{path}.replicas"), problem);
-    }
-    shape(&format!("{path}.shape"), &group.shape)?;
-    count(|| format!("{path}.selectors"), group.selectors.len(), LIST_MAX)?;
-    for (at, found) in group.selectors.iter().enumerate() {
-        selector(&format!("{path}.selectors[{at}]"), found)?;
-    }
-    count(|| format!("{path}.tolerations"), group.tolerations.len(), LIST_MAX)?;
-    for (at, found) in group.tolerations.iter().enumerate() {
-        toleration(&format!("{path}.tolerations[{at}]"), found)?;
+fn labels(field: &str, labels: &Labels, max: usize) -> Valid {
+    count(|| field.to_owned(), labels.len(), max)?;
+    for (at, (key, value)) in labels.iter().enumerate() {
+        text(|| format!("{field}[{at}].key"), key, 1, LABEL_BYTES_MAX)?;
+        text(|| format!("{field}[{at}].value"), value, 0, LABEL_BYTES_MAX)?;
     }
     Ok(())
 }
 
-fn shape(path: &str, shape: &Shape) -> Valid {
-    match shape.gpus {
-        GpuAsk::None => {
-            if !shape.models.is_empty() {
-                return invalid(format!("{path}.models"), "is given, but no GPU is asked for");
-            }
-            if shape.vram_min != VramMib::ZERO {
-                return invalid(
-                    format!("{path}.vram_mib_min"),
-                    "is given, but no GPU is asked for",
-                );
-            }
-            if shape.cpu.0 == 0 {
-                return invalid(
-                    format!("{path}.cpu_milli"),
-                    "is 0, and no GPU is asked for either",
-                );
-            }
-        }
-        GpuAsk::Whole(whole) => {
-            let max = GPUS_PER_NODE_MAX as u64;
-            range(|| format!("{path}.gpus"), u64::from(whole), 1, max)?;
-        }
-        GpuAsk::Share(milli) => {
-            range(|| format!("{path}.gpu_share_milli"), u64::from(milli), 1, 999)?;
-        }
-    }
-    count(|| format!("{path}.models"), shape.models.len(), LIST_MAX)?;
-    let vram = u64::from(shape.vram_min.0);
-    range(|| format!("{path}.vram_mib_min"), vram, 0, u64::from(VRAM_MIB_MAX))?;
-    resources(path, &Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk })
-}
-
-fn selector(path: &str, selector: &Selector) -> Valid {
-    text(|| format!("{path}.key"), &selector.key, 1, LABEL_BYTES_MAX)?;
-    let (Condition::In(values) | Condition::NotIn(values)) = &selector.condition else {
-        return Ok(());
-    };
-    if values.is_empty() {
-        return invalid(
-            format!("{path}.values"),
-            "is empty; IN and NOT_IN need at least one value",
-        );
-    }
-    count(|| format!("{path}.values"), values.len(), LIST_MAX)?;
-    for (at, value) in values.iter().enumerate() {
-        text(|| format!("{path}.values[{at}]"), value, 0, LABEL_BYTES_MAX)?;
+fn custom(field: &str, custom: &Custom) -> Valid {
+    count(|| field.to_owned(), custom.len(), CUSTOM_MAX)?;
+    for (name, amount) in custom.iter() {
+        range(|| format!("{field}[{name}]"), amount, 1, CUSTOM_AMOUNT_MAX)?;
     }
     Ok(())
 }
 
-fn toleration(path: &str, toleration: &Toleration) -> Valid {
-    text(|| format!("{path}.key"), &toleration.key, 0, LABEL_BYTES_MAX)?;
-    match &toleration.value {
-        Some(value) => text(|| format!("{path}.value"), value, 0, LABEL_BYTES_MAX),
-        None => Ok(()),
-    }
+fn bandwidth(field: impl FnOnce() -> String, value: BandwidthMbps) -> Valid {
+    range(field, u64::from(value.0), 0, u64::from(BANDWIDTH_MBPS_MAX))
 }
 
-fn program(program: &Program) -> Valid {
-    count(|| "spec.program.argv".to_owned(), program.argv.len(), PROGRAM_ITEMS_MAX)?;
-    count(|| "spec.program.env".to_owned(), program.env.len(), PROGRAM_ITEMS_MAX)?;
-    let mut bytes = 0usize;
-    for (at, argument) in program.argv.iter().enumerate() {
-        bytes = bytes.saturating_add(argument.len());
-        if argument.contains('\0') {
-            return invalid(format!("spec.program.argv[{at}]"), "has a zero byte");
-        }
-    }
-    if program.argv.first().is_some_and(String::is_empty) {
-        return invalid("spec.program.argv[0]", "is empty; it names the program");
-    }
-    for (at, (key, value)) in program.env.iter().enumerate() {
-        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
-        if key.is_empty() || key.contains(['=', '\0']) {
-            let problem = "is empty or has a '=' or a zero byte";
-            return invalid(format!("spec.program.env[{at}].name"), problem);
-        }
-        if value.contains('\0') {
-            return invalid(format!("spec.program.env[{at}].value"), "has a zero byte");
-        }
-    }
-    if bytes > PROGRAM_BYTES_MAX {
-        let problem = format!("is {bytes} bytes in all; at most {PROGRAM_BYTES_MAX} are allowed");
-        return invalid("spec.program", problem);
-    }
-    Ok(())
+fn compute_capability(field: impl FnOnce() -> String, value: ComputeCapability) -> Valid {
+    range(field, u64::from(value.0), 0, u64::from(COMPUTE_CAPABILITY_MAX))
 }

@@ -178,7 +178,7 @@ impl View {
             let Some(shape) = spec.groups.get(group).map(|group| &group.shape) else { return };
             let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
             let (gpus, share_milli) = (placement.gpus, placement.share_milli);
-            let part = Part { claim, gpus, share_milli, used };
+            let part = Part { claim, gpus, share_milli, used, custom: shape.custom.clone() };
             self.take(placement.node.0, part);
         }
     }
@@ -363,5 +363,6 @@ fn free_of(node: &Node, usage: Option<&Usage>) -> Free {
     // Shared GPUs are busy too, and were dealt with above.
     free.idle = free.idle & !usage.gpus_busy;
     free.take_resources(usage.used);
+    free.take_custom(&usage.custom);
     free
 }

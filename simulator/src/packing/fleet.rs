@@ -4,18 +4,18 @@
 
 use crate::trace::{TraceJob, TraceNode, TraceShape};
 use scheduler_core::command::{Actor, Command, Entry, Outcome, RegisterNode};
-use scheduler_core::fixture::entry::{group, job_spec, node_spec};
+use scheduler_core::fixture::entry::{gpu_spec, group, job_spec, node_spec};
 use scheduler_core::id::{Name, NameError, SupplierId};
-use scheduler_core::job::{GpuAsk, JobSpec, Shape};
-use scheduler_core::node::{GpuSpec, Resources};
+use scheduler_core::job::{GpuAlternative, GpuAsk, JobSpec, Shape};
+use scheduler_core::node::Resources;
 use scheduler_core::state::State;
-use scheduler_core::unit::{CpuMilli, DiskMib, MemoryMib, TimeMs, VramMib};
+use scheduler_core::unit::{CpuMilli, DiskMib, MemoryMib, TimeMs};
 use scheduler_core::view::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The traces do not tell vRAM and no job asks for it.
-const VRAM: VramMib = VramMib(16_384);
+const VRAM_MIB: u32 = 16_384;
 
 /// Why a trace's nodes or jobs cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,8 @@ impl Bed {
             let mut spec = node_spec("node", 0);
             spec.name = Name::parse(&node.name).map_err(|e| failed(format!("name {e}")))?;
             if node.gpus > 0 {
-                let model = Name::parse(&node.model).map_err(|e| failed(format!("model {e}")))?;
-                let gpu = GpuSpec { model, vram: VRAM, link_domain: 0 };
+                Name::parse(&node.model).map_err(|e| failed(format!("model {e}")))?;
+                let gpu = gpu_spec(&node.model, VRAM_MIB);
                 spec.gpus = vec![gpu; node.gpus as usize];
             }
             spec.resources = Resources {
@@ -111,7 +111,10 @@ pub(super) fn shape(job: &TraceJob) -> Result<Shape, BedError> {
     });
     let too_many = || BedError::Gpus { job: job.name.clone(), gpus: asked.gpus };
     let mut shape = group("workers", 1, 0).shape;
-    shape.models = models.collect::<Result<_, _>>()?;
+    let models: Vec<Name> = models.collect::<Result<_, _>>()?;
+    if !models.is_empty() {
+        shape.alternatives = vec![GpuAlternative { models, ..GpuAlternative::default() }];
+    }
     shape.gpus = match (asked.gpus, u16::try_from(asked.gpu_milli).unwrap_or(0)) {
         (0, _) => GpuAsk::None,
         (1, milli @ 1..1_000) => GpuAsk::Share(milli),

@@ -34,7 +34,12 @@ pub fn node(name: &str, gpus: usize) -> NodeSpec {
     NodeSpec {
         name: name.to_owned(),
         gpus: (0..gpus)
-            .map(|_| v1::Gpu { model: "H100-SXM".to_owned(), vram_mib: 81_920, link_domain: 0 })
+            .map(|_| v1::Gpu {
+                model: "H100-SXM".to_owned(),
+                vram_mib: 81_920,
+                link_domain: 0,
+                ..v1::Gpu::default()
+            })
             .collect(),
         cpu_milli: 96_000,
         memory_mib: 786_432,

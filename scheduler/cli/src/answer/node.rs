@@ -60,6 +60,12 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Marks that keep replicas away: key=value:EFFECT.
     pub taints: Vec<String>,
+    /// Countable resources.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom: BTreeMap<String, u64>,
+    /// Countable resources in use.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub custom_used: BTreeMap<String, u64>,
     /// Fencing number of its newest session.
     pub epoch: u32,
     /// First registration, RFC 3339.
@@ -82,8 +88,35 @@ pub struct Gpus {
     pub model: String,
     /// Video memory of each in MiB.
     pub vram_mib: u32,
+    /// Who makes them; left out = not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<String>,
+    /// Major x 100 + minor; left out = not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compute_capability: Option<u32>,
     /// How many.
     pub count: u32,
+}
+
+impl Gpus {
+    fn one(gpu: &v1::Gpu) -> Self {
+        let vendor = gpu.vendor();
+        let told = vendor != v1::GpuVendor::Unspecified;
+        Self {
+            model: gpu.model.clone(),
+            vram_mib: gpu.vram_mib,
+            vendor: told.then(|| word(vendor.as_str_name(), "GPU_VENDOR_")),
+            compute_capability: (gpu.compute_capability > 0).then_some(gpu.compute_capability),
+            count: 1,
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.model == other.model
+            && self.vram_mib == other.vram_mib
+            && self.vendor == other.vendor
+            && self.compute_capability == other.compute_capability
+    }
 }
 
 impl From<v1::Node> for Node {
@@ -93,11 +126,10 @@ impl From<v1::Node> for Node {
         let place = spec.place.unwrap_or_default();
         let mut gpus: Vec<Gpus> = Vec::new();
         for gpu in &spec.gpus {
-            match gpus.iter_mut().find(|g| g.model == gpu.model && g.vram_mib == gpu.vram_mib) {
+            let one = Gpus::one(gpu);
+            match gpus.iter_mut().find(|known| known.is_same(&one)) {
                 Some(known) => known.count += 1,
-                None => {
-                    gpus.push(Gpus { model: gpu.model.clone(), vram_mib: gpu.vram_mib, count: 1 })
-                }
+                None => gpus.push(one),
             }
         }
         let taints = spec.taints.iter().map(|t| {
@@ -127,6 +159,8 @@ impl From<v1::Node> for Node {
             address: spec.address,
             taints: taints.collect(),
             labels: spec.labels,
+            custom: spec.custom,
+            custom_used: node.custom_used,
             epoch: node.epoch,
             registered_time: time(node.registered_time_ms),
             changed_time: time(node.changed_time_ms),
@@ -229,6 +263,10 @@ impl Answer for Node {
             "Disk used",
             format!("{} of {}", mebibytes(self.disk_mib_used), mebibytes(self.disk_mib)),
         );
+        for (name, amount) in &self.custom {
+            let used = self.custom_used.get(name).copied().unwrap_or_default();
+            table.field("Custom used", format!("{used} of {amount} {name}"));
+        }
         table.field(
             "Bandwidth",
             format!(
@@ -274,7 +312,12 @@ mod tests {
 
     #[test]
     fn list() {
-        let gpu = v1::Gpu { model: "H100-SXM".into(), vram_mib: 81_920, link_domain: 0 };
+        let gpu = v1::Gpu {
+            model: "H100-SXM".into(),
+            vram_mib: 81_920,
+            link_domain: 0,
+            ..v1::Gpu::default()
+        };
         let spec = v1::NodeSpec {
             name: "n1".into(),
             gpus: vec![gpu; 8],

@@ -17,7 +17,12 @@ pub(super) fn nodes(gpus: impl IntoIterator<Item = u32>) -> Vec<v1::NodeSpec> {
         v1::NodeSpec {
             name: format!("bench-{number:06}"),
             gpus: (0..count)
-                .map(|_| v1::Gpu { model: "H100-SXM".to_owned(), vram_mib: 81_920, link_domain: 0 })
+                .map(|_| v1::Gpu {
+                    model: "H100-SXM".to_owned(),
+                    vram_mib: 81_920,
+                    link_domain: 0,
+                    ..v1::Gpu::default()
+                })
                 .collect(),
             cpu_milli: 192_000,
             memory_mib: 2 << 20,

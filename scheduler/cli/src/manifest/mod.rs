@@ -30,6 +30,15 @@ A job file is YAML or JSON:
   max_price: 2.50               # US dollars per GPU-hour
   duration: 2h                  # from ready; left out = until cancelled
   topology_required: region     # region | zone | site | rack; also topology_preferred
+  max_total_price: 900          # US dollars for the whole duration
+  rtt_scope: all-pairs          # all-pairs | within-groups | head-to-members
+  minimise: diameter            # diameter | mean
+  regions: {allowed: [eu-west], denied: [mars]}
+  suppliers_denied: [shady]
+  compliance: [soc2]            # labels that every node must have as \"true\"
+  labels: {app: train}
+  affinity:                     # anti: apart; preferred: as far as possible
+  - {anti: true, level: node, group: workers, with_jobs: {app: data}}
   program: {argv: [python, train.py], env: {MODE: fast}}
   groups:
   - name: workers
@@ -38,10 +47,17 @@ A job file is YAML or JSON:
     min_replicas: 1200
     gpus: 8                     # or a share of one: 0.5
     gpu_models: [H100-SXM]
-    min_vram: 80GiB
+    min_vram: 80GiB             # or several, the most wanted first:
+                                # gpu: [{models, vendor, min_vram, min_compute_capability}]
     cpu: 8                      # cores; also 500m
     memory: 64GiB
     disk: 1TiB
+    custom: {licence: 1}
+    min_bandwidth_up: 10Gbps    # also min_bandwidth_down
+    strategy: pack              # in place of the job's; also topology_required, topology_preferred
+    max_per_node: 1
+    segments: [{level: rack, size: 25}]
+    spread: [{level: zone, max_skew: 1, preferred: true}]
     selectors: [{key: muster/region, operator: in, values: [eu-west]}]
     tolerations: [{key: spot, value: \"true\", effect: no-schedule}]";
 
@@ -81,7 +97,7 @@ pub fn parse(text: &str) -> Result<JobSpec, Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{Group, JobKind, Role, Shape, Strategy, shape::Gpus};
+    use proto::v1::{GpuVendor, Group, JobKind, Role, Shape, Strategy, shape::Gpus};
 
     const FULL: &str = r#"
 kind: ray
@@ -92,6 +108,16 @@ topology_preferred: site
 max_rtt: 60ms
 duration: 1h30m
 max_price: 2.50
+max_total_price: 1000
+labels: {app: train}
+rtt_scope: head-to-members
+minimise: mean
+regions: {allowed: [eu-west], denied: [mars]}
+suppliers_denied: [shady]
+compliance: [soc2]
+affinity:
+- {anti: true, level: node, group: workers, with_group: workers}
+- {level: site, preferred: true, with_jobs: {app: data}}
 program:
   argv: [python, train.py]
   env: {MODE: fast, STEPS: "100"}
@@ -119,6 +145,23 @@ groups:
 - name: shared
   replicas: 2
   gpus: 0.25
+- name: picky
+  replicas: 16
+  max_replicas: 32
+  gpus: 1
+  gpu:
+  - {models: [H200], min_vram: 140GiB}
+  - {vendor: nvidia, min_compute_capability: 8.9}
+  - {vendor: amd, min_compute_capability: "12.10"}
+  min_bandwidth_up: 2.5Gbps
+  min_bandwidth_down: 10Gbps
+  custom: {licence: 2}
+  strategy: spread
+  topology_required: zone
+  topology_preferred: rack
+  max_per_node: 4
+  segments: [{level: rack, size: 8}, {level: node, size: 2}]
+  spread: [{level: site, max_skew: 2, preferred: true}]
 "#;
 
     #[test]
@@ -130,7 +173,7 @@ groups:
             (spec.rtt_us_max, spec.duration_s, spec.price_micro_usd_max),
             (60_000, 5_400, 2_500_000)
         );
-        let [head, workers, shared] = spec.groups.as_slice() else { panic!("three groups") };
+        let [head, workers, shared, picky] = spec.groups.as_slice() else { panic!("four groups") };
         assert_eq!(head.role(), Role::Head);
         let head_shape = head.shape.as_ref().expect("shape");
         assert_eq!(
@@ -145,6 +188,16 @@ groups:
         assert_eq!(workers.selectors.len(), 2);
         assert_eq!(workers.tolerations[1].key, "");
         assert_eq!(shared.shape.as_ref().and_then(|s| s.gpus), Some(Gpus::GpuMilli(250)));
+        assert_eq!((picky.replicas_max, picky.replicas_per_node_max), (32, 4));
+        let shape = picky.shape.as_ref().expect("shape");
+        let able: Vec<u32> =
+            shape.gpu_alternatives.iter().map(|one| one.compute_capability_min).collect();
+        assert_eq!(able, [0, 809, 1_210]);
+        assert_eq!(shape.gpu_alternatives[2].vendor(), GpuVendor::Amd);
+        assert_eq!((shape.bandwidth_up_mbps_min, shape.custom["licence"]), (2_500, 2));
+        assert_eq!((picky.segments[1].size, picky.spread[0].skew_max), (2, 2));
+        assert_eq!(spec.affinities[1].with_job_labels["app"], "data");
+        assert_eq!((spec.regions_denied.len(), spec.price_total_micro_usd_max), (1, 1_000_000_000));
     }
 
     #[test]
@@ -196,7 +249,7 @@ groups:
 
     #[test]
     fn faults_name_the_path_and_come_all_at_once() {
-        let text = "kind: slurm\nname: 7\nspeed: fast\ngroups: [{name: w, replicas: -1, memory: 64, gpus: 1.5, cpus: 2}]\n";
+        let text = "kind: slurm\nname: 7\nspeed: fast\ngroups: [{name: w, replicas: -1, memory: 64, gpus: 1.5, cpus: 2, gpu: [{vendor: acme, vram: 1}], custom: {a: x}, spread: [{max_skew: 1, preferred: 7}]}]\nregions: [eu]\n";
         let text = faults(text);
         for wanted in [
             "kind: `slurm` is none of ray, kubernetes, plain",
@@ -206,6 +259,12 @@ groups:
             "groups[0].memory: needs a unit",
             "groups[0].gpus: must be a whole number of GPUs, or a share of one from 0.001 to 0.999",
             "groups[0].cpus: unknown field",
+            "groups[0].gpu[0].vendor: `acme` is none of nvidia, amd",
+            "groups[0].gpu[0].vram: unknown field",
+            "groups[0].custom.a: must be a whole number",
+            "groups[0].spread[0].level: missing",
+            "groups[0].spread[0].preferred: must be true or false, is 7",
+            "regions: must be a mapping, is a list",
         ] {
             assert!(text.contains(wanted), "{wanted} not in:\n{text}");
         }

@@ -72,6 +72,29 @@ pub(super) fn cpu(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Mbit/s from `10Gbps`, `500Mbps`, `2.5Gbps`.
+pub(super) fn bandwidth(text: &str) -> Result<u32, String> {
+    let (number, unit) = split(text);
+    let amount = match unit {
+        "Mbps" => decimal(number, 0),
+        "Gbps" => decimal(number, 3),
+        "Tbps" => decimal(number, 6),
+        "" => return Err(format!("needs a unit, for example {text}Gbps")),
+        _ => return Err(format!("`{text}`: unit must be Mbps, Gbps or Tbps")),
+    }?;
+    u32::try_from(amount).map_err(|_| format!("`{text}` is too large"))
+}
+
+/// Major x 100 + minor from `8.9` (809) or `9`. The text decides: 8.10 is not 8.1.
+pub(super) fn compute_capability(text: &str) -> Result<u32, String> {
+    let (major, minor) = text.split_once('.').unwrap_or((text, "0"));
+    let part = |part: &str| part.parse::<u32>().ok().filter(|number| *number < 100);
+    match (part(major), part(minor)) {
+        (Some(major), Some(minor)) => Ok(major * 100 + minor),
+        _ => Err(format!("`{text}` is no compute capability, such as 8.9")),
+    }
+}
+
 /// Microseconds from `60ms`, `0.5ms`, `500us`, `1s`.
 pub fn microseconds(text: &str) -> Result<u32, String> {
     let (number, unit) = split(text);
@@ -173,6 +196,21 @@ mod tests {
         assert_eq!(seconds("0s"), Ok(0));
         for bad in ["", "2", "2x", "1m1h", "1h1h", "h", "999999999999999d", "1.5h"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bandwidths_and_capabilities() {
+        assert_eq!(bandwidth("10Gbps"), Ok(10_000));
+        assert_eq!(bandwidth("2.5 Gbps"), Ok(2_500));
+        for bad in ["10", "10GB", "0.5Mbps", "Gbps", "99999999Tbps"] {
+            assert!(bandwidth(bad).is_err(), "{bad}");
+        }
+        assert_eq!(compute_capability("8.9"), Ok(809));
+        assert_eq!(compute_capability("12.10"), Ok(1_210));
+        assert_eq!(compute_capability("9"), Ok(900));
+        for bad in ["", "8.", ".9", "8.9.1", "-8.9", "100.0", "sm_89"] {
+            assert!(compute_capability(bad).is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@
 use super::unit;
 use crate::output::text::printable_line;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Longest piece of the file that a fault repeats.
 const QUOTE_CHARS_MAX: usize = 60;
@@ -91,6 +92,63 @@ impl<'a> Fields<'a> {
                 &[]
             }
         }
+    }
+
+    /// Names and texts; left out = none.
+    pub(super) fn text_map(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> BTreeMap<String, String> {
+        self.map_of(key, "names to texts", faults, text)
+    }
+
+    /// Names and whole numbers; left out = none.
+    pub(super) fn count_map(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> BTreeMap<String, u64> {
+        self.map_of(key, "names to whole numbers", faults, |path, value, faults| {
+            let number = value.as_u64();
+            if number.is_none() {
+                faults.add(path, format!("must be a whole number, is {}", quote(value)));
+            }
+            number
+        })
+    }
+
+    fn map_of<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        faults: &mut Faults,
+        read: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let path = self.at(key);
+        match self.get(key) {
+            None => BTreeMap::new(),
+            Some(Value::Object(map)) => map
+                .iter()
+                .filter_map(|(key, value)| {
+                    let path = format!("{path}.{}", printable_line(key));
+                    Some((key.clone(), read(&path, value, faults)?))
+                })
+                .collect(),
+            Some(_) => {
+                faults.add(&path, format!("must be a mapping of {what}"));
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// True or false; left out = false.
+    pub(super) fn flag(&mut self, key: &'static str, faults: &mut Faults) -> bool {
+        let Some(value) = self.get(key) else { return false };
+        if !value.is_boolean() {
+            faults.add(&self.at(key), format!("must be true or false, is {}", quote(value)));
+        }
+        value.as_bool().unwrap_or_default()
     }
 
     /// A whole number.

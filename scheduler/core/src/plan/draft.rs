@@ -132,6 +132,7 @@ impl<'a> Draft<'a> {
         for &rank in ranks {
             let Some(gpus) = pick(group, &slot.node, &touched.free, fit) else { break };
             touched.free.take(gpus, share_milli, group.needs.resources());
+            touched.free.take_custom(group.needs.custom());
             touched.members += 1;
             let node_epoch = slot.node.epoch;
             made.push(Placement { rank, node: NodeId(node), node_epoch, gpus, share_milli });

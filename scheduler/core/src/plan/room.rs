@@ -12,7 +12,10 @@ use crate::view::Free;
 pub(super) fn room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u32) -> u32 {
     match gpu_room(group, node, free, fit, most) {
         0 => 0,
-        most => free.resource_slots(group.needs.resources(), most),
+        most => {
+            let most = free.resource_slots(group.needs.resources(), most);
+            free.custom_slots(group.needs.custom(), most)
+        }
     }
 }
 
@@ -41,7 +44,8 @@ pub(super) fn gpu_room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, mos
 
 /// Exact GPUs for one replica: those that leave the best rest. `None` if it does not fit.
 pub(super) fn pick(group: &GroupAsk, node: &Node, free: &Free, fit: Fit) -> Option<GpuSet> {
-    if free.resource_slots(group.needs.resources(), 1) == 0 {
+    let most = free.resource_slots(group.needs.resources(), 1);
+    if free.custom_slots(group.needs.custom(), most) == 0 {
         return None;
     }
     match group.needs.gpus() {

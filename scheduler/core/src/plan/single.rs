@@ -235,6 +235,7 @@ impl Walk<'_> {
             for &rank in &group.ranks {
                 let gpus = pick(group, &slot.node, &free, fit)?;
                 free.take(gpus, share_milli, group.needs.resources());
+                free.take_custom(group.needs.custom());
                 let (node, node_epoch) = (NodeId(node), slot.node.epoch);
                 placements.push(Placement { rank, node, node_epoch, gpus, share_milli });
             }

@@ -149,7 +149,8 @@ impl Solver<'_> {
                 self.by_place(&sites, |site| (site.region.clone(), Some(site.zone.clone())))
             }
             Some(Level::Site) => sites.iter().map(|&site| Domain::of_site(site)).collect(),
-            Some(Level::Rack) => self.racks(&sites, attempt.targets),
+            // One node is no level to keep a gang within; `validate` refuses it.
+            Some(Level::Rack | Level::Node) => self.racks(&sites, attempt.targets),
         };
         let mut scored = Vec::new();
         for domain in domains {
@@ -209,7 +210,7 @@ impl Solver<'_> {
                         && (level == Level::Region || own.zone == first.node.place.zone)
                 })
             }),
-            Level::Site | Level::Rack => domain.admits(first),
+            Level::Site | Level::Rack | Level::Node => domain.admits(first),
         };
         site_of(level) && nodes.all(|slot| same_domain(level, &first.node, &slot.node))
     }

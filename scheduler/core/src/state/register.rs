@@ -46,7 +46,9 @@ impl State {
                 if old.status == NodeStatus::Up {
                     node.changed_at = old.changed_at;
                 }
-                let same = old.gpus == node.gpus && old.resources == node.resources;
+                let same = old.gpus == node.gpus
+                    && old.resources == node.resources
+                    && old.custom == node.custom;
                 self.change_node(id, |place| *place = node);
                 if !same {
                     self.drop_what_no_longer_fits(turn, id);
@@ -124,7 +126,13 @@ impl State {
                 limit: MODELS_MAX as u64,
             };
             let model = model.ok_or_else(limit)?;
-            gpus.push(Gpu { model, vram: gpu.vram, link_domain: gpu.link_domain });
+            gpus.push(Gpu {
+                model,
+                vram: gpu.vram,
+                link_domain: gpu.link_domain,
+                vendor: gpu.vendor,
+                compute_capability: gpu.compute_capability,
+            });
         }
         Ok((site, gpus))
     }
@@ -188,6 +196,7 @@ fn joined(
         taints: spec.taints.clone(),
         gpus,
         resources: spec.resources,
+        custom: spec.custom.clone(),
         place: spec.place.clone(),
         site,
         bandwidth_up: spec.bandwidth_up,

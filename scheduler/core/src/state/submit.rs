@@ -82,7 +82,8 @@ impl State {
     /// Refuses GPU models that the fleet has never shown, naming some that it has.
     pub fn check_models(&self, spec: &JobSpec) -> Result<(), Rejection> {
         for (at, group) in spec.groups.iter().enumerate() {
-            for (nth, model) in group.shape.models.iter().enumerate() {
+            let path = format!("spec.groups[{at}].shape");
+            for (field, model) in validate::gpu_models(&path, &group.shape) {
                 if self.models().find(model).is_some() {
                     continue;
                 }
@@ -97,7 +98,6 @@ impl State {
                     let known = known.join(", ");
                     format!("{model} is not a GPU model of this fleet; known: {known}{more}")
                 };
-                let field = format!("spec.groups[{at}].shape.models[{nth}]");
                 return Err(Rejection::Invalid { field, problem });
             }
         }

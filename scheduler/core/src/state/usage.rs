@@ -3,7 +3,7 @@
 //! **Invariant:** derived; equals a recount over the live replicas at any time.
 
 use crate::job::{GpuAsk, Shape};
-use crate::node::{Node, Resources};
+use crate::node::{Custom, Node, Resources};
 use crate::unit::{GPU_MILLI_WHOLE, GpuSet};
 
 /// What live replicas hold of one node.
@@ -14,6 +14,8 @@ pub struct Usage {
     /// Thousandths taken of each shared GPU, by rising GPU index; none is zero.
     pub shares: Vec<(u8, u16)>,
     pub used: Resources,
+    /// Countable resources taken.
+    pub custom: Custom,
     /// Number of live replicas.
     pub live: u32,
 }
@@ -23,7 +25,7 @@ pub struct Usage {
 pub enum Lack {
     /// A GPU does not exist, or too little of it is free.
     Gpu,
-    /// CPU, memory or disk.
+    /// CPU, memory, disk or a countable resource.
     Resources,
 }
 
@@ -62,7 +64,8 @@ impl Usage {
         let (used, total) = (&self.used, &node.resources);
         let roomy = fits(used.cpu.0, shape.cpu.0, total.cpu.0)
             && fits(used.memory.0, shape.memory.0, total.memory.0)
-            && fits(used.disk.0, shape.disk.0, total.disk.0);
+            && fits(used.disk.0, shape.disk.0, total.disk.0)
+            && node.custom.holds(&self.custom, &shape.custom);
         (!roomy).then_some(Lack::Resources)
     }
 
@@ -79,6 +82,9 @@ impl Usage {
         self.used.cpu = self.used.cpu.saturating_add(shape.cpu);
         self.used.memory = self.used.memory.saturating_add(shape.memory);
         self.used.disk = self.used.disk.saturating_add(shape.disk);
+        if !shape.custom.is_empty() {
+            self.custom = self.custom.saturating_add(&shape.custom);
+        }
         self.gpus_busy = self.gpus_busy | gpus;
         if share_milli == 0 {
             return;
@@ -101,6 +107,9 @@ impl Usage {
         self.used.cpu = self.used.cpu.saturating_sub(shape.cpu);
         self.used.memory = self.used.memory.saturating_sub(shape.memory);
         self.used.disk = self.used.disk.saturating_sub(shape.disk);
+        if !shape.custom.is_empty() {
+            self.custom = self.custom.saturating_sub(&shape.custom);
+        }
         if share_milli == 0 {
             self.gpus_busy = self.gpus_busy & !gpus;
             return;

@@ -4,17 +4,25 @@
 //! claim on it, in whatever order claims, refreshes and releases come.
 
 use super::free::Free;
-use crate::node::Resources;
+use crate::node::{Custom, Resources};
 use crate::unit::GpuSet;
 use std::collections::BTreeMap;
 
 /// What one placement of a claim takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Part {
     pub(super) claim: u64,
     pub(super) gpus: GpuSet,
     pub(super) share_milli: u16,
     pub(super) used: Resources,
+    pub(super) custom: Custom,
+}
+
+impl Part {
+    fn take_from(&self, free: &mut Free) {
+        free.take(self.gpus, self.share_milli, self.used);
+        free.take_custom(&self.custom);
+    }
 }
 
 /// A node with claims: what is free by the state, and what the claims take of it.
@@ -41,13 +49,13 @@ impl Claims {
             .nodes
             .entry(node)
             .or_insert_with(|| Claimed { base: free.clone(), parts: Vec::new() });
-        claimed.parts.push(part);
         let touched = self.by_claim.entry(part.claim).or_default();
         if touched.last() != Some(&node) {
             touched.push(node);
         }
         let mut left = free.clone();
-        left.take(part.gpus, part.share_milli, part.used);
+        part.take_from(&mut left);
+        claimed.parts.push(part);
         left
     }
 
@@ -103,7 +111,7 @@ impl Claims {
 impl Claimed {
     fn left(&self) -> Free {
         self.parts.iter().fold(self.base.clone(), |mut free, part| {
-            free.take(part.gpus, part.share_milli, part.used);
+            part.take_from(&mut free);
             free
         })
     }

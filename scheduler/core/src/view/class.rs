@@ -2,9 +2,9 @@
 //! class and not once per node.
 //!
 //! **Invariant:** two nodes share a class only if they are equal in GPUs, totals, place down to the
-//! site, supplier, labels, taints and price; name and rack may differ.
+//! site, supplier, labels, taints and price; name, rack and bandwidth may differ.
 
-use crate::node::{Gpu, Node};
+use crate::node::{Gpu, Node, Vendor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -26,13 +26,16 @@ pub(crate) struct Class {
     digest: u64,
 }
 
+/// Model, vRAM, link domain, vendor, compute capability.
+type GpuKey = (u16, u32, u8, Option<Vendor>, u16);
+
 /// All classes that have nodes, and the kinds of GPU lists among them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
     list: Vec<Option<Class>>,
     free: Vec<u32>,
     by_digest: BTreeSet<(u64, u32)>,
-    kinds: BTreeMap<Vec<(u16, u32, u8)>, KindId>,
+    kinds: BTreeMap<Vec<GpuKey>, KindId>,
     kind_gpus: Vec<Vec<Gpu>>,
     version: u64,
 }
@@ -116,7 +119,11 @@ impl Classes {
 
     /// Kinds are never given back: there are as many as kinds of machines ever seen.
     fn kind(&mut self, gpus: &[Gpu]) -> KindId {
-        let key = gpus.iter().map(|gpu| (gpu.model.0, gpu.vram.0, gpu.link_domain)).collect();
+        let each = gpus.iter().map(|gpu| {
+            let (vendor, able) = (gpu.vendor, gpu.compute_capability.0);
+            (gpu.model.0, gpu.vram.0, gpu.link_domain, vendor, able)
+        });
+        let key = each.collect();
         let next = KindId(u32::try_from(self.kinds.len()).unwrap_or(u32::MAX));
         let kind = *self.kinds.entry(key).or_insert(next);
         if kind == next {
@@ -131,6 +138,7 @@ fn is_alike(a: &Node, b: &Node) -> bool {
     a.site == b.site
         && a.price == b.price
         && a.resources == b.resources
+        && a.custom == b.custom
         && a.gpus == b.gpus
         && a.supplier == b.supplier
         && a.taints == b.taints
@@ -139,7 +147,7 @@ fn is_alike(a: &Node, b: &Node) -> bool {
 
 fn digest(node: &Node) -> u64 {
     let mut mixer = Mixer(0);
-    (node.site, node.price, node.resources).hash(&mut mixer);
+    (node.site, node.price, node.resources, &node.custom).hash(&mut mixer);
     (&node.gpus, &node.supplier, &node.taints, &node.labels).hash(&mut mixer);
     mixer.finish()
 }

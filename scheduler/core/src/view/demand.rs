@@ -39,11 +39,15 @@ pub(crate) struct Kind {
 
 impl Kind {
     fn of(shape: &Shape) -> Self {
-        let mut models = shape.models.clone();
+        let alternatives = &shape.alternatives;
+        let any = alternatives.iter().any(|one| one.models.is_empty());
+        let named = alternatives.iter().filter(|_| !any).flat_map(|one| &one.models);
+        let mut models: Vec<Name> = named.cloned().collect();
         models.sort_unstable();
         models.dedup();
         let (gpus, cpu, memory) = (shape.gpus, shape.cpu, shape.memory);
-        Self { gpus, cpu, memory, models, vram_min: shape.vram_min }
+        let vram_min = alternatives.iter().map(|one| one.vram_min).min().unwrap_or_default();
+        Self { gpus, cpu, memory, models, vram_min }
     }
 }
 

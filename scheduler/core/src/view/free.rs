@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** exact integers; taking more than there is saturates and never wraps.
 
-use crate::node::{Node, Resources};
+use crate::node::{Custom, Node, Resources};
 use crate::unit::{CpuMilli, DiskMib, GPU_MILLI_WHOLE, GpuSet, MemoryMib};
 
 /// Free capacity of one node.
@@ -14,12 +14,18 @@ pub(crate) struct Free {
     /// GPUs that are shared and have something left: (index, thousandths left), by index.
     /// Empty on nearly all nodes.
     partial: Vec<(u8, u16)>,
+    custom: Custom,
 }
 
 impl Free {
     /// All of the node.
     pub(crate) fn whole(node: &Node) -> Self {
-        Self { idle: GpuSet::first(node.gpus.len()), rest: node.resources, partial: Vec::new() }
+        Self {
+            idle: GpuSet::first(node.gpus.len()),
+            rest: node.resources,
+            partial: Vec::new(),
+            custom: node.custom.clone(),
+        }
     }
 
     /// Shared GPUs with their free thousandths, by rising index.
@@ -76,6 +82,21 @@ impl Free {
         };
     }
 
+    /// Takes countable resources only.
+    pub(crate) fn take_custom(&mut self, used: &Custom) {
+        if !used.is_empty() {
+            self.custom = self.custom.saturating_sub(used);
+        }
+    }
+
+    /// Gives countable resources back, at most up to what there is of them.
+    pub(crate) fn give_custom(&mut self, all: &Custom, used: &Custom) {
+        if !used.is_empty() {
+            let sum = self.custom.saturating_add(used);
+            self.custom = sum.saturating_sub(&sum.saturating_sub(all));
+        }
+    }
+
     /// Takes a share of one GPU, which is idle or partly used.
     pub(crate) fn take_share(&mut self, index: u8, milli: u16) {
         if self.idle.contains(index) {
@@ -92,6 +113,11 @@ impl Free {
     /// Coarse measure of what is left besides GPUs; see [`headroom`].
     pub(crate) fn headroom(&self) -> u8 {
         headroom(self.rest)
+    }
+
+    /// How many replicas with these countable resources fit beside each other, at most `most`.
+    pub(crate) fn custom_slots(&self, one: &Custom, most: u32) -> u32 {
+        if one.is_empty() { most } else { self.custom.slots(one, most) }
     }
 
     /// How many replicas with these resources fit beside each other, at most `most`.

@@ -4,11 +4,11 @@
 //! more free than the whole of it.
 
 use super::{Free, View};
-use crate::node::Resources;
+use crate::node::{Custom, Resources};
 use crate::unit::GpuSet;
 
 /// What one live replica holds of its node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
     /// Id of the node.
     pub node: crate::id::NodeId,
@@ -16,6 +16,7 @@ pub struct Held {
     /// 0 = the GPUs are whole; else thousandths of the one GPU.
     pub share_milli: u16,
     pub used: Resources,
+    pub custom: Custom,
 }
 
 /// One change of an overlay.
@@ -35,6 +36,7 @@ impl View {
         let before = slot.free.clone();
         let mut free = before.clone();
         free.give(&Free::whole(&slot.node), held.gpus, held.share_milli, held.used);
+        free.give_custom(&slot.node.custom, &held.custom);
         self.set_free(node, free);
         Some(Undo::Free(node, before))
     }

@@ -1,7 +1,9 @@
 //! Values that no sane client sends: each is refused by the path of its field, with the limit.
 
 use scheduler_core::command::Command;
-use scheduler_core::fixture::entry::{World, group, job_spec, name, node_spec, register, submit};
+use scheduler_core::fixture::entry::{
+    World, group, job_spec, models, name, node_spec, register, submit, vram,
+};
 use scheduler_core::id::Name;
 use scheduler_core::job::{Condition, GpuAsk, JobSpec, Role, Selector, Toleration};
 use scheduler_core::node::{NodeSpec, Taint, TaintEffect};
@@ -44,7 +46,10 @@ fn groups_and_replicas() {
         "spec.groups[1].replicas is 4294967295; 1 to 100000 are allowed",
     );
     check(
-        refused_job(|s| s.groups[1].replicas = 100_000),
+        refused_job(|s| {
+            s.groups[1].replicas = 100_000;
+            s.groups[1].replicas_max = 100_000;
+        }),
         "spec.groups[1].replicas brings the job to 100001 replicas; at most 100000 are allowed",
     );
     check(
@@ -78,14 +83,17 @@ fn shapes() {
     );
     check(with(|s| s.memory = MemoryMib(u64::MAX)), &format!("{shape}memory_mib is"));
     check(with(|s| s.disk = DiskMib(u64::MAX)), &format!("{shape}disk_mib is"));
-    check(with(|s| s.vram_min = VramMib(u32::MAX)), &format!("{shape}vram_mib_min is"));
-    check(with(|s| s.models = vec![name("H100"); 65]), &format!("{shape}models has 65 items"));
+    check(with(|s| s.alternatives = vram(u32::MAX)), &format!("{shape}vram_mib_min is"));
+    check(
+        with(|s| s.alternatives = models(&["H100"; 65])),
+        &format!("{shape}gpu_models has 65 items"),
+    );
     check(
         with(|s| {
             s.gpus = GpuAsk::None;
-            s.models = vec![name("H100")];
+            s.alternatives = models(&["H100"]);
         }),
-        &format!("{shape}models is given, but no GPU"),
+        &format!("{shape}gpu_models is given, but no GPU"),
     );
     check(
         with(|s| {

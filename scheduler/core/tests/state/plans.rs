@@ -4,7 +4,7 @@ use scheduler_core::command::{
     Actor, Command, Commit, NodeTransition, Placement, Plan, Rejection, SiteRtt, Stale,
 };
 use scheduler_core::fixture::entry::{
-    World, group, job_spec, name, node_spec, placement, plan, submit, tenant,
+    World, group, job_spec, models, name, node_spec, placement, plan, submit, tenant, vram,
 };
 use scheduler_core::id::{Epoch, JobId, NodeId, Rank};
 use scheduler_core::job::{
@@ -178,10 +178,9 @@ fn nodes_that_do_not_fit() {
     assert_eq!(stale(&mut world, &tolerant, on(1, 0xc0)), misfit(1), "two models");
     let mut roomy = tolerant.clone();
     roomy.groups[0].shape.gpus = GpuAsk::Whole(1);
-    roomy.groups[0].shape.vram_min = VramMib(20_000);
+    roomy.groups[0].shape.alternatives = vram(20_000);
     assert_eq!(stale(&mut world, &roomy, on(1, 0x80)), misfit(1), "vRAM");
-    roomy.groups[0].shape.vram_min = VramMib(0);
-    roomy.groups[0].shape.models = vec![name("H100")];
+    roomy.groups[0].shape.alternatives = models(&["H100"]);
     assert_eq!(stale(&mut world, &roomy, on(1, 0x80)), misfit(1), "model");
     let mut choosy = tolerant.clone();
     let condition = Condition::In(vec!["blue".into()]);

@@ -3,7 +3,7 @@
 use scheduler_core::command::{Actor, Command, Kind, Outcome, PutTenant, Rejection};
 use scheduler_core::event::Event;
 use scheduler_core::fixture::entry::{
-    MODEL, TENANT, World, group, job_spec, name, plan, quota, submit, supplier, tenant,
+    MODEL, TENANT, World, group, job_spec, models, plan, quota, submit, supplier, tenant,
 };
 use scheduler_core::id::{JobId, NodeId, Rank};
 use scheduler_core::job::{GpuAsk, JobPhase, ReplicaPhase};
@@ -86,11 +86,11 @@ fn tenants_submit_for_themselves() {
 fn an_unknown_model_is_named_with_those_that_are_known() {
     let mut world = World::with_nodes(1, 8);
     let mut spec = job_spec(vec![group("w", 1, 8)]);
-    spec.groups[0].shape.models = vec![name(MODEL), name("H9000")];
+    spec.groups[0].shape.alternatives = models(&[MODEL, "H9000"]);
     let refused = world.refused(Command::Submit(submit("r", spec, None)));
     assert_eq!(
         refused.to_string(),
-        "spec.groups[0].shape.models[1] H9000 is not a GPU model of this fleet; known: H100"
+        "spec.groups[0].shape.gpu_models[1] H9000 is not a GPU model of this fleet; known: H100"
     );
 }
 

@@ -4,18 +4,20 @@
 //! names; what the core demands beyond them is checked by `validate`, so that a converted spec is
 //! a valid one.
 
+mod rules;
+mod shape;
+
+pub(crate) use shape::{custom, vendor};
+
 use proto::v1;
 use scheduler_core::command::Rejection;
 use scheduler_core::hash::Hasher;
 use scheduler_core::id::Name;
 use scheduler_core::job::{
-    Condition, GpuAsk, GroupSpec, JobKind, JobSpec, Level, Program, Role, Selector, Shape,
-    Strategy, Toleration,
+    Condition, GroupSpec, JobKind, JobSpec, Level, Program, Role, Selector, Strategy, Toleration,
 };
 use scheduler_core::node::TaintEffect;
-use scheduler_core::unit::{
-    CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, VramMib,
-};
+use scheduler_core::unit::{CostMicroUsd, DurationMs, PriceMicroUsd, RttUs};
 use scheduler_core::validate;
 use std::hash::Hash as _;
 use std::sync::Arc;
@@ -30,12 +32,6 @@ const ARGUMENTS_MAX: usize = 256;
 const RTT_US_MAX: u32 = 10_000_000;
 const DURATION_S_MAX: u64 = 31_622_400;
 const PRICE_MICRO_USD_MAX: u64 = 1_000_000_000;
-const GPU_COUNT_MAX: u32 = 64;
-const GPU_MILLI_MAX: u32 = 999;
-const VRAM_MIB_MAX: u32 = 4_194_304;
-const CPU_MILLI_MAX: u64 = 4_096_000;
-const MEMORY_MIB_MAX: u64 = 64 * 1024 * 1024;
-const DISK_MIB_MAX: u64 = 16 * 1024 * 1024 * 1024;
 /// Environment variables that the agent sets itself.
 const ENV_RESERVED: &str = "MUSTER_";
 
@@ -82,7 +78,7 @@ pub fn digest(spec: &JobSpec) -> u128 {
 
 /// A path that the core has named, in the proto's words.
 pub fn field_path(path: &str) -> String {
-    path.replace(".shape.models", ".shape.gpu_models").replace("spec.resources.", "spec.")
+    path.replace("spec.resources.", "spec.").replace("duration_ms", "duration_s")
 }
 
 /// The whole spec of a job; `path` is where it stands in its request.
@@ -104,10 +100,12 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
     at_most("spec.rtt_us_max", spec.rtt_us_max.into(), RTT_US_MAX.into())?;
     at_most("spec.duration_s", spec.duration_s, DURATION_S_MAX)?;
     at_most("spec.price_micro_usd_max", spec.price_micro_usd_max, PRICE_MICRO_USD_MAX)?;
+    let common = rules::common_selectors(&spec)?;
+    let names: Vec<String> = spec.groups.iter().map(|group| group.name.clone()).collect();
     let converted = JobSpec {
         name: name("spec.name", &spec.name)?,
         kind: kind(spec.kind)?,
-        strategy: strategy(spec.strategy)?,
+        strategy: strategy("spec.strategy", spec.strategy)?.unwrap_or_default(),
         topology_required: level("spec.topology_required", spec.topology_required)?,
         topology_preferred: level("spec.topology_preferred", spec.topology_preferred)?,
         rtt_max: (spec.rtt_us_max > 0).then_some(RttUs(spec.rtt_us_max)),
@@ -115,7 +113,13 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
         price_max: (spec.price_micro_usd_max > 0)
             .then_some(PriceMicroUsd(spec.price_micro_usd_max)),
         program: program(spec.program.unwrap_or_default())?,
-        groups: groups(spec.groups)?,
+        groups: groups(spec.groups, &common)?,
+        labels: rules::labels("spec.labels", spec.labels)?,
+        rtt_scope: rules::rtt_scope(spec.rtt_scope)?,
+        rtt_objective: rules::rtt_objective(spec.rtt_objective)?,
+        cost_max: (spec.price_total_micro_usd_max > 0)
+            .then_some(CostMicroUsd(spec.price_total_micro_usd_max)),
+        affinities: rules::affinities(spec.affinities, &names)?,
     };
     validate::job(&converted)?;
     at_most("spec.groups", converted.gpu_milli() / 1000, GPUS_MAX)
@@ -133,13 +137,14 @@ fn kind(value: i32) -> Taken<JobKind> {
     }
 }
 
-fn strategy(value: i32) -> Taken<Strategy> {
+fn strategy(field: &str, value: i32) -> Taken<Option<Strategy>> {
     match v1::Strategy::try_from(value) {
-        Ok(v1::Strategy::Unspecified | v1::Strategy::Pack) => Ok(Strategy::Pack),
-        Ok(v1::Strategy::Spread) => Ok(Strategy::Spread),
-        Ok(v1::Strategy::StrictPack) => Ok(Strategy::StrictPack),
-        Ok(v1::Strategy::StrictSpread) => Ok(Strategy::StrictSpread),
-        Err(_) => unknown("spec.strategy", value),
+        Ok(v1::Strategy::Unspecified) => Ok(None),
+        Ok(v1::Strategy::Pack) => Ok(Some(Strategy::Pack)),
+        Ok(v1::Strategy::Spread) => Ok(Some(Strategy::Spread)),
+        Ok(v1::Strategy::StrictPack) => Ok(Some(Strategy::StrictPack)),
+        Ok(v1::Strategy::StrictSpread) => Ok(Some(Strategy::StrictSpread)),
+        Err(_) => unknown(field, value),
     }
 }
 
@@ -150,6 +155,7 @@ fn level(field: &str, value: i32) -> Taken<Option<Level>> {
         Ok(v1::TopologyLevel::Zone) => Ok(Some(Level::Zone)),
         Ok(v1::TopologyLevel::Site) => Ok(Some(Level::Site)),
         Ok(v1::TopologyLevel::Rack) => Ok(Some(Level::Rack)),
+        Ok(v1::TopologyLevel::Node) => Ok(Some(Level::Node)),
         Err(_) => unknown(field, value),
     }
 }
@@ -164,12 +170,13 @@ fn program(program: v1::Program) -> Taken<Program> {
     Ok(Program { argv: program.argv, env: program.env.into_iter().collect() })
 }
 
-fn groups(groups: Vec<v1::Group>) -> Taken<Vec<GroupSpec>> {
+/// `common` are selectors that every group gets beside its own.
+fn groups(groups: Vec<v1::Group>, common: &[Selector]) -> Taken<Vec<GroupSpec>> {
     let converted = groups.into_iter().enumerate();
-    converted.map(|(at, one)| group(&format!("spec.groups[{at}]"), one)).collect()
+    converted.map(|(at, one)| group(&format!("spec.groups[{at}]"), one, common)).collect()
 }
 
-fn group(path: &str, group: v1::Group) -> Taken<GroupSpec> {
+fn group(path: &str, group: v1::Group, common: &[Selector]) -> Taken<GroupSpec> {
     let replicas = group.replicas;
     if !(1..=REPLICAS_MAX).contains(&replicas) {
         let problem = format!("is {replicas}; 1 to {REPLICAS_MAX} are allowed");
@@ -178,6 +185,7 @@ fn group(path: &str, group: v1::Group) -> Taken<GroupSpec> {
     at_most(&format!("{path}.replicas_min"), group.replicas_min.into(), replicas.into())?;
     count(&format!("{path}.selectors"), group.selectors.len(), LIST_MAX)?;
     count(&format!("{path}.tolerations"), group.tolerations.len(), LIST_MAX)?;
+    let rules = rules::group(path, &group)?;
     let selectors = group.selectors.into_iter().enumerate();
     let tolerations = group.tolerations.into_iter().enumerate();
     Ok(GroupSpec {
@@ -185,13 +193,16 @@ fn group(path: &str, group: v1::Group) -> Taken<GroupSpec> {
         role: role(path, group.role)?,
         replicas,
         replicas_min: if group.replicas_min == 0 { replicas } else { group.replicas_min },
-        shape: shape(&format!("{path}.shape"), group.shape)?,
+        replicas_max: if group.replicas_max == 0 { replicas } else { group.replicas_max },
+        shape: shape::convert(&format!("{path}.shape"), group.shape)?,
         selectors: selectors
             .map(|(at, one)| selector(&format!("{path}.selectors[{at}]"), one))
+            .chain(common.iter().cloned().map(Ok))
             .collect::<Taken<_>>()?,
         tolerations: tolerations
             .map(|(at, one)| toleration(&format!("{path}.tolerations[{at}]"), one))
             .collect::<Taken<_>>()?,
+        rules,
     })
 }
 
@@ -200,46 +211,6 @@ fn role(path: &str, value: i32) -> Taken<Role> {
         Ok(v1::Role::Unspecified | v1::Role::Worker) => Ok(Role::Worker),
         Ok(v1::Role::Head) => Ok(Role::Head),
         Err(_) => unknown(&format!("{path}.role"), value),
-    }
-}
-
-fn shape(path: &str, shape: Option<v1::Shape>) -> Taken<Shape> {
-    let Some(shape) = shape else { return bad(path, "is missing") };
-    count(&format!("{path}.gpu_models"), shape.gpu_models.len(), LIST_MAX)?;
-    at_most(&format!("{path}.vram_mib_min"), shape.vram_mib_min.into(), VRAM_MIB_MAX.into())?;
-    at_most(&format!("{path}.cpu_milli"), shape.cpu_milli, CPU_MILLI_MAX)?;
-    at_most(&format!("{path}.memory_mib"), shape.memory_mib, MEMORY_MIB_MAX)?;
-    at_most(&format!("{path}.disk_mib"), shape.disk_mib, DISK_MIB_MAX)?;
-    let models = shape.gpu_models.iter().enumerate();
-    Ok(Shape {
-        gpus: gpus(path, shape.gpus)?,
-        models: models
-            .map(|(at, text)| name(&format!("{path}.gpu_models[{at}]"), text))
-            .collect::<Taken<_>>()?,
-        vram_min: VramMib(shape.vram_mib_min),
-        cpu: CpuMilli(shape.cpu_milli),
-        memory: MemoryMib(shape.memory_mib),
-        disk: DiskMib(shape.disk_mib),
-    })
-}
-
-fn gpus(path: &str, gpus: Option<v1::shape::Gpus>) -> Taken<GpuAsk> {
-    let range = |field: &str, value: u32, max: u32| {
-        if (1..=max).contains(&value) {
-            return Ok(());
-        }
-        bad(format!("{path}.{field}"), format!("is {value}; 1 to {max} are allowed"))
-    };
-    match gpus {
-        None => Ok(GpuAsk::None),
-        Some(v1::shape::Gpus::GpuCount(count)) => {
-            range("gpu_count", count, GPU_COUNT_MAX)?;
-            Ok(GpuAsk::Whole(u8::try_from(count).unwrap_or(u8::MAX)))
-        }
-        Some(v1::shape::Gpus::GpuMilli(milli)) => {
-            range("gpu_milli", milli, GPU_MILLI_MAX)?;
-            Ok(GpuAsk::Share(u16::try_from(milli).unwrap_or(u16::MAX)))
-        }
     }
 }
 

@@ -8,13 +8,13 @@ use proto::v1;
 use scheduler_core::command::{Rejection, SiteRtt};
 use scheduler_core::id::{ModelId, Name};
 use scheduler_core::node::{
-    Eligibility, GpuSpec, LABEL_BYTES_MAX, LABELS_MAX, Node, NodeSpec, NodeStatus, Place,
-    Resources, TAINTS_MAX, Taint, TaintEffect,
+    Custom, Eligibility, GpuSpec, LABEL_BYTES_MAX, LABELS_MAX, Node, NodeSpec, NodeStatus, Place,
+    Resources, TAINTS_MAX, Taint, TaintEffect, Vendor,
 };
 use scheduler_core::state::State;
 use scheduler_core::unit::{
-    BandwidthMbps, CpuMilli, DiskMib, GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX, GpuSet, MemoryMib,
-    PriceMicroUsd, RttUs, VramMib,
+    BandwidthMbps, ComputeCapability, CpuMilli, DiskMib, GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX,
+    GpuSet, MemoryMib, PriceMicroUsd, RttUs, VramMib,
 };
 use scheduler_core::validate;
 use std::collections::BTreeMap;
@@ -25,8 +25,6 @@ use tonic::Status;
 const REPLICAS_LISTED_MAX: usize = 1_000;
 /// Most regions listed with one model; as the proto says.
 const REGIONS_LISTED_MAX: usize = 64;
-/// Most bandwidth; as the proto says: 10 Tbit/s.
-const BANDWIDTH_MBPS_MAX: u32 = 10_000_000;
 /// Most pairs of sites in one call; as the proto says.
 const RTTS_MAX: usize = 16_384;
 /// Longest round trip that people may set; as the proto says.
@@ -70,14 +68,15 @@ pub fn spec(spec: &v1::NodeSpec) -> Result<NodeSpec, Status> {
             memory: MemoryMib(spec.memory_mib),
             disk: DiskMib(spec.disk_mib),
         },
+        custom: super::job::custom("spec.custom", spec.custom.clone()).map_err(refused)?,
         place: Place {
             region: name("spec.place.region", &place.region)?,
             zone: name("spec.place.zone", &place.zone)?,
             site: name("spec.place.site", &place.site)?,
             rack: name("spec.place.rack", &place.rack)?,
         },
-        bandwidth_up: bandwidth("spec.bandwidth_up_mbps", spec.bandwidth_up_mbps)?,
-        bandwidth_down: bandwidth("spec.bandwidth_down_mbps", spec.bandwidth_down_mbps)?,
+        bandwidth_up: BandwidthMbps(spec.bandwidth_up_mbps),
+        bandwidth_down: BandwidthMbps(spec.bandwidth_down_mbps),
         price: PriceMicroUsd(spec.price_micro_usd),
         address: Arc::from(spec.address.as_str()),
     };
@@ -93,13 +92,6 @@ fn refused(rejection: Rejection) -> Status {
         }
         other => status::rejected(&other),
     }
-}
-
-fn bandwidth(field: &str, mbps: u32) -> Result<BandwidthMbps, Status> {
-    if mbps <= BANDWIDTH_MBPS_MAX {
-        return Ok(BandwidthMbps(mbps));
-    }
-    Err(bad_field(field, &format!("is {mbps}; at most {BANDWIDTH_MBPS_MAX} is allowed")))
 }
 
 fn taint((at, taint): (usize, &v1::Taint)) -> Result<Taint, Status> {
@@ -120,7 +112,17 @@ fn gpu((at, gpu): (usize, &v1::Gpu)) -> Result<GpuSpec, Status> {
         bad_field(&format!("spec.gpus[{at}].link_domain"), &problem)
     })?;
     let model = name(&format!("spec.gpus[{at}].model"), &gpu.model)?;
-    Ok(GpuSpec { model, vram: VramMib(gpu.vram_mib), link_domain })
+    let vendor = super::job::vendor(gpu.vendor).map_err(|value| {
+        let problem = format!("is {value}, which is no known value");
+        bad_field(&format!("spec.gpus[{at}].vendor"), &problem)
+    })?;
+    let able = u16::try_from(gpu.compute_capability).map_err(|_| {
+        let max = validate::COMPUTE_CAPABILITY_MAX;
+        let problem = format!("is {}; 0 to {max} are allowed", gpu.compute_capability);
+        bad_field(&format!("spec.gpus[{at}].compute_capability"), &problem)
+    })?;
+    let compute_capability = ComputeCapability(able);
+    Ok(GpuSpec { model, vram: VramMib(gpu.vram_mib), link_domain, vendor, compute_capability })
 }
 
 /// Round trips between sites, as people set them.
@@ -185,6 +187,7 @@ pub fn node(state: &State, node: &Node, replicas: bool) -> v1::Node {
             .collect(),
         registered_time_ms: node.registered_at.0,
         changed_time_ms: node.changed_at.0,
+        custom_used: usage.map(|usage| shown_custom(&usage.custom)).unwrap_or_default(),
     }
 }
 
@@ -201,6 +204,8 @@ fn declared(state: &State, node: &Node) -> v1::NodeSpec {
                 model: model(gpu.model),
                 vram_mib: gpu.vram.0,
                 link_domain: gpu.link_domain.into(),
+                vendor: shown_vendor(gpu.vendor).into(),
+                compute_capability: gpu.compute_capability.0.into(),
             })
             .collect(),
         cpu_milli: node.resources.cpu.0,
@@ -216,6 +221,26 @@ fn declared(state: &State, node: &Node) -> v1::NodeSpec {
         bandwidth_down_mbps: node.bandwidth_down.0,
         price_micro_usd: node.price.0,
         address: node.address.to_string(),
+        custom: shown_custom(&node.custom),
+    }
+}
+
+/// Countable resources as callers see them.
+pub fn shown_custom(custom: &Custom) -> BTreeMap<String, u64> {
+    custom.iter().map(|(name, amount)| (name.to_string(), amount)).collect()
+}
+
+/// A vendor as callers see it.
+pub fn shown_vendor(vendor: Option<Vendor>) -> v1::GpuVendor {
+    match vendor {
+        None => v1::GpuVendor::Unspecified,
+        Some(Vendor::Nvidia) => v1::GpuVendor::Nvidia,
+        Some(Vendor::Amd) => v1::GpuVendor::Amd,
+        Some(Vendor::Intel) => v1::GpuVendor::Intel,
+        Some(Vendor::Google) => v1::GpuVendor::Google,
+        Some(Vendor::Aws) => v1::GpuVendor::Aws,
+        Some(Vendor::Huawei) => v1::GpuVendor::Huawei,
+        Some(Vendor::Tenstorrent) => v1::GpuVendor::Tenstorrent,
     }
 }
 
@@ -320,7 +345,14 @@ mod tests {
                 value: String::new(),
                 effect: v1::TaintEffect::NoSchedule.into(),
             }],
-            gpus: vec![v1::Gpu { model: text("H100-SXM"), vram_mib: 81_559, link_domain: 0 }],
+            gpus: vec![v1::Gpu {
+                model: text("H100-SXM"),
+                vram_mib: 81_559,
+                vendor: v1::GpuVendor::Nvidia.into(),
+                compute_capability: 900,
+                ..v1::Gpu::default()
+            }],
+            custom: [(text("licence"), 4)].into(),
             cpu_milli: 96_000,
             memory_mib: 1 << 20,
             disk_mib: 1 << 20,
@@ -370,6 +402,31 @@ mod tests {
             ("spec.gpus[0].vram_mib", Box::new(|s| s.gpus[0].vram_mib = u32::MAX)),
             ("spec.gpus[0].link_domain", Box::new(|s| s.gpus[0].link_domain = 64)),
             ("spec.gpus[0].link_domain", Box::new(|s| s.gpus[0].link_domain = u32::MAX)),
+            ("spec.gpus[0].vendor", Box::new(|s| s.gpus[0].vendor = 99)),
+            (
+                "spec.gpus[0].compute_capability",
+                Box::new(|s| s.gpus[0].compute_capability = 10_000),
+            ),
+            (
+                "spec.gpus[0].compute_capability",
+                Box::new(|s| s.gpus[0].compute_capability = u32::MAX),
+            ),
+            (
+                "spec.custom",
+                Box::new(|s| s.custom = (0..10_000).map(|at| (format!("c{at}"), 1)).collect()),
+            ),
+            (
+                "spec.custom[1].name",
+                Box::new(|s| {
+                    s.custom.insert("not a name".to_owned(), 1);
+                }),
+            ),
+            (
+                "spec.custom[licence]",
+                Box::new(|s| {
+                    s.custom.insert("licence".to_owned(), u64::MAX);
+                }),
+            ),
             ("spec.taints[0].effect", Box::new(|s| s.taints[0].effect = 0)),
             ("spec.taints[0].effect", Box::new(|s| s.taints[0].effect = 9)),
             ("spec.taints[0].key", Box::new(|s| s.taints[0].key.clear())),

@@ -4,15 +4,16 @@
 
 use proto::v1;
 use scheduler_core::command::Plan;
-use scheduler_core::id::{JobId, NodeId, Rank, SiteId};
+use scheduler_core::id::{JobId, Name, NodeId, Rank, SiteId};
 use scheduler_core::job::{
-    Condition, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level, Reason, ReasonCode,
-    Replica, ReplicaPhase, Role, Selector, Shape, Strategy, Toleration,
+    Affinity, Condition, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level,
+    Reason, ReasonCode, Replica, ReplicaPhase, Role, RttObjective, RttScope, Segment, Selector,
+    Shape, Strategy, Target, Toleration,
 };
-use scheduler_core::node::TaintEffect;
+use scheduler_core::node::{Labels, TaintEffect};
 use scheduler_core::state::{PhaseCounts, State, Tenant};
 use scheduler_core::unit::{GpuSet, TimeMs};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A job without its spec and places: for lists and acknowledgements.
 pub fn job(state: &State, job: &Job) -> v1::Job {
@@ -318,22 +319,27 @@ fn level(level: Option<Level>) -> v1::TopologyLevel {
         Some(Level::Zone) => v1::TopologyLevel::Zone,
         Some(Level::Site) => v1::TopologyLevel::Site,
         Some(Level::Rack) => v1::TopologyLevel::Rack,
+        Some(Level::Node) => v1::TopologyLevel::Node,
     }
 }
 
 /// A spec as it was asked for.
 pub fn spec(spec: &JobSpec) -> v1::JobSpec {
-    let strategy = match spec.strategy {
-        Strategy::Pack => v1::Strategy::Pack,
-        Strategy::Spread => v1::Strategy::Spread,
-        Strategy::StrictPack => v1::Strategy::StrictPack,
-        Strategy::StrictSpread => v1::Strategy::StrictSpread,
+    let rtt_scope = match spec.rtt_scope {
+        RttScope::AllPairs => v1::RttScope::AllPairs,
+        RttScope::WithinGroups => v1::RttScope::WithinGroups,
+        RttScope::HeadToMembers => v1::RttScope::HeadToMembers,
+    };
+    let rtt_objective = match spec.rtt_objective {
+        RttObjective::None => v1::RttObjective::Unspecified,
+        RttObjective::Diameter => v1::RttObjective::Diameter,
+        RttObjective::Mean => v1::RttObjective::Mean,
     };
     v1::JobSpec {
         name: spec.name.to_string(),
         kind: kind(spec.kind).into(),
         groups: spec.groups.iter().map(group).collect(),
-        strategy: strategy.into(),
+        strategy: strategy(Some(spec.strategy)).into(),
         topology_required: level(spec.topology_required).into(),
         topology_preferred: level(spec.topology_preferred).into(),
         rtt_us_max: spec.rtt_max.map_or(0, |rtt| rtt.0),
@@ -343,6 +349,51 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
             argv: spec.program.argv.clone(),
             env: spec.program.env.iter().cloned().collect(),
         }),
+        labels: labels(&spec.labels),
+        rtt_scope: rtt_scope.into(),
+        rtt_objective: rtt_objective.into(),
+        price_total_micro_usd_max: spec.cost_max.map_or(0, |cost| cost.0),
+        affinities: spec.affinities.iter().map(|one| affinity(spec, one)).collect(),
+        // These came in as selectors of every group, and are shown as such.
+        suppliers_denied: Vec::new(),
+        regions_allowed: Vec::new(),
+        regions_denied: Vec::new(),
+        compliance: Vec::new(),
+    }
+}
+
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn strategy(strategy: Option<Strategy>) -> v1::Strategy {
+    match strategy {
+        None => v1::Strategy::Unspecified,
+        Some(Strategy::Pack) => v1::Strategy::Pack,
+        Some(Strategy::Spread) => v1::Strategy::Spread,
+        Some(Strategy::StrictPack) => v1::Strategy::StrictPack,
+        Some(Strategy::StrictSpread) => v1::Strategy::StrictSpread,
+    }
+}
+
+fn affinity(spec: &JobSpec, affinity: &Affinity) -> v1::Affinity {
+    let name = |group: u16| {
+        let group = spec.groups.get(usize::from(group));
+        group.map(|group| group.name.to_string()).unwrap_or_default()
+    };
+    let (group, with_group, with_job_labels) = match &affinity.target {
+        Target::Groups { group, with } => (name(*group), name(*with), labels(&Labels::new())),
+        Target::Jobs { group, labels: wanted } => {
+            (group.map(name).unwrap_or_default(), String::new(), labels(wanted))
+        }
+    };
+    v1::Affinity {
+        anti: affinity.anti,
+        level: level(Some(affinity.level)).into(),
+        preferred: affinity.preferred,
+        group,
+        with_group,
+        with_job_labels,
     }
 }
 
@@ -350,6 +401,14 @@ fn group(group: &GroupSpec) -> v1::Group {
     let role = match group.role {
         Role::Worker => v1::Role::Worker,
         Role::Head => v1::Role::Head,
+    };
+    let rules = &group.rules;
+    let segment =
+        |one: &Segment| v1::Segment { level: level(Some(one.level)).into(), size: one.size };
+    let spread = |one: &scheduler_core::job::Spread| v1::Spread {
+        level: level(Some(one.level)).into(),
+        skew_max: one.skew_max,
+        preferred: one.preferred,
     };
     v1::Group {
         name: group.name.to_string(),
@@ -359,6 +418,13 @@ fn group(group: &GroupSpec) -> v1::Group {
         shape: Some(shape(&group.shape)),
         selectors: group.selectors.iter().map(selector).collect(),
         tolerations: group.tolerations.iter().map(toleration).collect(),
+        replicas_max: group.replicas_max,
+        replicas_per_node_max: rules.replicas_per_node_max,
+        strategy: strategy(rules.strategy).into(),
+        topology_required: level(rules.topology_required).into(),
+        topology_preferred: level(rules.topology_preferred).into(),
+        segments: rules.segments.iter().map(segment).collect(),
+        spread: rules.spread.iter().map(spread).collect(),
     }
 }
 
@@ -368,13 +434,29 @@ fn shape(shape: &Shape) -> v1::Shape {
         GpuAsk::Whole(count) => Some(v1::shape::Gpus::GpuCount(count.into())),
         GpuAsk::Share(milli) => Some(v1::shape::Gpus::GpuMilli(milli.into())),
     };
+    let names = |names: &[Name]| names.iter().map(ToString::to_string).collect();
+    // One plain alternative is shown in its short form.
+    let (short, long) = match shape.alternatives.as_slice() {
+        [one] if one.is_short() => (Some(one), &[][..]),
+        all => (None, all),
+    };
+    let alternative = |one: &GpuAlternative| v1::GpuAlternative {
+        models: names(&one.models),
+        vendor: super::node::shown_vendor(one.vendor).into(),
+        vram_mib_min: one.vram_min.0,
+        compute_capability_min: one.compute_capability_min.0.into(),
+    };
     v1::Shape {
         gpus,
-        gpu_models: shape.models.iter().map(ToString::to_string).collect(),
-        vram_mib_min: shape.vram_min.0,
+        gpu_models: short.map(|one| names(&one.models)).unwrap_or_default(),
+        vram_mib_min: short.map_or(0, |one| one.vram_min.0),
         cpu_milli: shape.cpu.0,
         memory_mib: shape.memory.0,
         disk_mib: shape.disk.0,
+        gpu_alternatives: long.iter().map(alternative).collect(),
+        bandwidth_up_mbps_min: shape.bandwidth_up_min.0,
+        bandwidth_down_mbps_min: shape.bandwidth_down_min.0,
+        custom: super::node::shown_custom(&shape.custom),
     }
 }
 
@@ -420,6 +502,25 @@ mod tests {
         let mut sent = crate::convert::job::tests::good();
         sent.rtt_us_max = 5_000;
         sent.duration_s = 60;
+        sent.labels.insert("app".to_owned(), "train".to_owned());
+        sent.regions_denied = vec!["mars".to_owned()];
+        sent.rtt_objective = v1::RttObjective::Diameter.into();
+        let shape = sent.groups[0].shape.as_mut().expect("has one");
+        shape.custom.insert("licence".to_owned(), 2);
+        shape.bandwidth_up_mbps_min = 100;
+        let mut other = sent.groups[0].clone();
+        other.name = "others".to_owned();
+        let shape = other.shape.as_mut().expect("has one");
+        shape.gpu_models.clear();
+        let vendors = [v1::GpuVendor::Nvidia, v1::GpuVendor::Amd];
+        shape.gpu_alternatives = vendors
+            .map(|vendor| v1::GpuAlternative {
+                vendor: vendor.into(),
+                compute_capability_min: 809,
+                ..v1::GpuAlternative::default()
+            })
+            .to_vec();
+        sent.groups.push(other);
         let taken = crate::convert::job::spec("spec", Some(sent)).expect("is good");
         let again = crate::convert::job::spec("spec", Some(spec(&taken))).expect("is good");
         assert_eq!(taken, again);

@@ -233,9 +233,20 @@ fn weight(spec: &JobSpec) -> usize {
             _ => 0usize,
         };
         let selectors: usize = group.selectors.iter().map(|one| one.key.len() + values(one)).sum();
-        ENTRY_BYTES / 4 + selectors + group.tolerations.len() * 64 + group.shape.models.len() * 16
+        let models = |one: &scheduler_core::job::GpuAlternative| 16 + one.models.len() * 16;
+        let shape = &group.shape;
+        let models: usize = shape.alternatives.iter().map(models).sum();
+        let tolerations = group.tolerations.len() * 64;
+        ENTRY_BYTES / 4 + selectors + tolerations + models + shape.custom.len() * 24
     };
-    ENTRY_BYTES + argv + env + spec.groups.iter().map(group).sum::<usize>()
+    let text = |(key, value): (&std::sync::Arc<str>, &std::sync::Arc<str>)| key.len() + value.len();
+    let labels = spec.labels.iter().map(text).sum::<usize>();
+    ENTRY_BYTES
+        + argv
+        + env
+        + labels
+        + spec.affinities.len() * 64
+        + spec.groups.iter().map(group).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -309,6 +309,11 @@ mod tests {
             duration: None,
             price_max: None,
             program: Program::default(),
+            labels: scheduler_core::node::Labels::new(),
+            rtt_scope: scheduler_core::job::RttScope::default(),
+            rtt_objective: scheduler_core::job::RttObjective::default(),
+            cost_max: None,
+            affinities: Vec::new(),
         });
         let call = |_| SubmitCall {
             tenant: TenantId(name.clone()),

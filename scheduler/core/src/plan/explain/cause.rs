@@ -26,6 +26,7 @@ pub enum Cause {
     CpuBusy,
     MemoryBusy,
     DiskBusy,
+    CustomBusy,
     /// Has room, but lies outside the largest part of the fleet that keeps the RTT bound or the
     /// required topology.
     TooFar,
@@ -36,7 +37,10 @@ pub enum Cause {
 impl Cause {
     /// Whether work that ends could change it.
     pub fn is_busy(self) -> bool {
-        matches!(self, Self::GpusBusy | Self::CpuBusy | Self::MemoryBusy | Self::DiskBusy)
+        matches!(
+            self,
+            Self::GpusBusy | Self::CpuBusy | Self::MemoryBusy | Self::DiskBusy | Self::CustomBusy
+        )
     }
 
     /// Whether a node that comes back could change it.
@@ -56,6 +60,7 @@ impl fmt::Display for Cause {
             Self::CpuBusy => "CPU busy",
             Self::MemoryBusy => "memory busy",
             Self::DiskBusy => "disk busy",
+            Self::CustomBusy => "custom resource busy",
             Self::TooFar => "too far",
             Self::Usable => "usable",
         })
@@ -100,7 +105,9 @@ fn busy(group: &GroupAsk, slot: &Slot, fit: Fit) -> Cause {
         Cause::CpuBusy
     } else if need.memory > left.memory {
         Cause::MemoryBusy
-    } else {
+    } else if need.disk > left.disk {
         Cause::DiskBusy
+    } else {
+        Cause::CustomBusy
     }
 }

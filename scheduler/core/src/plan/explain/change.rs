@@ -89,17 +89,27 @@ impl Change {
             Self::Replicas(counts) => {
                 for (group, &count) in new.groups.iter_mut().zip(counts) {
                     (group.replicas, group.replicas_min) = (count, count);
+                    group.replicas_max = count;
                 }
             }
             Self::RttMax(bound) => new.rtt_max = *bound,
             Self::Topology(level) => new.topology_required = *level,
             Self::Strategy(strategy) => new.strategy = *strategy,
             Self::PriceMax(price) => new.price_max = Some(*price),
-            Self::Model { groups, model } => each(groups, &|group| match model {
-                Some(model) => group.shape.models.push(model.clone()),
-                None => group.shape.models.clear(),
+            Self::Model { groups, model } => each(groups, &|group| {
+                for one in &mut group.shape.alternatives {
+                    match model {
+                        Some(model) if !one.models.is_empty() => one.models.push(model.clone()),
+                        Some(_) => {}
+                        None => one.models.clear(),
+                    }
+                }
             }),
-            Self::VramMin { groups, vram } => each(groups, &|group| group.shape.vram_min = *vram),
+            Self::VramMin { groups, vram } => each(groups, &|group| {
+                for one in &mut group.shape.alternatives {
+                    one.vram_min = one.vram_min.min(*vram);
+                }
+            }),
             Self::NoSelector { groups, selector } => {
                 each(groups, &|group| group.selectors.retain(|one| one != selector));
             }

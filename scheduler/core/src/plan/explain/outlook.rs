@@ -91,7 +91,8 @@ impl Outlook {
                 if let Some((Allocation { node, gpus, share_milli, .. }, group)) = live.zip(group) {
                     let shape = &group.shape;
                     let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
-                    end.held.push(Held { node, gpus, share_milli, used });
+                    let custom = shape.custom.clone();
+                    end.held.push(Held { node, gpus, share_milli, used, custom });
                     end.gpu_milli = end.gpu_milli.saturating_add(shape.gpu_milli());
                 }
             }

@@ -211,7 +211,7 @@ fn largest_part(ask: &Ask<'_>, field: &Field) -> Domain {
             None => true,
             Some(Level::Region) => x.region == y.region,
             Some(Level::Zone) => x.region == y.region && x.zone == y.zone,
-            Some(Level::Site | Level::Rack) => a == b,
+            Some(Level::Site | Level::Rack | Level::Node) => a == b,
         }
     };
     let near = |a: u16, b: u16| {

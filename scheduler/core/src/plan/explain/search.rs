@@ -11,7 +11,7 @@ use super::{Change, Verdict};
 use crate::command::Placement;
 use crate::fit::label;
 use crate::id::{Name, SiteId};
-use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy};
+use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy};
 use crate::plan::{Budget, Ranks, Request, Steps, probe};
 use crate::topology::FAR;
 use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
@@ -248,7 +248,7 @@ impl<'a> Search<'a> {
     }
 
     fn more_models(&mut self) {
-        let lists = shared(self.spec(), |group| group.shape.models.clone());
+        let lists = shared(self.spec(), |group| models(&group.shape));
         for (allowed, groups) in lists.into_iter().filter(|(models, _)| !models.is_empty()) {
             let any = Change::Model { groups: groups.clone(), model: None };
             if !self.helps(&any) {
@@ -289,7 +289,7 @@ impl<'a> Search<'a> {
         let gpus = self.view.classes().iter().flat_map(|(_, class)| &class.sample.gpus);
         let mut known: BTreeSet<VramMib> = gpus.map(|gpu| gpu.vram).collect();
         known.insert(VramMib::ZERO);
-        for (least, groups) in shared(self.spec(), |group| group.shape.vram_min) {
+        for (least, groups) in shared(self.spec(), |group| vram_min(&group.shape)) {
             let values: Vec<_> = known.range(..least).rev().copied().collect();
             self.bound(&values, |vram| Change::VramMin { groups: groups.clone(), vram });
         }
@@ -469,6 +469,19 @@ struct Ahead {
 
 /// Values of one kind of condition with the indexes of the groups that share them, in the order of
 /// the spec; at most [`CONDITIONS_MAX`].
+/// GPU models that a shape allows; empty = any.
+fn models(shape: &Shape) -> Vec<Name> {
+    if shape.alternatives.iter().any(|one| one.models.is_empty()) {
+        return Vec::new();
+    }
+    shape.alternatives.iter().flat_map(|one| one.models.iter().cloned()).collect()
+}
+
+/// The most vRAM that an alternative of a shape demands.
+fn vram_min(shape: &Shape) -> VramMib {
+    shape.alternatives.iter().map(|one| one.vram_min).max().unwrap_or_default()
+}
+
 fn shared<T: PartialEq>(spec: &JobSpec, value: impl Fn(&GroupSpec) -> T) -> Vec<(T, Vec<usize>)> {
     let mut found: Vec<(T, Vec<usize>)> = Vec::new();
     for (at, group) in spec.groups.iter().enumerate() {

@@ -4,7 +4,7 @@
 use super::config;
 use crate::fixture::entry::World;
 use crate::fixture::fleet::{Fleet, gang, occupy, submission, workers};
-use crate::job::{GpuAsk, JobSpec, Level, Strategy};
+use crate::job::{GpuAlternative, GpuAsk, JobSpec, Level, Strategy};
 use crate::node::Models;
 use crate::plan::ask::Ask;
 use crate::plan::draft::Base;
@@ -41,7 +41,9 @@ fn spec(models: &Models, rng: &mut StdRng) -> JobSpec {
             group.replicas_min = rng.random_range(1..=replicas);
             if rng.random_range(0..4) == 0 && group.shape.gpus != GpuAsk::None {
                 let known = models.iter().map(|(_, name)| name.clone());
-                group.shape.models = known.take(2).collect();
+                let models = known.take(2).collect();
+                let one = GpuAlternative { models, ..GpuAlternative::default() };
+                group.shape.alternatives = vec![one];
             }
             group.shape.cpu.0 = rng.random_range(1..9) * 1_000;
             group

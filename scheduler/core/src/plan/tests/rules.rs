@@ -2,7 +2,7 @@
 
 use crate::command::{Command, Plan, SiteRtt};
 use crate::fit::Misfit;
-use crate::fixture::entry::{World, group, job_spec, name, node_spec, register};
+use crate::fixture::entry::{World, group, job_spec, models, name, node_spec, register};
 use crate::fixture::fleet::submission;
 use crate::id::NodeId;
 use crate::job::{GpuAsk, JobSpec, Level, ReasonCode, Strategy};
@@ -116,7 +116,7 @@ fn a_busy_fleet_says_busy_and_shrinks_to_the_minimum() {
 fn an_unknown_pool_is_told_from_a_down_one() {
     let mut world = World::with_nodes(2, 8);
     let mut spec = job_spec(vec![group("w", 1, 1)]);
-    spec.groups[0].shape.models = vec![name("nowhere")];
+    spec.groups[0].shape.alternatives = models(&["nowhere"]);
     let refusal = run(&world, &spec).expect_err("no such model");
     assert_eq!(
         (refusal.verdict, refusal.counts),
@@ -208,7 +208,7 @@ fn groups_find_room_beside_each_other() {
         world.done(register(spec));
     }
     let mut spec = job_spec(vec![group("any", 1, 1), group("big", 1, 1)]);
-    spec.groups[1].shape.models = vec![name("big")];
+    spec.groups[1].shape.alternatives = models(&["big"]);
     assert_eq!(nodes(&run(&world, &spec).expect("fits")), [0, 1]);
 }
 

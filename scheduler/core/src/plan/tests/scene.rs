@@ -1,13 +1,15 @@
 //! Tiny random fleets and requests, with every rule and resource in play.
 
 use crate::command::{Command, SiteRtt};
-use crate::fixture::entry::{World, group, job_spec, name, node_spec, register};
+use crate::fixture::entry::{World, gpu_spec, group, job_spec, name, node_spec, register};
 use crate::fixture::fleet::submission;
 use crate::id::NodeId;
-use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration};
-use crate::node::{GpuSpec, NodeSpec, Taint, TaintEffect};
+use crate::job::{
+    Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration,
+};
+use crate::node::{Custom, GpuSpec, NodeSpec, Taint, TaintEffect, Vendor};
 use crate::plan::{Budget, Policy, Request, plan};
-use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
+use crate::unit::{BandwidthMbps, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
 use crate::view::View;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -78,6 +80,13 @@ impl Scene {
             left -= replicas;
             groups.push(ask(groups.len(), replicas, rng));
         }
+        // Where something else would do, a model that the fleet has not is a slip and refused.
+        let known = |model: &crate::id::Name| self.world.state.models().find(model).is_some();
+        for group in groups.iter_mut().filter(|group| group.shape.alternatives.len() > 1) {
+            for one in &mut group.shape.alternatives {
+                one.models.retain(known);
+            }
+        }
         let mut spec = job_spec(groups);
         spec.strategy =
             [Strategy::Pack, Strategy::Spread, Strategy::StrictPack, Strategy::StrictSpread]
@@ -108,11 +117,8 @@ fn node(number: usize, rng: &mut StdRng) -> NodeSpec {
         .map(|_| {
             let model = if mixed { rng.random_range(0..2) } else { model };
             let (called, vram) = [("big", 80_000), ("small", 16_000)][model];
-            GpuSpec {
-                model: name(called),
-                vram: VramMib(vram),
-                link_domain: rng.random_range(0..2),
-            }
+            let vendor = Some([Vendor::Nvidia, Vendor::Amd][model]);
+            GpuSpec { link_domain: rng.random_range(0..2), vendor, ..gpu_spec(called, vram) }
         })
         .collect();
     spec.resources.cpu = CpuMilli(rng.random_range(1..6) * 1000);
@@ -129,9 +135,31 @@ fn node(number: usize, rng: &mut StdRng) -> NodeSpec {
         spec.taints.push(Taint { key: "kept".into(), value: "yes".into(), effect });
     }
     if one_in(rng, 3) {
+        spec.custom = custom(rng.random_range(1..4));
+    }
+    if one_in(rng, 4) {
+        spec.bandwidth_up = BandwidthMbps(100);
+    }
+    if one_in(rng, 3) {
         spec.labels.insert(Arc::from("disk"), Arc::from("fast"));
     }
     spec
+}
+
+fn alternative(rng: &mut StdRng) -> GpuAlternative {
+    let mut one = GpuAlternative::default();
+    if one_in(rng, 2) {
+        one.models = vec![name(["big", "small"][rng.random_range(0..2)])];
+    }
+    if one_in(rng, 4) {
+        one.vram_min = VramMib(40_000);
+    }
+    one.vendor = one_in(rng, 10).then_some(Vendor::Amd);
+    one
+}
+
+fn custom(amount: u64) -> Custom {
+    std::collections::BTreeMap::from([(name("licence"), amount)]).into()
 }
 
 fn ask(number: usize, replicas: u32, rng: &mut StdRng) -> GroupSpec {
@@ -142,11 +170,16 @@ fn ask(number: usize, replicas: u32, rng: &mut StdRng) -> GroupSpec {
         1 => GpuAsk::Share(rng.random_range(1..10) * 100),
         _ => GpuAsk::Whole(rng.random_range(1..=3)),
     };
-    if one_in(rng, 4) && group.shape.gpus != GpuAsk::None {
-        group.shape.models = vec![name(["big", "small"][rng.random_range(0..2)])];
+    let asks_gpus = group.shape.gpus != GpuAsk::None;
+    let alternatives = if one_in(rng, 3) && asks_gpus { rng.random_range(1..=2) } else { 0 };
+    for _ in 0..alternatives {
+        group.shape.alternatives.push(alternative(rng));
     }
-    if one_in(rng, 6) && group.shape.gpus != GpuAsk::None {
-        group.shape.vram_min = VramMib(40_000);
+    if one_in(rng, 10) {
+        group.shape.custom = custom(rng.random_range(1..=2));
+    }
+    if one_in(rng, 20) {
+        group.shape.bandwidth_up_min = BandwidthMbps(10_000);
     }
     // Without GPUs, a replica must at least need some CPU.
     let cores = u64::from(group.shape.gpus == GpuAsk::None)..3;

@@ -1,6 +1,7 @@
 //! Specs, good ones and ones with one bad field each.
 
 use super::*;
+use scheduler_core::job::GpuAsk;
 
 /// A small valid spec.
 pub(crate) fn good() -> v1::JobSpec {
@@ -138,6 +139,178 @@ fn every_bad_field_of_a_shape_is_named() {
     assert_eq!(shape_fault(|shape| shape.disk_mib = u64::MAX), field(".disk_mib"));
     let nothing = shape_fault(|shape| *shape = v1::Shape::default());
     assert_eq!(nothing, field(".cpu_milli"));
+}
+
+#[test]
+fn every_bad_field_of_an_alternative_is_named() {
+    let one = |change: fn(&mut v1::GpuAlternative)| {
+        shape_fault(|shape| {
+            shape.gpu_models.clear();
+            shape.gpu_alternatives = vec![v1::GpuAlternative::default(); 2];
+            change(&mut shape.gpu_alternatives[1]);
+        })
+    };
+    let field = |text: &str| Some(format!("spec.groups[0].shape.gpu_alternatives{text}"));
+    assert_eq!(one(|_| {}), None);
+    assert_eq!(one(|one| one.models = vec!["a/b".to_owned()]), field("[1].models[0]"));
+    assert_eq!(one(|one| one.models = vec!["a".to_owned(); 33]), field("[1].models"));
+    assert_eq!(one(|one| one.vendor = 99), field("[1].vendor"));
+    assert_eq!(one(|one| one.vram_mib_min = u32::MAX), field("[1].vram_mib_min"));
+    let able = one(|one| one.compute_capability_min = 10_000);
+    assert_eq!(able, field("[1].compute_capability_min"));
+    let both = shape_fault(|shape| shape.gpu_alternatives.push(v1::GpuAlternative::default()));
+    assert_eq!(both, field(""), "beside the short form");
+    let many = shape_fault(|shape| {
+        shape.gpu_models.clear();
+        shape.gpu_alternatives = vec![v1::GpuAlternative::default(); 1_000];
+    });
+    assert_eq!(many, field(""));
+    let none = shape_fault(|shape| {
+        shape.gpu_models.clear();
+        shape.gpu_alternatives = vec![v1::GpuAlternative { vendor: 1, ..Default::default() }];
+        shape.gpus = None;
+        shape.cpu_milli = 1;
+    });
+    assert_eq!(none, field(""));
+}
+
+#[test]
+fn every_bad_amount_of_a_shape_is_named() {
+    let field = |text: &str| Some(format!("spec.groups[0].shape{text}"));
+    let up = shape_fault(|shape| shape.bandwidth_up_mbps_min = u32::MAX);
+    assert_eq!(up, field(".bandwidth_up_mbps_min"));
+    let down = shape_fault(|shape| shape.bandwidth_down_mbps_min = 10_000_001);
+    assert_eq!(down, field(".bandwidth_down_mbps_min"));
+    let custom = |name: &str, amount: u64| {
+        shape_fault(|shape| {
+            shape.custom.insert(name.to_owned(), amount);
+        })
+    };
+    assert_eq!(custom("licence", 3), None);
+    assert_eq!(custom("licence", u64::MAX), field(".custom[licence]"));
+    assert_eq!(custom("no name", 1), field(".custom[0].name"));
+    let many = (0..10_000).map(|at| (format!("c{at}"), 1)).collect();
+    assert_eq!(shape_fault(|shape| shape.custom = many), field(".custom"));
+}
+
+#[test]
+fn regions_suppliers_and_compliance_become_selectors_of_every_group() {
+    let mut sent = good();
+    sent.regions_allowed = vec!["eu".to_owned()];
+    sent.suppliers_denied = vec!["shady".to_owned()];
+    sent.compliance = vec!["soc2".to_owned()];
+    let taken = spec("spec", Some(sent)).expect("is good");
+    let keys: Vec<&str> = taken.groups[0].selectors.iter().map(|one| &*one.key).collect();
+    assert_eq!(keys, ["tier", "muster/region", "muster/supplier", "soc2"]);
+    let field = |text: &str| Some(text.to_owned());
+    let many = vec!["x".to_owned(); 65];
+    assert_eq!(fault(|spec| spec.regions_allowed = many.clone()), field("spec.regions_allowed"));
+    assert_eq!(fault(|spec| spec.regions_denied = many.clone()), field("spec.regions_denied"));
+    assert_eq!(fault(|spec| spec.suppliers_denied = many.clone()), field("spec.suppliers_denied"));
+    assert_eq!(fault(|spec| spec.compliance = many.clone()), field("spec.compliance"));
+    let bad = || vec!["a".to_owned(), "\u{7}".to_owned()];
+    assert_eq!(fault(|spec| spec.regions_allowed = bad()), field("spec.regions_allowed[1]"));
+    assert_eq!(fault(|spec| spec.suppliers_denied = bad()), field("spec.suppliers_denied[1]"));
+    assert_eq!(fault(|spec| spec.compliance = bad()), field("spec.compliance[1]"));
+    let both = fault(|spec| {
+        spec.regions_allowed = vec!["eu".to_owned(), "us".to_owned()];
+        spec.regions_denied = vec!["us".to_owned()];
+    });
+    assert_eq!(both, field("spec.regions_denied"));
+}
+
+#[test]
+fn every_bad_rule_of_a_job_is_named() {
+    let field = |text: &str| Some(format!("spec.{text}"));
+    assert_eq!(fault(|spec| spec.rtt_scope = 9), field("rtt_scope"));
+    let unbound = v1::RttScope::WithinGroups.into();
+    assert_eq!(fault(|spec| spec.rtt_scope = unbound), field("rtt_scope"));
+    assert_eq!(fault(|spec| spec.rtt_objective = 9), field("rtt_objective"));
+    assert_eq!(fault(|spec| spec.price_total_micro_usd_max = 1), field("duration_s"));
+    let total = fault(|spec| {
+        spec.duration_s = 60;
+        spec.price_total_micro_usd_max = u64::MAX;
+    });
+    assert_eq!(total, field("price_total_micro_usd_max"));
+    let node = v1::TopologyLevel::Node.into();
+    assert_eq!(fault(|spec| spec.topology_required = node), field("topology_required"));
+    let many = (0..10_000).map(|at| (format!("k{at}"), String::new())).collect();
+    assert_eq!(fault(|spec| spec.labels = many), field("labels"));
+    let long = [("k".to_owned(), "v".repeat(318))].into();
+    assert_eq!(fault(|spec| spec.labels = long), field("labels"));
+    let many = vec![v1::Affinity::default(); 10_000];
+    assert_eq!(fault(|spec| spec.affinities = many), field("affinities"));
+}
+
+#[test]
+fn every_bad_field_of_an_affinity_is_named() {
+    let between = |change: fn(&mut v1::Affinity)| {
+        fault(|spec| {
+            let mut one = v1::Affinity {
+                level: v1::TopologyLevel::Node.into(),
+                group: "workers".to_owned(),
+                with_group: "workers".to_owned(),
+                ..v1::Affinity::default()
+            };
+            change(&mut one);
+            spec.affinities = vec![one];
+        })
+    };
+    let field = |text: &str| Some(format!("spec.affinities[0].{text}"));
+    let label = |one: &mut v1::Affinity| {
+        one.with_job_labels.insert("app".to_owned(), "x".to_owned());
+    };
+    assert_eq!(between(|one| one.level = 0), field("level"));
+    assert_eq!(between(|one| one.level = 77), field("level"));
+    assert_eq!(between(|one| one.group = "nobody".to_owned()), field("group"));
+    assert_eq!(between(|one| one.group.clear()), field("group"));
+    assert_eq!(between(|one| one.with_group = "no\u{7}body".to_owned()), field("with_group"));
+    assert_eq!(between(label), field("with_job_labels"), "beside with_group");
+    assert_eq!(between(|one| one.with_group.clear()), field("with_job_labels"), "empty");
+    let many = between(|one| {
+        one.with_group.clear();
+        one.with_job_labels = (0..17).map(|at| (format!("k{at}"), String::new())).collect();
+    });
+    assert_eq!(many, field("with_job_labels"));
+}
+
+#[test]
+fn every_bad_rule_of_a_group_is_named() {
+    let field = |text: &str| Some(format!("spec.groups[0].{text}"));
+    assert_eq!(group_fault(|group| group.replicas_max = 3), field("replicas_max"));
+    assert_eq!(group_fault(|group| group.replicas_max = u32::MAX), field("replicas_max"));
+    let most = group_fault(|group| group.replicas_per_node_max = u32::MAX);
+    assert_eq!(most, field("replicas_per_node_max"));
+    assert_eq!(group_fault(|group| group.strategy = 9), field("strategy"));
+    assert_eq!(group_fault(|group| group.topology_required = 9), field("topology_required"));
+    let node = v1::TopologyLevel::Node.into();
+    assert_eq!(group_fault(|group| group.topology_preferred = node), field("topology_preferred"));
+    let segments = |of: &[(v1::TopologyLevel, u32)]| {
+        let one =
+            |&(level, size): &(v1::TopologyLevel, u32)| v1::Segment { level: level.into(), size };
+        let segments = of.iter().map(one).collect();
+        group_fault(|group| group.segments = segments)
+    };
+    use v1::TopologyLevel::{Rack, Site, Unspecified};
+    assert_eq!(segments(&[(Unspecified, 2)]), field("segments[0].level"));
+    assert_eq!(segments(&[(Rack, 0)]), field("segments[0].size"));
+    assert_eq!(segments(&[(Rack, 4), (Site, 2)]), field("segments[1].level"));
+    assert_eq!(segments(&[(Site, 4), (Site, 2)]), field("segments[1].level"));
+    assert_eq!(segments(&[(Site, 4), (Rack, 3)]), field("segments[1].size"));
+    assert_eq!(segments(&[(Site, 4); 1_000]), field("segments"));
+    let spread = |of: &[(v1::TopologyLevel, u32)]| {
+        let one = |&(level, skew_max): &(v1::TopologyLevel, u32)| v1::Spread {
+            level: level.into(),
+            skew_max,
+            preferred: false,
+        };
+        let spread = of.iter().map(one).collect();
+        group_fault(|group| group.spread = spread)
+    };
+    assert_eq!(spread(&[(Unspecified, 1)]), field("spread[0].level"));
+    assert_eq!(spread(&[(Rack, 0)]), field("spread[0].skew_max"));
+    assert_eq!(spread(&[(Rack, 1), (Rack, 2)]), field("spread[1].level"));
+    assert_eq!(spread(&[(Rack, 1); 1_000]), field("spread"));
 }
 
 #[test]

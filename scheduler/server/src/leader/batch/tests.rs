@@ -21,6 +21,11 @@ fn ask() -> (Ask, oneshot::Receiver<Vec<Result<Accepted, CallError>>>) {
         duration: None,
         price_max: None,
         program: Program::default(),
+        labels: scheduler_core::node::Labels::new(),
+        rtt_scope: scheduler_core::job::RttScope::default(),
+        rtt_objective: scheduler_core::job::RttObjective::default(),
+        cost_max: None,
+        affinities: Vec::new(),
     };
     let call = SubmitCall {
         tenant: TenantId(name),

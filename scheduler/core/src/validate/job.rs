@@ -1,0 +1,214 @@
+//! What a job asks for: groups, shapes, conditions, program.
+//!
+//! **Invariant:** costs no more than the limits allow, however large the spec.
+
+use super::rules;
+use super::{
+    ALTERNATIVES_MAX, COST_MICRO_USD_MAX, DURATION_MS_RANGE, GROUPS_MAX, JOB_LABELS_MAX, LIST_MAX,
+    PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, VRAM_MIB_MAX, Valid, bandwidth,
+    compute_capability, count, custom, invalid, labels, price, range, resources, rtt, text,
+};
+use crate::command::Rejection;
+use crate::id::Name;
+use crate::job::{
+    Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Program, Role, Selector, Shape,
+    Toleration,
+};
+use crate::node::{LABEL_BYTES_MAX, Resources};
+use crate::unit::GPUS_PER_NODE_MAX;
+use std::collections::BTreeSet;
+
+/// All a job asks for.
+pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
+    if spec.groups.is_empty() {
+        return invalid("spec.groups", "is empty; a job has at least one group");
+    }
+    count(|| "spec.groups".to_owned(), spec.groups.len(), GROUPS_MAX)?;
+    let mut names: BTreeSet<&Name> = BTreeSet::new();
+    let mut heads = 0u32;
+    let mut replicas = 0u64;
+    for (at, found) in spec.groups.iter().enumerate() {
+        let path = format!("spec.groups[{at}]");
+        group(&path, found)?;
+        if !names.insert(&found.name) {
+            return invalid(
+                format!("{path}.name"),
+                format!("is {}, as of an earlier group", found.name),
+            );
+        }
+        heads += u32::from(found.role == Role::Head);
+        if heads > 1 {
+            return invalid(
+                format!("{path}.role"),
+                "is HEAD, as of an earlier group; only one may be",
+            );
+        }
+        replicas = replicas.saturating_add(u64::from(found.replicas));
+        if replicas > u64::from(REPLICAS_MAX) {
+            let problem = format!(
+                "brings the job to {replicas} replicas; at most {REPLICAS_MAX} are allowed"
+            );
+            return invalid(format!("{path}.replicas"), problem);
+        }
+    }
+    if let Some(bound) = spec.rtt_max {
+        rtt(bound, || "spec.rtt_us_max".to_owned())?;
+    }
+    if let Some(duration) = spec.duration {
+        let (min, max) = DURATION_MS_RANGE;
+        range(|| "spec.duration_ms".to_owned(), duration.0, min, max)?;
+    }
+    if let Some(bound) = spec.price_max {
+        price("spec.price_micro_usd_max", bound)?;
+    }
+    if let Some(bound) = spec.cost_max {
+        let field = || "spec.price_total_micro_usd_max".to_owned();
+        range(field, bound.0, 1, COST_MICRO_USD_MAX)?;
+        if spec.duration.is_none() {
+            let problem = "is missing; a bound on the total price needs it";
+            return invalid("spec.duration_ms", problem);
+        }
+    }
+    labels("spec.labels", &spec.labels, JOB_LABELS_MAX)?;
+    rules::job(spec)?;
+    program(&spec.program)
+}
+
+fn group(path: &str, group: &GroupSpec) -> Valid {
+    let (replicas, min) = (u64::from(group.replicas), u64::from(group.replicas_min));
+    range(|| format!("{path}.replicas"), replicas, 1, u64::from(REPLICAS_MAX))?;
+    range(|| format!("{path}.replicas_min"), min, 1, replicas)?;
+    if group.role == Role::Head && replicas != 1 {
+        let problem = format!("is {replicas}; a HEAD group has exactly 1");
+        return invalid(format!("{path}.replicas"), problem);
+    }
+    shape(&format!("{path}.shape"), &group.shape)?;
+    count(|| format!("{path}.selectors"), group.selectors.len(), LIST_MAX)?;
+    for (at, found) in group.selectors.iter().enumerate() {
+        selector(&format!("{path}.selectors[{at}]"), found)?;
+    }
+    count(|| format!("{path}.tolerations"), group.tolerations.len(), LIST_MAX)?;
+    for (at, found) in group.tolerations.iter().enumerate() {
+        toleration(&format!("{path}.tolerations[{at}]"), found)?;
+    }
+    rules::group(path, group)
+}
+
+fn shape(path: &str, shape: &Shape) -> Valid {
+    match shape.gpus {
+        GpuAsk::None => {
+            if let Some(first) = shape.alternatives.first() {
+                let field = match shape.alternatives.as_slice() {
+                    [one] if one.is_short() && !first.models.is_empty() => "gpu_models",
+                    [one] if one.is_short() => "vram_mib_min",
+                    _ => "gpu_alternatives",
+                };
+                return invalid(format!("{path}.{field}"), "is given, but no GPU is asked for");
+            }
+            if shape.cpu.0 == 0 {
+                return invalid(
+                    format!("{path}.cpu_milli"),
+                    "is 0, and no GPU is asked for either",
+                );
+            }
+        }
+        GpuAsk::Whole(whole) => {
+            let max = GPUS_PER_NODE_MAX as u64;
+            range(|| format!("{path}.gpus"), u64::from(whole), 1, max)?;
+        }
+        GpuAsk::Share(milli) => {
+            range(|| format!("{path}.gpu_share_milli"), u64::from(milli), 1, 999)?;
+        }
+    }
+    count(|| format!("{path}.gpu_alternatives"), shape.alternatives.len(), ALTERNATIVES_MAX)?;
+    for (at, found) in shape.alternatives.iter().enumerate() {
+        alternative(&alternative_path(path, shape, at), found)?;
+    }
+    bandwidth(|| format!("{path}.bandwidth_up_mbps_min"), shape.bandwidth_up_min)?;
+    bandwidth(|| format!("{path}.bandwidth_down_mbps_min"), shape.bandwidth_down_min)?;
+    custom(&format!("{path}.custom"), &shape.custom)?;
+    resources(path, &Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk })
+}
+
+/// Where the fields of an alternative stand; up to and with the beginning of their names.
+fn alternative_path(path: &str, shape: &Shape, at: usize) -> String {
+    match shape.alternatives.as_slice() {
+        [one] if one.is_short() => format!("{path}.gpu_"),
+        _ => format!("{path}.gpu_alternatives[{at}]."),
+    }
+}
+
+fn alternative(path: &str, alternative: &GpuAlternative) -> Valid {
+    count(|| format!("{path}models"), alternative.models.len(), LIST_MAX)?;
+    // The short form has no prefix here.
+    let plain = path.strip_suffix("gpu_").unwrap_or(path);
+    let vram = u64::from(alternative.vram_min.0);
+    range(|| format!("{plain}vram_mib_min"), vram, 0, u64::from(VRAM_MIB_MAX))?;
+    let field = || format!("{path}compute_capability_min");
+    compute_capability(field, alternative.compute_capability_min)
+}
+
+/// All GPU models that a shape names, with their paths; `path` is the shape's.
+pub fn gpu_models<'a>(path: &str, shape: &'a Shape) -> impl Iterator<Item = (String, &'a Name)> {
+    shape.alternatives.iter().enumerate().flat_map(move |(at, one)| {
+        let path = alternative_path(path, shape, at);
+        let each = one.models.iter().enumerate();
+        each.map(move |(nth, model)| (format!("{path}models[{nth}]"), model))
+    })
+}
+
+fn selector(path: &str, selector: &Selector) -> Valid {
+    text(|| format!("{path}.key"), &selector.key, 1, LABEL_BYTES_MAX)?;
+    let (Condition::In(values) | Condition::NotIn(values)) = &selector.condition else {
+        return Ok(());
+    };
+    if values.is_empty() {
+        return invalid(
+            format!("{path}.values"),
+            "is empty; IN and NOT_IN need at least one value",
+        );
+    }
+    count(|| format!("{path}.values"), values.len(), LIST_MAX)?;
+    for (at, value) in values.iter().enumerate() {
+        text(|| format!("{path}.values[{at}]"), value, 0, LABEL_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+fn toleration(path: &str, toleration: &Toleration) -> Valid {
+    text(|| format!("{path}.key"), &toleration.key, 0, LABEL_BYTES_MAX)?;
+    match &toleration.value {
+        Some(value) => text(|| format!("{path}.value"), value, 0, LABEL_BYTES_MAX),
+        None => Ok(()),
+    }
+}
+
+fn program(program: &Program) -> Valid {
+    count(|| "spec.program.argv".to_owned(), program.argv.len(), PROGRAM_ITEMS_MAX)?;
+    count(|| "spec.program.env".to_owned(), program.env.len(), PROGRAM_ITEMS_MAX)?;
+    let mut bytes = 0usize;
+    for (at, argument) in program.argv.iter().enumerate() {
+        bytes = bytes.saturating_add(argument.len());
+        if argument.contains('\0') {
+            return invalid(format!("spec.program.argv[{at}]"), "has a zero byte");
+        }
+    }
+    if program.argv.first().is_some_and(String::is_empty) {
+        return invalid("spec.program.argv[0]", "is empty; it names the program");
+    }
+    for (at, (key, value)) in program.env.iter().enumerate() {
+        bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+        if key.is_empty() || key.contains(['=', '\0']) {
+            let problem = "is empty or has a '=' or a zero byte";
+            return invalid(format!("spec.program.env[{at}].name"), problem);
+        }
+        if value.contains('\0') {
+            return invalid(format!("spec.program.env[{at}].value"), "has a zero byte");
+        }
+    }
+    if bytes > PROGRAM_BYTES_MAX {
+        let problem = format!("is {bytes} bytes in all; at most {PROGRAM_BYTES_MAX} are allowed");
+        return invalid("spec.program", problem);
+    }
+    Ok(())
+}

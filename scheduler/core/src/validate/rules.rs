@@ -1,0 +1,141 @@
+//! Rules among the members of a job: bounds, and what would contradict itself.
+//!
+//! **Invariant:** what the planner and `apply` cannot keep yet is refused here, by [`not_yet`] and
+//! nowhere else.
+
+use super::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
+use super::{count, invalid, labels, range};
+use crate::job::{
+    Affinity, GroupRules, GroupSpec, JobSpec, Level, RttObjective, RttScope, Strategy, Target,
+};
+
+/// The rules of the job as a whole; its groups have been checked.
+pub(super) fn job(spec: &JobSpec) -> Valid {
+    level("spec.topology_required", spec.topology_required)?;
+    level("spec.topology_preferred", spec.topology_preferred)?;
+    if spec.rtt_scope != RttScope::AllPairs && spec.rtt_max.is_none() {
+        return invalid("spec.rtt_scope", "is given, but rtt_us_max is not");
+    }
+    count(|| "spec.affinities".to_owned(), spec.affinities.len(), AFFINITIES_MAX)?;
+    for (at, found) in spec.affinities.iter().enumerate() {
+        affinity(&format!("spec.affinities[{at}]"), found, spec)?;
+    }
+    not_yet(spec)
+}
+
+/// The rules of one group.
+pub(super) fn group(path: &str, group: &GroupSpec) -> Valid {
+    let (replicas, max) = (u64::from(group.replicas), u64::from(group.replicas_max));
+    range(|| format!("{path}.replicas_max"), max, replicas, u64::from(REPLICAS_MAX))?;
+    let rules = &group.rules;
+    let most = u64::from(rules.replicas_per_node_max);
+    range(|| format!("{path}.replicas_per_node_max"), most, 0, u64::from(REPLICAS_MAX))?;
+    level(&format!("{path}.topology_required"), rules.topology_required)?;
+    level(&format!("{path}.topology_preferred"), rules.topology_preferred)?;
+    segments(path, group)?;
+    spread(path, rules)
+}
+
+/// A level to keep a whole job or group within.
+fn level(field: &str, level: Option<Level>) -> Valid {
+    if level == Some(Level::Node) {
+        return invalid(field, "is NODE; the strategy STRICT_PACK says that");
+    }
+    Ok(())
+}
+
+fn segments(path: &str, group: &GroupSpec) -> Valid {
+    let segments = &group.rules.segments;
+    count(|| format!("{path}.segments"), segments.len(), LEVELS_MAX)?;
+    for (at, segment) in segments.iter().enumerate() {
+        let path = format!("{path}.segments[{at}]");
+        let most = u64::from(REPLICAS_MAX);
+        range(|| format!("{path}.size"), u64::from(segment.size), 1, most)?;
+        let Some(wider) = at.checked_sub(1).and_then(|before| segments.get(before)) else {
+            continue;
+        };
+        if wider.level >= segment.level {
+            return invalid(format!("{path}.level"), "is no narrower than the one before");
+        }
+        if !wider.size.is_multiple_of(segment.size) {
+            let problem =
+                format!("is {}, which does not divide the {} before", segment.size, wider.size);
+            return invalid(format!("{path}.size"), problem);
+        }
+    }
+    Ok(())
+}
+
+fn spread(path: &str, rules: &GroupRules) -> Valid {
+    count(|| format!("{path}.spread"), rules.spread.len(), LEVELS_MAX)?;
+    for (at, spread) in rules.spread.iter().enumerate() {
+        let most = u64::from(REPLICAS_MAX);
+        let skew = u64::from(spread.skew_max);
+        range(|| format!("{path}.spread[{at}].skew_max"), skew, 1, most)?;
+        let earlier = rules.spread.iter().take(at);
+        if earlier.into_iter().any(|other| other.level == spread.level) {
+            let field = format!("{path}.spread[{at}].level");
+            return invalid(field, "has an earlier spread already");
+        }
+    }
+    Ok(())
+}
+
+fn affinity(path: &str, affinity: &Affinity, spec: &JobSpec) -> Valid {
+    let groups = spec.groups.len();
+    let known = |field: &str, group: u16| {
+        if usize::from(group) < groups {
+            return Ok(());
+        }
+        invalid(format!("{path}.{field}"), format!("is group {group}; there are {groups}"))
+    };
+    match &affinity.target {
+        Target::Groups { group, with } => {
+            known("group", *group)?;
+            known("with_group", *with)
+        }
+        Target::Jobs { group, labels: wanted } => {
+            if let Some(group) = group {
+                known("group", *group)?;
+            }
+            if wanted.is_empty() {
+                let problem = "is empty; without a with_group at least one label is needed";
+                return invalid(format!("{path}.with_job_labels"), problem);
+            }
+            labels(&format!("{path}.with_job_labels"), wanted, JOB_LABELS_MAX)
+        }
+    }
+}
+
+/// What is understood but not kept yet: refused rather than ignored.
+fn not_yet(spec: &JobSpec) -> Valid {
+    let refuse = |field: String| invalid(field, "is not supported yet");
+    if spec.rtt_scope != RttScope::AllPairs {
+        return refuse("spec.rtt_scope".to_owned());
+    }
+    if spec.rtt_objective == RttObjective::Mean {
+        return refuse("spec.rtt_objective".to_owned());
+    }
+    if spec.cost_max.is_some() {
+        return refuse("spec.price_total_micro_usd_max".to_owned());
+    }
+    if !spec.affinities.is_empty() {
+        return refuse("spec.affinities[0]".to_owned());
+    }
+    for (at, group) in spec.groups.iter().enumerate() {
+        let rules = &group.rules;
+        let fields = [
+            ("replicas_max", group.replicas_max != group.replicas),
+            ("replicas_per_node_max", rules.replicas_per_node_max != 0),
+            ("strategy", rules.strategy.is_some_and(|own: Strategy| own != spec.strategy)),
+            ("topology_required", rules.topology_required.is_some()),
+            ("topology_preferred", rules.topology_preferred.is_some()),
+            ("segments[0]", !rules.segments.is_empty()),
+            ("spread[0]", !rules.spread.is_empty()),
+        ];
+        if let Some((field, _)) = fields.into_iter().find(|(_, given)| *given) {
+            return refuse(format!("spec.groups[{at}].{field}"));
+        }
+    }
+    Ok(())
+}
