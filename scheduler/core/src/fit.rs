@@ -206,6 +206,11 @@ impl Needs {
                 .any(|selector| matches!(selector.key.as_ref(), "muster/node" | "muster/rack"))
     }
 
+    /// Whether neither selectors nor a bound on the price keep a replica from any node.
+    pub fn is_unconditional(&self) -> bool {
+        self.selectors.is_empty() && self.price_max.is_none()
+    }
+
     /// Why `node`, if it were empty, could not hold one replica; `None` = it could.
     pub fn misfit(&self, node: &Node) -> Option<Misfit> {
         self.gpu_misfit(&node.gpus).or_else(|| self.rule_misfit(node)).or_else(|| {
@@ -228,13 +233,13 @@ impl Needs {
         })
     }
 
-    /// The GPUs of the node with an allowed model and enough vRAM; all others are no use to this
+    /// Of a node's GPUs those with an allowed model and enough vRAM; all others are no use to this
     /// replica. Empty when it asks for none.
-    pub fn gpu_mask(&self, node: &Node) -> GpuSet {
+    pub fn gpu_mask(&self, gpus: &[Gpu]) -> GpuSet {
         if self.gpus == GpuAsk::None {
             return GpuSet::EMPTY;
         }
-        node.gpus.iter().zip(0u8..).fold(GpuSet::EMPTY, |mask, (gpu, index)| {
+        gpus.iter().zip(0u8..).fold(GpuSet::EMPTY, |mask, (gpu, index)| {
             if self.allows(gpu) { mask | GpuSet::single(index) } else { mask }
         })
     }

@@ -5,24 +5,26 @@
 //! **Invariant:** free capacity here never exceeds the state's less the claims in flight; two
 //! views of equal content that saw the same arrivals answer alike, whatever their histories.
 
-mod buckets;
 mod changes;
 mod claims;
 mod class;
 mod demand;
 mod free;
+mod node_set;
 mod overlay;
+mod states;
 
-pub(crate) use buckets::Buckets;
 pub(crate) use changes::Changes;
-pub(crate) use class::{ClassId, Classes, KindId};
+pub(crate) use class::{Class, ClassId, Classes, KindId, NodeKind};
 pub(crate) use demand::{Kind, Mix};
 pub(crate) use free::{Free, headroom};
+pub(crate) use node_set::NodeSet;
 pub use overlay::Held;
 pub(crate) use overlay::Undo;
+pub(crate) use states::{NodeState, StateId, States};
 
 use crate::command::Plan;
-use crate::id::{NodeId, SiteId};
+use crate::id::{Epoch, NodeId, SiteId};
 use crate::job::{JobSpec, Shape};
 use crate::node::{Models, Node, Resources};
 use crate::plan::policy::{Boards, Outlook};
@@ -40,8 +42,12 @@ const JOBS_LEARNED_MAX: usize = 4_096;
 pub(crate) struct Slot {
     pub(crate) node: Arc<Node>,
     pub(crate) free: Free,
+    /// Of the node; kept here so that binding a replica to it reads one place in memory.
+    pub(crate) epoch: Epoch,
     pub(crate) class: ClassId,
     pub(crate) kind: KindId,
+    /// Its state, while it is open.
+    pub(crate) state: Option<StateId>,
     pub(crate) site: SiteId,
     /// Up and eligible.
     pub(crate) open: bool,
@@ -52,12 +58,10 @@ pub(crate) struct Slot {
 pub struct View {
     index: u64,
     nodes: usize,
-    /// Nodes at each site, by site id.
-    site_nodes: Vec<u32>,
     /// By node id.
     slots: Vec<Option<Slot>>,
     classes: Classes,
-    buckets: Buckets,
+    states: States,
     claims: Claims,
     sites: Arc<Sites>,
     net: Arc<Net>,
@@ -91,10 +95,9 @@ impl View {
         let mut view = Self {
             index: state.index(),
             nodes: 0,
-            site_nodes: Vec::new(),
             slots: Vec::new(),
             classes: Classes::default(),
-            buckets: Buckets::default(),
+            states: States::default(),
             claims: Claims::default(),
             sites: Arc::new(state.sites().clone()),
             net: Arc::new(Net::new(state.sites())),
@@ -106,13 +109,8 @@ impl View {
         };
         view.slots.resize(state.node_id_end() as usize, None);
         for node in state.nodes() {
-            let slot = view.read(node, state.usage(node.id));
-            if let Some(place) = view.slots.get_mut(node.id.0 as usize) {
-                *place = Some(slot);
-                view.nodes += 1;
-            }
+            view.put(node, free_of(node, state.usage(node.id)));
         }
-        view.buckets = Buckets::build(&view.slots);
         view.look_ahead();
         view
     }
@@ -223,11 +221,6 @@ impl View {
         self.slots.get(node as usize)?.as_ref()
     }
 
-    /// Nodes at the site, schedulable or not.
-    pub(crate) fn site_nodes(&self, site: SiteId) -> u32 {
-        self.site_nodes.get(usize::from(site.0)).copied().unwrap_or(0)
-    }
-
     /// All nodes by rising id.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
         (0u32..).zip(&self.slots).filter_map(|(node, slot)| Some((node, slot.as_ref()?)))
@@ -242,8 +235,8 @@ impl View {
         &self.classes
     }
 
-    pub(crate) fn buckets(&self) -> &Buckets {
-        &self.buckets
+    pub(crate) fn states(&self) -> &States {
+        &self.states
     }
 
     pub(crate) fn changes(&self) -> &Changes {
@@ -284,37 +277,39 @@ impl View {
         self.outlook = (self.outlook.0 + 1, outlook);
     }
 
-    fn read(&mut self, node: &Arc<Node>, usage: Option<&Usage>) -> Slot {
-        let class = self.classes.enter(node);
-        let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
-        let node = Arc::clone(node);
-        let (site, open) = (node.site, node.is_schedulable());
-        let at = usize::from(site.0);
-        if self.site_nodes.len() <= at {
-            self.site_nodes.resize(at + 1, 0);
-        }
-        if let Some(count) = self.site_nodes.get_mut(at) {
-            *count += 1;
-        }
-        Slot { free: free_of(&node, usage), node, class, kind, site, open }
+    /// Memory held by the planning index, in bytes: slots, classes, states and claims. Nodes, sites
+    /// and RTTs, which are shared with the state, are not counted.
+    pub fn index_bytes(&self) -> usize {
+        let slots = self.slots.capacity() * size_of::<Option<Slot>>();
+        slots + self.classes.bytes() + self.states.bytes() + self.claims.bytes()
     }
 
     fn reread(&mut self, at: usize, node: &Arc<Node>, usage: Option<&Usage>) {
-        if at >= self.slots.len() {
-            self.slots.resize(at + 1, None);
-        }
         let number = node.id.0;
         let free = self.claims.rebase(number, free_of(node, usage));
         let same = |slot: &Slot| Arc::ptr_eq(&slot.node, node);
         if self.slot(number).is_some_and(same) {
-            self.set_free(number, free);
-            return;
+            return self.set_free(number, free);
         }
         self.forget(at);
-        let mut slot = self.read(node, usage);
-        slot.free = free;
-        self.buckets.insert(&slot, number);
-        self.changes.note(number);
+        self.put(node, free);
+    }
+
+    /// Takes in a node of which nothing is known yet.
+    fn put(&mut self, node: &Arc<Node>, free: Free) {
+        let at = node.id.0 as usize;
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        let class = self.classes.enter(node);
+        let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
+        let (site, open, epoch) = (node.site, node.is_schedulable(), node.epoch);
+        let mut slot =
+            Slot { node: Arc::clone(node), free, epoch, class, kind, state: None, site, open };
+        if open {
+            slot.state = Some(self.states.insert(&slot, self.classes.are_alike(kind), node.id.0));
+        }
+        self.changes.note(node.id.0);
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
             self.nodes += 1;
@@ -324,12 +319,12 @@ impl View {
     fn forget(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
         self.nodes -= 1;
-        self.changes.note(slot.node.id.0);
-        if let Some(count) = self.site_nodes.get_mut(usize::from(slot.site.0)) {
-            *count = count.saturating_sub(1);
+        let node = slot.node.id.0;
+        self.changes.note(node);
+        if let Some(state) = slot.state {
+            self.states.remove(state, &slot, node);
         }
-        self.buckets.remove(&slot, slot.node.id.0);
-        self.classes.leave(slot.class);
+        self.classes.leave(slot.class, node, slot.open);
     }
 
     fn take(&mut self, node: u32, part: Part) {
@@ -338,18 +333,38 @@ impl View {
         self.set_free(node, free);
     }
 
+    /// Lets the planner use the node or not; whether that is a change.
+    fn set_open(&mut self, node: u32, open: bool) -> bool {
+        let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return false };
+        if slot.open == open {
+            return false;
+        }
+        slot.open = open;
+        self.changes.note(node);
+        self.classes.set_open(slot.class, open);
+        match slot.state.take() {
+            Some(state) => self.states.remove(state, slot, node),
+            None => {
+                let alike = self.classes.are_alike(slot.kind);
+                slot.state = Some(self.states.insert(slot, alike, node));
+            }
+        }
+        true
+    }
+
     fn set_free(&mut self, node: u32, free: Free) {
         let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return };
+        if slot.free == free {
+            return;
+        }
         self.changes.note(node);
-        let same = slot.free.idle.len() == free.idle.len()
-            && slot.free.headroom() == free.headroom()
-            && slot.free.partial() == free.partial();
-        if same {
-            slot.free = free;
-        } else {
-            self.buckets.remove(slot, node);
-            slot.free = free;
-            self.buckets.insert(slot, node);
+        if let Some(state) = slot.state {
+            self.states.remove(state, slot, node);
+        }
+        slot.free = free;
+        if slot.open {
+            let alike = self.classes.are_alike(slot.kind);
+            slot.state = Some(self.states.insert(slot, alike, node));
         }
     }
 }

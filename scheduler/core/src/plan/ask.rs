@@ -7,9 +7,28 @@ use super::{Ranks, Request};
 use crate::fit::{Misfit, Needs};
 use crate::id::Rank;
 use crate::job::{GpuAsk, JobSpec};
-use crate::node::Node;
+use crate::node::{Gpu, Node};
 use crate::unit::GpuSet;
-use crate::view::{ClassId, Slot, View};
+use crate::view::{Class, ClassId, Slot, View};
+
+/// How the GPUs of a kind serve a group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct GpuFit {
+    /// GPUs of the node that may be used.
+    pub(super) mask: GpuSet,
+    /// The usable GPUs are all of one model, in one link domain: any of them do.
+    pub(super) plain: bool,
+}
+
+impl GpuFit {
+    fn new(needs: &Needs, gpus: &[Gpu]) -> Self {
+        let mask = needs.gpu_mask(gpus);
+        let mut usable = (0u8..).zip(gpus).filter(|&(index, _)| mask.contains(index));
+        let first = usable.next().map(|(_, gpu)| (gpu.model, gpu.link_domain));
+        let plain = usable.all(|(_, gpu)| Some((gpu.model, gpu.link_domain)) == first);
+        Self { mask, plain }
+    }
+}
 
 /// Whether and how a node of some class serves a group.
 #[derive(Clone, Copy, Debug)]
@@ -17,20 +36,13 @@ pub(super) struct Fit {
     pub(super) misfit: Option<Misfit>,
     /// To be used last, for an untolerated `PreferNoSchedule` taint.
     pub(super) shuns: bool,
-    /// GPUs of the node that may be used.
-    pub(super) mask: GpuSet,
-    /// The usable GPUs are all of one model, in one link domain: any of them do.
-    pub(super) plain: bool,
+    pub(super) gpus: GpuFit,
 }
 
 impl Fit {
     fn new(needs: &Needs, node: &Node) -> Self {
-        let misfit = needs.misfit(node);
-        let mask = needs.gpu_mask(node);
-        let mut usable = (0u8..).zip(&node.gpus).filter(|&(index, _)| mask.contains(index));
-        let first = usable.next().map(|(_, gpu)| (gpu.model, gpu.link_domain));
-        let plain = usable.all(|(_, gpu)| Some((gpu.model, gpu.link_domain)) == first);
-        Self { misfit, shuns: needs.shuns(node), mask, plain }
+        let (misfit, shuns) = (needs.misfit(node), needs.shuns(node));
+        Self { misfit, shuns, gpus: GpuFit::new(needs, &node.gpus) }
     }
 }
 
@@ -46,6 +58,8 @@ pub(super) struct GroupAsk {
     pub(super) min: u32,
     /// Selectors look at names or racks, so classes do not tell everything.
     per_node: bool,
+    /// Nothing but taints keeps it from a node whose GPUs serve.
+    unconditional: bool,
 }
 
 impl GroupAsk {
@@ -64,6 +78,26 @@ impl GroupAsk {
 
     pub(super) fn reads_identity(&self) -> bool {
         self.per_node
+    }
+
+    /// How the GPUs of a kind serve this group; `None` if they never could.
+    pub(super) fn gpu_fit(&self, gpus: &[Gpu]) -> Option<GpuFit> {
+        self.needs.gpu_misfit(gpus).is_none().then(|| GpuFit::new(&self.needs, gpus))
+    }
+
+    /// Whether the class, whose GPUs must serve, lets this group in: `None` if not, else whether
+    /// its nodes ask to be used last. Where nodes differ, each must be asked as well.
+    pub(super) fn admission(&self, class: &Class) -> Option<bool> {
+        if self.unconditional && !class.tainted {
+            return Some(false);
+        }
+        let admitted = self.per_node || self.needs.misfit(&class.sample).is_none();
+        admitted.then(|| self.needs.shuns(&class.sample))
+    }
+
+    /// Whether the node, of a class that lets this group in, does so itself.
+    pub(super) fn admits(&self, node: &Node) -> bool {
+        !self.per_node || self.needs.misfit(node).is_none()
     }
 
     /// How the node serves this group; `known` is the answer for its class.
@@ -123,8 +157,9 @@ impl<'a> Ask<'a> {
             }
             let needs = Needs::new(spec, at, view.models());
             let per_node = needs.reads_identity();
+            let unconditional = needs.is_unconditional() && !per_node;
             let min = group.replicas_min.saturating_sub(stay).min(wanted);
-            groups.push(GroupAsk { group: at, needs, ranks, min, per_node });
+            groups.push(GroupAsk { group: at, needs, ranks, min, per_node, unconditional });
         }
         let mut fixed: Vec<u32> = request.fixed.iter().map(|(_, node)| node.0).collect();
         fixed.sort_unstable();

@@ -3,8 +3,9 @@
 //! **Invariant:** what is free in a draft is what the view has free less the draft's placements;
 //! after a rollback it is exactly what it was at the mark.
 
-use super::ask::{Ask, Fit, GroupAsk};
+use super::ask::{Ask, GpuFit, GroupAsk};
 use super::room::{pick, room};
+use super::touched::{Nodes, Touched};
 use crate::command::Placement;
 use crate::id::NodeId;
 use crate::job::GpuAsk;
@@ -27,14 +28,6 @@ impl Base {
     }
 }
 
-/// A node that the draft has touched.
-#[derive(Clone, Debug)]
-struct Touched {
-    free: Free,
-    /// Members of the job there, those that stay included.
-    members: u32,
-}
-
 /// A state of the draft to return to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
@@ -42,31 +35,35 @@ pub(super) struct Mark {
     undo: usize,
 }
 
+/// How to take back one change.
 #[derive(Clone, Debug)]
-pub(super) struct Draft<'a> {
-    ask: &'a Ask<'a>,
+enum Undo {
+    /// The node was untouched before.
+    Forget,
+    /// What the node had free, and its members.
+    Restore(u32, Free, u32),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
     base: Base,
-    /// Per node: its place in `touched` plus one; 0 = untouched.
-    at: Vec<u32>,
-    touched: Vec<Touched>,
-    /// What `touched` held before each change.
-    undo: Vec<(u32, Free, u32)>,
+    touched: Nodes,
+    undo: Vec<Undo>,
     placements: Vec<Placement>,
 }
 
-impl<'a> Draft<'a> {
-    pub(super) fn new(ask: &'a Ask<'a>, base: Base) -> Self {
-        let mut draft = Self {
-            ask,
-            base,
-            at: vec![0; ask.view.node_end()],
-            touched: Vec::new(),
-            undo: Vec::new(),
-            placements: Vec::new(),
-        };
+impl Draft {
+    pub(super) fn new(ask: &Ask<'_>, base: Base) -> Self {
+        let mut draft =
+            Self { base, touched: Nodes::default(), undo: Vec::new(), placements: Vec::new() };
         for &node in &ask.fixed {
-            if let Some(touched) = draft.touch(node) {
-                touched.members += 1;
+            let Some(slot) = ask.view.slot(node) else { continue };
+            match draft.touched.get_mut(node) {
+                Some(touched) => touched.members += 1,
+                None => {
+                    let free = draft.untouched(slot);
+                    draft.touched.push(Touched { node, free, members: 1 });
+                }
             }
         }
         draft
@@ -79,22 +76,37 @@ impl<'a> Draft<'a> {
     pub(super) fn rollback(&mut self, mark: Mark) {
         self.placements.truncate(mark.placements);
         while self.undo.len() > mark.undo {
-            let Some((at, free, members)) = self.undo.pop() else { return };
-            if let Some(touched) = self.touched.get_mut(at as usize) {
-                touched.free = free;
-                touched.members = members;
+            match self.undo.pop() {
+                Some(Undo::Restore(node, free, members)) => {
+                    if let Some(touched) = self.touched.get_mut(node) {
+                        touched.free = free;
+                        touched.members = members;
+                    }
+                }
+                Some(Undo::Forget) => self.touched.pop(),
+                None => return,
             }
         }
     }
 
+    /// Nodes with placements or members that stay, in no particular order.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &Touched> {
+        self.touched.iter()
+    }
+
+    /// Whether the node has neither placements nor members that stay.
+    pub(super) fn is_untouched(&self, node: u32) -> bool {
+        self.touched.get(node).is_none()
+    }
+
     /// Members of the job on the node, those that stay included.
     pub(super) fn members(&self, node: u32) -> u32 {
-        self.known(node).map_or(0, |touched| touched.members)
+        self.touched.get(node).map_or(0, |touched| touched.members)
     }
 
     /// Reads what is free on the node.
     pub(super) fn with_free<R>(&self, node: u32, slot: &Slot, read: impl FnOnce(&Free) -> R) -> R {
-        match (self.known(node), self.base) {
+        match (self.touched.get(node), self.base) {
             (Some(touched), _) => read(&touched.free),
             (None, Base::Now) => read(&slot.free),
             (None, Base::EmptyOpen | Base::EmptyAll) => read(&Free::whole(&slot.node)),
@@ -107,10 +119,10 @@ impl<'a> Draft<'a> {
         group: &GroupAsk,
         node: u32,
         slot: &Slot,
-        fit: Fit,
+        fit: GpuFit,
         most: u32,
     ) -> u32 {
-        self.with_free(node, slot, |free| room(group, &slot.node, free, fit, most))
+        self.with_free(node, slot, |free| room(group, &slot.node.gpus, free, fit, most))
     }
 
     /// Places ranks of the group on the node, in order, as many as fit; returns how many.
@@ -119,54 +131,66 @@ impl<'a> Draft<'a> {
         group: &GroupAsk,
         node: u32,
         slot: &Slot,
-        fit: Fit,
+        fit: GpuFit,
         ranks: &[crate::id::Rank],
     ) -> u32 {
+        match self.touched.get(node) {
+            Some(touched) => {
+                self.undo.push(Undo::Restore(node, touched.free.clone(), touched.members));
+            }
+            None => {
+                let free = self.untouched(slot);
+                self.undo.push(Undo::Forget);
+                self.touched.push(Touched { node, free, members: 0 });
+            }
+        }
+        let Some(touched) = self.touched.get_mut(node) else { return 0 };
         let share_milli = match group.needs.gpus() {
             GpuAsk::Share(milli) => milli,
             GpuAsk::None | GpuAsk::Whole(_) => 0,
         };
-        let Some(touched) = self.touch(node) else { return 0 };
-        let before = (touched.free.clone(), touched.members);
-        let mut made = Vec::with_capacity(ranks.len().min(64));
+        let node_epoch = slot.epoch;
+        let mut placed = 0;
         for &rank in ranks {
-            let Some(gpus) = pick(group, &slot.node, &touched.free, fit) else { break };
+            let Some(gpus) = pick(group, slot, &touched.free, fit) else { break };
             touched.free.take(gpus, share_milli, group.needs.resources());
             touched.free.take_custom(group.needs.custom());
             touched.members += 1;
-            let node_epoch = slot.node.epoch;
-            made.push(Placement { rank, node: NodeId(node), node_epoch, gpus, share_milli });
+            placed += 1;
+            let node = NodeId(node);
+            self.placements.push(Placement { rank, node, node_epoch, gpus, share_milli });
         }
-        let at = self.at.get(node as usize).copied().unwrap_or(0).saturating_sub(1);
-        self.undo.push((at, before.0, before.1));
-        self.placements.extend_from_slice(&made);
-        u32::try_from(made.len()).unwrap_or(u32::MAX)
-    }
-
-    /// The placements by rising rank.
-    pub(super) fn placements(&self) -> Vec<Placement> {
-        let mut all = self.placements.clone();
-        all.sort_unstable_by_key(|placement| placement.rank);
-        all
-    }
-
-    fn known(&self, node: u32) -> Option<&Touched> {
-        let at = self.at.get(node as usize)?.checked_sub(1)?;
-        self.touched.get(at as usize)
-    }
-
-    fn touch(&mut self, node: u32) -> Option<&mut Touched> {
-        let at = self.at.get_mut(node as usize)?;
-        if *at == 0 {
-            let slot = self.ask.view.slot(node)?;
-            let free = match self.base {
-                Base::Now => slot.free.clone(),
-                Base::EmptyOpen | Base::EmptyAll => Free::whole(&slot.node),
-            };
-            self.touched.push(Touched { free, members: 0 });
-            *at = u32::try_from(self.touched.len()).unwrap_or(0);
+        if placed == 0 {
+            let mark = Mark { placements: self.placements.len(), undo: self.undo.len() - 1 };
+            self.rollback(mark);
         }
-        let index = at.checked_sub(1)?;
-        self.touched.get_mut(index as usize)
+        placed
+    }
+
+    /// Hands over the placements by rising rank. The draft is of no use after that.
+    pub(super) fn into_placements(mut self) -> Vec<Placement> {
+        let rank = |placement: &Placement| placement.rank;
+        if !self.placements.is_sorted_by_key(rank) {
+            self.placements.sort_unstable_by_key(rank);
+        }
+        self.placements
+    }
+
+    /// What is free on a node before anything is placed there.
+    fn untouched(&self, slot: &Slot) -> Free {
+        match self.base {
+            Base::Now => slot.free.clone(),
+            Base::EmptyOpen | Base::EmptyAll => Free::whole(&slot.node),
+        }
+    }
+}
+
+/// Two drafts are equal when what they hold is; how they came there does not matter.
+#[cfg(test)]
+impl PartialEq for Draft {
+    fn eq(&self, other: &Self) -> bool {
+        self.placements == other.placements
+            && self.undo.len() == other.undo.len()
+            && self.touched.iter().eq(other.touched.iter())
     }
 }

@@ -3,7 +3,7 @@
 //! **Invariant:** bounded in size and steps; a miss in a case within the bounds is a proof.
 
 use super::Steps;
-use super::ask::{Ask, Fit, GroupAsk};
+use super::ask::{Ask, GpuFit, GroupAsk};
 use super::draft::Draft;
 use super::field::{Domain, Field};
 use crate::id::Rank;
@@ -19,7 +19,7 @@ const NODES_MAX: usize = 12;
 const TRIES_MAX: u32 = 20_000;
 
 /// Candidates of any group in the domain; one more than the search takes, where there are more.
-pub(super) fn nodes(ask: &Ask<'_>, field: &Field, domain: &Domain, shunned: bool) -> Vec<u32> {
+pub(super) fn nodes(ask: &Ask<'_>, field: &Field<'_>, domain: &Domain, shunned: bool) -> Vec<u32> {
     let mut nodes: Vec<u32> = Vec::new();
     for at in 0..ask.groups.len() {
         let of_group = field.cands(ask, at, domain, shunned).map(|(cand, _)| cand.node);
@@ -33,9 +33,9 @@ pub(super) fn nodes(ask: &Ask<'_>, field: &Field, domain: &Domain, shunned: bool
 /// Places `targets` replicas per group on these nodes, or nothing. Gives up at once on cases over
 /// the bounds, and on a single group, with which the greedy way never gets stuck.
 pub(super) fn place(
-    draft: &mut Draft<'_>,
+    draft: &mut Draft,
     ask: &Ask<'_>,
-    field: &Field,
+    field: &Field<'_>,
     nodes: &[u32],
     targets: &[u32],
     steps: &mut Steps,
@@ -59,7 +59,7 @@ pub(super) fn place(
 
 struct Search<'a> {
     ask: &'a Ask<'a>,
-    field: &'a Field,
+    field: &'a Field<'a>,
     nodes: &'a [u32],
     items: &'a [(usize, Rank)],
     tries: u32,
@@ -68,7 +68,7 @@ struct Search<'a> {
 impl Search<'_> {
     /// Places the items from `at` on; equal ones only on nodes from `from` on, since exchanging
     /// them gives nothing new.
-    fn step(&mut self, draft: &mut Draft<'_>, at: usize, from: usize) -> bool {
+    fn step(&mut self, draft: &mut Draft, at: usize, from: usize) -> bool {
         let Some(&(group_at, rank)) = self.items.get(at) else { return true };
         let Some(group) = self.ask.groups.get(group_at) else { return false };
         let next_is_equal = self.items.get(at + 1).is_some_and(|&(next, _)| next == group_at);
@@ -79,14 +79,14 @@ impl Search<'_> {
             if strict && draft.members(node) > 0 {
                 continue;
             }
-            for mask in ways(group, draft, node, slot, fit) {
+            for mask in ways(group, draft, node, slot, fit.gpus) {
                 if self.tries == 0 {
                     return false;
                 }
                 self.tries -= 1;
                 let mark = draft.mark();
                 let next_from = if next_is_equal { place } else { 0 };
-                if draft.place(group, node, slot, Fit { mask, ..fit }, &[rank]) == 1
+                if draft.place(group, node, slot, GpuFit { mask, ..fit.gpus }, &[rank]) == 1
                     && self.step(draft, at + 1, next_from)
                 {
                     return true;
@@ -100,7 +100,7 @@ impl Search<'_> {
 
 /// Sets of GPUs from which a replica may be served on the node, such that any choice within one
 /// set is as good as any other.
-fn ways(group: &GroupAsk, draft: &Draft<'_>, node: u32, slot: &Slot, fit: Fit) -> Vec<GpuSet> {
+fn ways(group: &GroupAsk, draft: &Draft, node: u32, slot: &Slot, fit: GpuFit) -> Vec<GpuSet> {
     let model = |index: u8| slot.node.gpus.get(usize::from(index)).map(|gpu| (gpu.model, gpu.vram));
     draft.with_free(node, slot, |free| match group.needs.gpus() {
         GpuAsk::None => vec![fit.mask],

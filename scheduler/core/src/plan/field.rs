@@ -1,20 +1,67 @@
 //! Field: for each group of an ask, every node that could take a replica now, by site.
 //!
+//! Nodes of one class in one state are alike for the ask, so they are looked at once, as a pool:
+//! what a field costs grows with the variety of the fleet, not with its size.
 //! **Invariant:** exact for an untouched draft; once nodes are touched, room is asked of the draft.
 
 use super::Steps;
-use super::ask::{Ask, Fit};
-use super::draft::{Base, Draft};
+use super::ask::{Ask, Fit, GpuFit, GroupAsk};
+use super::draft::Base;
+use super::room::room;
 use crate::id::Name;
 use crate::job::Strategy;
-use crate::view::Slot;
+use crate::view::{Class, ClassId, Free, KindId, NodeKind, NodeSet, NodeState, Slot};
 
 /// A node with room for at least one replica of some group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cand {
     pub(super) node: u32,
     pub(super) room: u32,
+}
+
+/// Nodes that are alike for a group: of one class, with the same capacity free.
+#[derive(Clone, Debug)]
+pub(super) struct Pool<'v> {
+    /// Replicas that each node has room for; at least one.
+    pub(super) room: u32,
+    /// Idle GPUs of each node.
+    pub(super) idle: u32,
     pub(super) shuns: bool,
+    pub(super) gpus: GpuFit,
+    /// The least of the nodes: stands for the pool wherever an order must follow from content.
+    pub(super) first: u32,
+    site: u16,
+    nodes: Nodes<'v>,
+}
+
+#[derive(Clone, Debug)]
+enum Nodes<'v> {
+    /// As the view holds them.
+    All(&'v NodeSet),
+    /// Some of them, rising.
+    Some(Vec<u32>),
+}
+
+impl Pool<'_> {
+    pub(super) fn len(&self) -> usize {
+        match &self.nodes {
+            Nodes::All(nodes) => nodes.len(),
+            Nodes::Some(nodes) => nodes.len(),
+        }
+    }
+
+    /// The node at this place of the rising order.
+    pub(super) fn get(&self, at: usize) -> Option<u32> {
+        match &self.nodes {
+            Nodes::All(nodes) => nodes.get(at),
+            Nodes::Some(nodes) => nodes.get(at).copied(),
+        }
+    }
+
+    /// The nodes, rising.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> {
+        (0..self.len()).filter_map(|at| self.get(at))
+    }
 }
 
 /// Where a gang may go: some sites, or one rack of one site.
@@ -43,89 +90,99 @@ pub(super) fn covers(have: &[u64], need: &[u64]) -> bool {
     have.iter().zip(need).all(|(have, need)| have >= need)
 }
 
+/// The pools of one group.
+#[derive(Clone, Debug, Default)]
+struct Lot<'v> {
+    pools: Vec<Pool<'v>>,
+    /// Indexes into `pools`, by site; those of site s are at `starts[s]..starts[s + 1]`.
+    by_site: Vec<u32>,
+    starts: Vec<u32>,
+    room_max: u32,
+}
+
+impl<'v> Lot<'v> {
+    /// Sorts by site, keeping the order of finding within each.
+    fn close(&mut self, sites: usize) {
+        self.starts = vec![0; sites + 1];
+        for pool in &self.pools {
+            if let Some(count) = self.starts.get_mut(usize::from(pool.site) + 1) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for start in &mut self.starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut next = self.starts.clone();
+        self.by_site = vec![0; self.pools.len()];
+        for (pool, at) in self.pools.iter().zip(0u32..) {
+            let Some(place) = next.get_mut(usize::from(pool.site)) else { continue };
+            if let Some(cell) = self.by_site.get_mut(*place as usize) {
+                *cell = at;
+                *place += 1;
+            }
+        }
+    }
+
+    fn at_site(&self, site: u16) -> impl Iterator<Item = &Pool<'v>> {
+        let bounds = self.starts.get(usize::from(site)).zip(self.starts.get(usize::from(site) + 1));
+        let range = bounds.map_or(0..0, |(&from, &to)| from as usize..to as usize);
+        let places = self.by_site.get(range).unwrap_or(&[]);
+        places.iter().filter_map(|&at| self.pools.get(at as usize))
+    }
+}
+
 #[derive(Clone, Debug)]
-pub(super) struct Field {
-    /// Per group and class: how it fits.
-    fits: Vec<Vec<Option<Fit>>>,
-    /// Per group and site: candidates by rising node.
-    cands: Vec<Vec<Vec<Cand>>>,
-    /// Per site: amounts on nodes that do not shun the job, and on all.
-    amounts: [Vec<Amounts>; 2],
+pub(super) struct Field<'v> {
+    lots: Vec<Lot<'v>>,
+    base: Base,
+    sites: usize,
+    /// Dimensions of a demand.
+    width: usize,
+    /// Amounts of all sites, one after another: on nodes that do not shun the job, and on all.
+    amounts: [Vec<u64>; 2],
     /// Whether any candidate shuns the job.
     pub(super) shunned: bool,
 }
 
-impl Field {
-    /// Looks at every node once. Room is counted up to what is wanted.
-    pub(super) fn new(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Self {
-        let draft = Draft::new(ask, base);
+impl<'v> Field<'v> {
+    /// Looks at every state once. Room is counted up to what is wanted.
+    pub(super) fn new(ask: &Ask<'v>, base: Base, steps: &mut Steps) -> Self {
         let sites = ask.view.sites().len();
-        let groups = ask.groups.len();
-        let mut field = Self {
-            fits: ask.groups.iter().map(|group| group.class_fits(ask.view)).collect(),
-            cands: vec![vec![Vec::new(); sites]; groups],
-            amounts: [vec![vec![0; groups + 2]; sites], vec![vec![0; groups + 2]; sites]],
+        let width = ask.groups.len() + 2;
+        let field = Self {
+            lots: vec![Lot::default(); ask.groups.len()],
+            base,
+            sites,
+            width,
+            amounts: [vec![0; sites * width], vec![0; sites * width]],
             shunned: false,
         };
-        let strict = ask.spec.strategy == Strategy::StrictSpread;
-        for (node, slot) in ask.view.slots() {
-            if base.admits(slot) && !ask.avoids(node) && !(strict && draft.members(node) > 0) {
-                field.look(ask, &draft, node, slot);
-            }
+        let left_out = left_out(ask);
+        let class = |&node: &u32| ask.view.slot(node).map(|slot| slot.class);
+        let mut apart: Vec<ClassId> = left_out.iter().filter_map(class).collect();
+        apart.sort_unstable();
+        apart.dedup();
+        let mut look = Look { ask, base, field, left_out, apart, rooms: Vec::new() };
+        look.fleet(steps);
+        let mut field = look.field;
+        for lot in &mut field.lots {
+            lot.close(sites);
         }
-        steps.spend(ask.view.nodes_len() as u64 * groups as u64);
         field
     }
 
-    fn look(&mut self, ask: &Ask<'_>, draft: &Draft<'_>, node: u32, slot: &Slot) {
-        let site = usize::from(slot.site.0);
-        let strict = ask.spec.strategy == Strategy::StrictSpread;
-        // Whole GPUs usable by any group, and whether the node serves at all: per shun level.
-        let mut gpus = [0u64; 2];
-        let mut serves = [false; 2];
-        for (at, group) in ask.groups.iter().enumerate() {
-            let Some(fit) = self.fit(ask, at, slot) else { continue };
-            let most = if strict { 1 } else { group.wanted() };
-            let room = draft.room(group, node, slot, fit, most);
-            if room == 0 {
-                continue;
-            }
-            let shuns = fit.shuns;
-            self.shunned |= shuns;
-            if let Some(list) = self.cands.get_mut(at).and_then(|sites| sites.get_mut(site)) {
-                if list.capacity() == 0 {
-                    list.reserve(ask.view.site_nodes(slot.site) as usize);
-                }
-                list.push(Cand { node, room, shuns });
-            }
-            let usable = u64::from(room) * u64::from(group.whole_gpus());
-            for level in usize::from(shuns)..2 {
-                if let Some(cell) =
-                    self.amounts[level].get_mut(site).and_then(|row| row.get_mut(at))
-                {
-                    *cell += u64::from(room);
-                }
-                gpus[level] = gpus[level].saturating_add(usable);
-                serves[level] = true;
-            }
-        }
-        let groups = ask.groups.len();
-        let idle = u64::from(draft.with_free(node, slot, |free| free.idle.len()));
-        for level in 0..2 {
-            let Some(row) = self.amounts[level].get_mut(site) else { continue };
-            if let Some(cell) = row.get_mut(groups) {
-                *cell += gpus[level].min(idle);
-            }
-            if let Some(cell) = row.get_mut(groups + 1) {
-                *cell += u64::from(serves[level]);
-            }
-        }
+    /// Whether the node is one that the field is about.
+    pub(super) fn admits(&self, slot: &Slot) -> bool {
+        self.base.admits(slot)
     }
 
     /// How the node serves the group; `None` if it never could.
     pub(super) fn fit(&self, ask: &Ask<'_>, group: usize, slot: &Slot) -> Option<Fit> {
-        let known = (*self.fits.get(group)?.get(slot.class.0 as usize)?)?;
-        let fit = ask.groups.get(group)?.fit(slot, known);
+        let group = ask.groups.get(group)?;
+        let class = ask.view.classes().get(slot.class)?;
+        let fit = group.fit(slot, group.class_fit(&class.sample));
         fit.misfit.is_none().then_some(fit)
     }
 
@@ -143,22 +200,31 @@ impl Field {
 
     /// Amounts at the site; `shunned`: on nodes that shun the job as well.
     pub(super) fn amounts(&self, site: u16, shunned: bool) -> &[u64] {
-        self.amounts[usize::from(shunned)].get(usize::from(site)).map_or(&[], Vec::as_slice)
+        let from = usize::from(site) * self.width;
+        self.amounts[usize::from(shunned)].get(from..from + self.width).unwrap_or(&[])
     }
 
     /// Sum of the amounts over the sites.
     pub(super) fn sum(&self, sites: &[u16], shunned: bool) -> Amounts {
-        let mut sum: Amounts = Vec::new();
+        let mut sum: Amounts = vec![0; self.width];
         for &site in sites {
-            let row = self.amounts(site, shunned);
-            if sum.len() < row.len() {
-                sum.resize(row.len(), 0);
-            }
-            for (total, more) in sum.iter_mut().zip(row) {
+            for (total, more) in sum.iter_mut().zip(self.amounts(site, shunned)) {
                 *total = total.saturating_add(*more);
             }
         }
         sum
+    }
+
+    /// Pools of the group at the sites of the domain, whatever its rack.
+    pub(super) fn pools<'f>(
+        &'f self,
+        group: usize,
+        domain: &'f Domain,
+        shunned: bool,
+    ) -> impl Iterator<Item = &'f Pool<'v>> {
+        let lot = self.lots.get(group);
+        let all = domain.sites.iter().flat_map(move |&site| lot.map(|lot| lot.at_site(site)));
+        all.flatten().filter(move |pool| shunned || !pool.shuns)
     }
 
     /// Candidates of the group inside the domain.
@@ -169,35 +235,241 @@ impl Field {
         domain: &'f Domain,
         shunned: bool,
     ) -> impl Iterator<Item = (Cand, &'f Slot)> {
-        let by_site = self.cands.get(group).map_or(&[][..], Vec::as_slice);
-        domain
-            .sites
-            .iter()
-            .filter_map(move |&site| by_site.get(usize::from(site)))
-            .flatten()
-            .filter(move |cand| shunned || !cand.shuns)
-            .filter_map(move |&cand| Some((cand, ask.view.slot(cand.node)?)))
+        let each = |pool: &'f Pool<'v>| pool.nodes().map(|node| Cand { node, room: pool.room });
+        self.pools(group, domain, shunned)
+            .flat_map(each)
+            .filter_map(move |cand| Some((cand, ask.view.slot(cand.node)?)))
             .filter(move |(_, slot)| {
                 domain.rack.as_ref().is_none_or(|rack| *rack == slot.node.place.rack)
             })
     }
 
-    /// Nodes at which the group has room for at least so many replicas.
+    /// Pools on whose nodes the group has room for at least so many replicas.
     pub(super) fn roomy(
         &self,
         group: usize,
         room: u32,
         shunned: bool,
-    ) -> impl Iterator<Item = Cand> {
-        let by_site = self.cands.get(group).map_or(&[][..], Vec::as_slice);
-        let all = by_site.iter().flatten().copied();
-        all.filter(move |cand| cand.room >= room && (shunned || !cand.shuns))
+    ) -> impl Iterator<Item = &Pool<'v>> {
+        let lot = self.lots.get(group).filter(|lot| lot.room_max >= room);
+        let all = lot.map_or(&[][..], |lot| lot.pools.as_slice()).iter();
+        all.filter(move |pool| pool.room >= room && (shunned || !pool.shuns))
     }
 
     /// All sites with a candidate of any group.
     pub(super) fn sites(&self) -> Vec<u16> {
-        let rows = &self.amounts[1];
-        let some = |(_, row): &(u16, &Amounts)| row.iter().any(|&amount| amount > 0);
-        (0u16..).zip(rows).filter(some).map(|(site, _)| site).collect()
+        let some = |&site: &u16| self.amounts(site, true).iter().any(|&amount| amount > 0);
+        let end = u16::try_from(self.sites).unwrap_or(u16::MAX);
+        (0..end).filter(some).collect()
+    }
+}
+
+/// Nodes that no group may use, by rising number: those to be avoided, and where each replica
+/// wants a node of its own, those of the members that stay.
+fn left_out(ask: &Ask<'_>) -> Vec<u32> {
+    let mut nodes = ask.avoid.clone();
+    if ask.spec.strategy == Strategy::StrictSpread {
+        nodes.extend(&ask.fixed);
+    }
+    nodes.sort_unstable();
+    nodes
+}
+
+/// One look over the fleet.
+struct Look<'a, 'v> {
+    ask: &'a Ask<'v>,
+    base: Base,
+    field: Field<'v>,
+    left_out: Vec<u32>,
+    /// Their classes.
+    apart: Vec<ClassId>,
+    /// Per group: room on the nodes looked at.
+    rooms: Vec<u32>,
+}
+
+/// Where a group may go on the nodes looked at.
+#[derive(Clone, Copy)]
+struct Way {
+    group: usize,
+    room: u32,
+    shuns: bool,
+    gpus: GpuFit,
+}
+
+impl<'v> Look<'_, 'v> {
+    fn fleet(&mut self, steps: &mut Steps) {
+        let view = self.ask.view;
+        for (id, kind) in view.classes().kinds() {
+            let fits: Vec<Option<GpuFit>> =
+                self.ask.groups.iter().map(|group| group.gpu_fit(&kind.gpus)).collect();
+            if fits.iter().any(Option::is_some) && self.base == Base::Now {
+                self.kind(id, kind, &fits, steps);
+            }
+        }
+        if self.base != Base::Now {
+            self.empty(steps);
+        }
+        steps.spend(1);
+    }
+
+    /// What is free now on the nodes of a kind.
+    fn kind(&mut self, id: KindId, kind: &NodeKind, fits: &[Option<GpuFit>], steps: &mut Steps) {
+        let least = |(group, fit): (&GroupAsk, &Option<GpuFit>)| {
+            fit.map(|_| u8::try_from(group.whole_gpus()).unwrap_or(u8::MAX))
+        };
+        let idle = self.ask.groups.iter().zip(fits).filter_map(least).min().unwrap_or(0);
+        for (_, state) in self.ask.view.states().of_kind(id, idle) {
+            if self.measure(kind, state.free(), fits) {
+                self.state(state, fits, steps);
+            }
+            steps.spend(1);
+        }
+    }
+
+    /// Room for each group in what is free; whether there is any.
+    fn measure(&mut self, kind: &NodeKind, free: &Free, fits: &[Option<GpuFit>]) -> bool {
+        let strict = self.ask.spec.strategy == Strategy::StrictSpread;
+        let each = self.ask.groups.iter().zip(fits).map(|(group, fit)| {
+            let most = if strict { 1 } else { group.wanted() };
+            fit.map_or(0, |fit| room(group, &kind.gpus, free, fit, most))
+        });
+        self.rooms.clear();
+        self.rooms.extend(each);
+        self.rooms.iter().any(|&room| room > 0)
+    }
+
+    fn state(&mut self, state: &'v NodeState, fits: &[Option<GpuFit>], steps: &mut Steps) {
+        let mut ways = Vec::with_capacity(self.ask.groups.len());
+        let view = self.ask.view;
+        for (id, nodes) in state.pools() {
+            let Some(class) = view.classes().get(id) else { continue };
+            self.ways(class, fits, &mut ways);
+            self.pool((id, class), state.idle(), nodes, &ways);
+            steps.spend(1);
+        }
+    }
+
+    /// All nodes, or all open ones, as if nothing ran on them.
+    fn empty(&mut self, steps: &mut Steps) {
+        let view = self.ask.view;
+        let mut ways = Vec::with_capacity(self.ask.groups.len());
+        for (id, class) in view.classes().iter() {
+            let Some(kind) = view.classes().kind(class.kind) else { continue };
+            let fits: Vec<Option<GpuFit>> =
+                self.ask.groups.iter().map(|group| group.gpu_fit(&kind.gpus)).collect();
+            let free = Free::whole(&class.sample);
+            steps.spend(1);
+            if !self.measure(kind, &free, &fits) {
+                continue;
+            }
+            self.ways(class, &fits, &mut ways);
+            let idle = free.idle.len();
+            let all = self.base == Base::EmptyAll || class.open as usize == class.nodes.len();
+            if all {
+                self.pool((id, class), idle, &class.nodes, &ways);
+            } else {
+                let open = |&node: &u32| view.slot(node).is_some_and(|slot| slot.open);
+                let nodes: Vec<u32> = class.nodes.iter().filter(open).collect();
+                self.nodes(class, idle, nodes.into_iter(), &ways);
+            }
+        }
+    }
+
+    /// Groups that may go on nodes of the class, by the room just measured.
+    fn ways(&self, class: &Class, fits: &[Option<GpuFit>], ways: &mut Vec<Way>) {
+        ways.clear();
+        let each = self.ask.groups.iter().zip(fits).zip(&self.rooms).enumerate();
+        for (at, ((group, fit), &room)) in each {
+            let Some(gpus) = fit.filter(|_| room > 0) else { continue };
+            if let Some(shuns) = group.admission(class) {
+                ways.push(Way { group: at, room, shuns, gpus });
+            }
+        }
+    }
+
+    /// Takes in the nodes as a whole where no node is a case of its own.
+    fn pool(&mut self, of: (ClassId, &Class), idle: u32, nodes: &'v NodeSet, ways: &[Way]) {
+        let (id, class) = of;
+        let Some(first) = nodes.first().filter(|_| !ways.is_empty()) else { return };
+        let group = |way: &Way| self.ask.groups.get(way.group);
+        let by_node = |way: &Way| group(way).is_none_or(GroupAsk::reads_identity);
+        if self.apart.binary_search(&id).is_ok() || ways.iter().any(by_node) {
+            return self.nodes(class, idle, nodes.iter(), ways);
+        }
+        let site = class.site.0;
+        for way in ways {
+            let nodes = Nodes::All(nodes);
+            self.keep(way, Pool::new(way, idle, first, site, nodes));
+        }
+        self.add(site, ways, idle, nodes.len() as u64);
+    }
+
+    /// Takes in the nodes one by one.
+    fn nodes(&mut self, class: &Class, idle: u32, nodes: impl Iterator<Item = u32>, ways: &[Way]) {
+        let site = class.site.0;
+        let mut lists: Vec<Vec<u32>> = vec![Vec::new(); ways.len()];
+        let mut open = Vec::with_capacity(ways.len());
+        for node in nodes {
+            let Some(slot) = self.ask.view.slot(node) else { continue };
+            if self.left_out.binary_search(&node).is_ok() {
+                continue;
+            }
+            open.clear();
+            for (way, list) in ways.iter().zip(&mut lists) {
+                let group = self.ask.groups.get(way.group);
+                if group.is_some_and(|group| group.admits(&slot.node)) {
+                    list.push(node);
+                    open.push(*way);
+                }
+            }
+            self.add(site, &open, idle, 1);
+        }
+        for (way, list) in ways.iter().zip(lists) {
+            if let Some(&first) = list.first() {
+                self.keep(way, Pool::new(way, idle, first, site, Nodes::Some(list)));
+            }
+        }
+    }
+
+    fn keep(&mut self, way: &Way, pool: Pool<'v>) {
+        self.field.shunned |= way.shuns;
+        if let Some(lot) = self.field.lots.get_mut(way.group) {
+            lot.room_max = lot.room_max.max(pool.room);
+            lot.pools.push(pool);
+        }
+    }
+
+    /// Counts `nodes` nodes, open to the groups of `ways`, towards the amounts of their site.
+    fn add(&mut self, site: u16, ways: &[Way], idle: u32, nodes: u64) {
+        // Whole GPUs usable by any group, and whether a node serves at all: per shun level.
+        let mut gpus = [0u64; 2];
+        let mut serves = [false; 2];
+        let width = self.field.width;
+        let from = usize::from(site) * width;
+        for way in ways {
+            let group = self.ask.groups.get(way.group);
+            let whole = u64::from(group.map_or(0, GroupAsk::whole_gpus));
+            for level in usize::from(way.shuns)..2 {
+                if let Some(cell) = self.field.amounts[level].get_mut(from + way.group) {
+                    *cell += u64::from(way.room) * nodes;
+                }
+                gpus[level] = gpus[level].saturating_add(u64::from(way.room) * whole);
+                serves[level] = true;
+            }
+        }
+        for level in 0..2 {
+            let row = self.field.amounts[level].get_mut(from..from + width);
+            if let Some([.., of_gpus, of_nodes]) = row {
+                *of_gpus += gpus[level].min(u64::from(idle)) * nodes;
+                *of_nodes += if serves[level] { nodes } else { 0 };
+            }
+        }
+    }
+}
+
+impl<'v> Pool<'v> {
+    fn new(way: &Way, idle: u32, first: u32, site: u16, nodes: Nodes<'v>) -> Self {
+        let Way { room, shuns, gpus, .. } = *way;
+        Self { room, idle, shuns, gpus, first, site, nodes }
     }
 }

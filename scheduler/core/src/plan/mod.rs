@@ -21,6 +21,7 @@ mod single;
 mod solve;
 #[cfg(test)]
 mod tests;
+mod touched;
 
 pub use explain::{Cause, Explanation, Nearest, Outlook, Unplaceable, Verdict, explain};
 pub use policy::{Policy, PolicyError};
@@ -112,17 +113,17 @@ pub fn plan(
 }
 
 /// What became of an ask.
-enum Placed {
+enum Placed<'a> {
     /// Enough of it to start.
     All(Vec<Placement>),
     /// A single replica, and certainly no node for it.
     Nowhere,
     /// Too little; with what the fleet looked like.
-    NotAll(Box<Field>),
+    NotAll(Box<Field<'a>>),
 }
 
 /// Without a policy a single replica goes where a node is found soonest.
-fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) -> Placed {
+fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
     match single::place(ask, policy, steps) {
         single::Answer::Found(placements) => return Placed::All(placements),
         single::Answer::Nowhere => return Placed::Nowhere,

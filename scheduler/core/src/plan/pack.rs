@@ -5,15 +5,16 @@
 //! **Invariant:** a score is an ordered struct that ends in the node id: same content, same plan.
 
 use super::Steps;
-use super::ask::{Ask, GroupAsk};
+use super::ask::{Ask, Fit, GpuFit, GroupAsk};
 use super::draft::Draft;
 use super::exact;
-use super::field::{Domain, Field};
+use super::field::{Domain, Field, Pool};
+use super::touched::Touched;
 use crate::id::Rank;
 use crate::job::{GpuAsk, Strategy};
 use std::cmp::Reverse;
 
-/// A node as a target for many replicas; the least is the best.
+/// Nodes as targets for many replicas; the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct PackScore {
     /// Nodes that the job is on already, then others, then those with GPUs a CPU replica would
@@ -23,25 +24,62 @@ struct PackScore {
     room: Reverse<u32>,
     /// Idle GPUs that would be left: fullest first.
     left: u32,
+    /// The least of the nodes.
     node: u32,
 }
 
-/// A node as a target for one replica of a spread job; the least is the best.
+/// Nodes as targets for one replica each of a spread job; the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct SpreadScore {
     members: u32,
     tier: u8,
     /// Fullest first: whole machines stay whole.
     idle: u32,
+    /// The least of the nodes.
     node: u32,
+}
+
+/// Nodes of equal score.
+#[derive(Clone, Copy, Debug)]
+enum Spots<'f> {
+    /// One that the draft has touched, or that had to be looked at by itself.
+    Node(u32, GpuFit),
+    /// The untouched ones of a pool.
+    Pool(&'f Pool<'f>),
+}
+
+impl Spots<'_> {
+    fn gpus(&self) -> GpuFit {
+        match self {
+            Self::Node(_, gpus) => *gpus,
+            Self::Pool(pool) => pool.gpus,
+        }
+    }
+
+    /// The next untouched node from this place on, and its place.
+    fn next(&self, draft: &Draft, from: usize) -> Option<(usize, u32)> {
+        match self {
+            Self::Node(node, _) => (from == 0).then_some((0, *node)),
+            Self::Pool(pool) => {
+                let mut at = from;
+                loop {
+                    let node = pool.get(at)?;
+                    if draft.is_untouched(node) {
+                        return Some((at, node));
+                    }
+                    at += 1;
+                }
+            }
+        }
+    }
 }
 
 /// Places `targets` replicas per group inside the domain, or nothing at all. Tries the groups in
 /// a few orders and, where the case is small, every way there is.
 pub(super) fn place(
-    draft: &mut Draft<'_>,
+    draft: &mut Draft,
     ask: &Ask<'_>,
-    field: &Field,
+    field: &Field<'_>,
     domain: &Domain,
     shunned: bool,
     targets: &[u32],
@@ -71,9 +109,9 @@ pub(super) fn place(
 
 /// Places `targets` replicas per group on this one node, or nothing at all.
 pub(super) fn place_on(
-    draft: &mut Draft<'_>,
+    draft: &mut Draft,
     ask: &Ask<'_>,
-    field: &Field,
+    field: &Field<'_>,
     node: u32,
     targets: &[u32],
     steps: &mut Steps,
@@ -87,7 +125,8 @@ pub(super) fn place_on(
         let Some((group, &target)) = ask.groups.get(at).zip(targets.get(at)) else { return false };
         let ranks = group.ranks.get(..target as usize).unwrap_or(&[]);
         let fit = field.fit(ask, at, slot);
-        target == 0 || fit.is_some_and(|fit| draft.place(group, node, slot, fit, ranks) == target)
+        let place = |fit: Fit| draft.place(group, node, slot, fit.gpus, ranks);
+        target == 0 || fit.map(place) == Some(target)
     });
     if !whole {
         draft.rollback(mark);
@@ -100,7 +139,7 @@ pub(super) fn place_on(
 /// group alone needs one order.
 fn orders(
     ask: &Ask<'_>,
-    field: &Field,
+    field: &Field<'_>,
     domain: &Domain,
     shunned: bool,
     targets: &[u32],
@@ -131,7 +170,7 @@ fn orders(
 /// One group on its way into one domain.
 struct Lot<'a> {
     ask: &'a Ask<'a>,
-    field: &'a Field,
+    field: &'a Field<'a>,
     domain: &'a Domain,
     shunned: bool,
     at: usize,
@@ -140,7 +179,7 @@ struct Lot<'a> {
 
 impl Lot<'_> {
     /// Places the ranks as far as they fit; returns how many.
-    fn place(&self, draft: &mut Draft<'_>, ranks: &[Rank], steps: &mut Steps) -> u32 {
+    fn place(&self, draft: &mut Draft, ranks: &[Rank], steps: &mut Steps) -> u32 {
         match self.ask.spec.strategy {
             Strategy::Pack | Strategy::StrictPack => self.pack(draft, ranks, steps),
             Strategy::Spread => self.spread(draft, ranks, false, steps),
@@ -148,74 +187,110 @@ impl Lot<'_> {
         }
     }
 
-    fn pack(&self, draft: &mut Draft<'_>, ranks: &[Rank], steps: &mut Steps) -> u32 {
-        let mut scores = Vec::new();
-        for (cand, slot) in self.field.cands(self.ask, self.at, self.domain, self.shunned) {
-            let Some(fit) = self.field.fit(self.ask, self.at, slot) else { continue };
-            let members = draft.members(cand.node);
-            let room = match members {
-                0 => cand.room,
-                _ => draft.room(self.group, cand.node, slot, fit, self.group.wanted()),
-            };
-            if room == 0 {
+    /// All targets of the group in the domain. Touched nodes come one by one; the others as pools,
+    /// unless only those of one rack are wanted.
+    fn spots(&self, draft: &Draft) -> Vec<(Sight, Spots<'_>)> {
+        let pools = self.field.pools(self.at, self.domain, self.shunned);
+        let mut spots: Vec<(Sight, Spots<'_>)> = Vec::new();
+        for pool in pools {
+            let Pool { room, idle, shuns, gpus, first, .. } = *pool;
+            let sight = Sight { node: first, room, idle, members: 0, shuns };
+            if self.domain.rack.is_none() {
+                spots.push((sight, Spots::Pool(pool)));
                 continue;
             }
-            let idle = draft.with_free(cand.node, slot, |free| free.idle.len());
-            let left = idle.saturating_sub(room.saturating_mul(self.group.whole_gpus()));
-            let tier = self.tier(cand.shuns, members > 0, idle);
-            scores.push(PackScore { tier, room: Reverse(room), left, node: cand.node });
+            let inside = |node: &u32| {
+                let slot = self.ask.view.slot(*node);
+                slot.is_some_and(|slot| self.domain.admits(slot) && draft.is_untouched(*node))
+            };
+            let each = pool.nodes().filter(inside);
+            spots.extend(each.map(|node| (Sight { node, ..sight }, Spots::Node(node, gpus))));
         }
-        steps.spend(scores.len() as u64);
-        scores.sort_unstable();
-        self.fill(draft, &scores, ranks)
+        spots.extend(draft.touched().filter_map(|touched| self.touched(draft, touched)));
+        spots
     }
 
-    /// Walks the nodes, tier by tier, the roomiest first; what then fits on one node goes to the
+    /// A touched node as a target, if it still is one.
+    fn touched(&self, draft: &Draft, touched: &Touched) -> Option<(Sight, Spots<'_>)> {
+        let (node, members) = (touched.node, touched.members);
+        let slot = self.ask.view.slot(node)?;
+        if !self.domain.admits(slot) || !self.field.admits(slot) || self.ask.avoids(node) {
+            return None;
+        }
+        let fit = self.field.fit(self.ask, self.at, slot)?;
+        if fit.shuns && !self.shunned {
+            return None;
+        }
+        let room = draft.room(self.group, node, slot, fit.gpus, self.group.wanted());
+        let (idle, shuns) = (touched.free.idle.len(), fit.shuns);
+        let sight = Sight { node, room, idle, members, shuns };
+        (room > 0).then_some((sight, Spots::Node(node, fit.gpus)))
+    }
+
+    fn pack(&self, draft: &mut Draft, ranks: &[Rank], steps: &mut Steps) -> u32 {
+        let whole_gpus = self.group.whole_gpus();
+        let score = |sight: &Sight| {
+            let left = sight.idle.saturating_sub(sight.room.saturating_mul(whole_gpus));
+            let tier = self.tier(sight.shuns, sight.members > 0, sight.idle);
+            PackScore { tier, room: Reverse(sight.room), left, node: sight.node }
+        };
+        let spots = self.spots(draft).into_iter();
+        let mut targets: Vec<_> = spots.map(|(sight, spots)| (score(&sight), spots)).collect();
+        targets.sort_unstable_by_key(|(score, _)| *score);
+        let placed = self.fill(draft, &targets, ranks);
+        steps.spend(targets.len() as u64 + u64::from(placed));
+        placed
+    }
+
+    /// Walks the targets, tier by tier, the roomiest first; what then fits on one node goes to the
     /// tightest that holds it.
-    fn fill(&self, draft: &mut Draft<'_>, scores: &[PackScore], ranks: &[Rank]) -> u32 {
+    fn fill(&self, draft: &mut Draft, targets: &[(PackScore, Spots<'_>)], ranks: &[Rank]) -> u32 {
         let mut rest = ranks;
-        for tier in scores.chunk_by(|a, b| a.tier == b.tier) {
-            for (at, score) in tier.iter().enumerate() {
-                let need = u32::try_from(rest.len()).unwrap_or(u32::MAX);
-                if need == 0 {
-                    break;
+        for tier in targets.chunk_by(|(a, _), (b, _)| a.tier == b.tier) {
+            for (at, (score, spots)) in tier.iter().enumerate() {
+                let mut from = 0;
+                while let Some((place, node)) = spots.next(draft, from) {
+                    let need = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+                    if need == 0 {
+                        return u32::try_from(ranks.len()).unwrap_or(u32::MAX);
+                    }
+                    let last = score.room.0 >= need;
+                    let tightest = if last { tightest(tier, at, need, draft) } else { None };
+                    let (node, gpus) = tightest.unwrap_or((node, spots.gpus()));
+                    let placed = self.put(draft, node, gpus, rest);
+                    rest = rest.get(placed as usize..).unwrap_or(&[]);
+                    from = place + 1;
                 }
-                let target = if score.room.0 >= need { tightest(tier, at, need) } else { score };
-                let placed = self.put(draft, target.node, rest);
-                rest = rest.get(placed as usize..).unwrap_or(&[]);
             }
         }
         u32::try_from(ranks.len() - rest.len()).unwrap_or(u32::MAX)
     }
 
-    fn spread(
-        &self,
-        draft: &mut Draft<'_>,
-        ranks: &[Rank],
-        strict: bool,
-        steps: &mut Steps,
-    ) -> u32 {
+    fn spread(&self, draft: &mut Draft, ranks: &[Rank], strict: bool, steps: &mut Steps) -> u32 {
         let mut rest = ranks;
         // Each round gives every node one replica at most; it ends when a round gives none.
         while !rest.is_empty() && !steps.is_spent() {
-            let mut scores = Vec::new();
-            for (cand, slot) in self.field.cands(self.ask, self.at, self.domain, self.shunned) {
-                let members = draft.members(cand.node);
+            let before = rest.len();
+            let mut targets: Vec<(SpreadScore, Spots<'_>)> = Vec::new();
+            for (sight, spots) in self.spots(draft) {
+                let Sight { node, idle, members, shuns, .. } = sight;
                 if strict && members > 0 {
                     continue;
                 }
-                let idle = draft.with_free(cand.node, slot, |free| free.idle.len());
-                let tier = self.tier(cand.shuns, false, idle);
-                scores.push(SpreadScore { members, tier, idle, node: cand.node });
+                let tier = self.tier(shuns, false, idle);
+                targets.push((SpreadScore { members, tier, idle, node }, spots));
             }
-            steps.spend(scores.len() as u64);
-            scores.sort_unstable();
-            let before = rest.len();
-            for score in scores {
-                let Some(first) = rest.get(..1) else { break };
-                let placed = self.put(draft, score.node, first);
-                rest = rest.get(placed as usize..).unwrap_or(&[]);
+            targets.sort_unstable_by_key(|(score, _)| *score);
+            for (_, spots) in &targets {
+                let mut from = 0;
+                while let Some((place, node)) = spots.next(draft, from) {
+                    let Some(first) = rest.get(..1) else { break };
+                    let placed = self.put(draft, node, spots.gpus(), first);
+                    rest = rest.get(placed as usize..).unwrap_or(&[]);
+                    from = place + 1;
+                }
             }
+            steps.spend((targets.len() + before - rest.len()) as u64);
             if strict || rest.len() == before {
                 break;
             }
@@ -223,10 +298,9 @@ impl Lot<'_> {
         u32::try_from(ranks.len() - rest.len()).unwrap_or(u32::MAX)
     }
 
-    fn put(&self, draft: &mut Draft<'_>, node: u32, ranks: &[Rank]) -> u32 {
+    fn put(&self, draft: &mut Draft, node: u32, gpus: GpuFit, ranks: &[Rank]) -> u32 {
         let Some(slot) = self.ask.view.slot(node) else { return 0 };
-        let Some(fit) = self.field.fit(self.ask, self.at, slot) else { return 0 };
-        draft.place(self.group, node, slot, fit, ranks)
+        draft.place(self.group, node, slot, gpus, ranks)
     }
 
     fn tier(&self, shuns: bool, occupied: bool, idle: u32) -> u8 {
@@ -240,11 +314,33 @@ impl Lot<'_> {
     }
 }
 
-/// Of the scores from `from` on, which are sorted by falling room: the one with the least room
-/// that still holds `need`.
-fn tightest(scores: &[PackScore], from: usize, need: u32) -> &PackScore {
-    let roomy = scores.partition_point(|score| score.room.0 >= need);
-    let last = &scores[roomy.saturating_sub(1).max(from)];
-    let first = scores.partition_point(|score| score.room.0 > last.room.0);
-    &scores[first.max(from).min(scores.len() - 1)]
+/// What a target looks like: one node, or each of several.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    node: u32,
+    room: u32,
+    idle: u32,
+    members: u32,
+    shuns: bool,
+}
+
+/// Of the targets from `from` on, which are sorted by falling room: a node of the least room that
+/// still holds `need`.
+fn tightest(
+    targets: &[(PackScore, Spots<'_>)],
+    from: usize,
+    need: u32,
+    draft: &Draft,
+) -> Option<(u32, GpuFit)> {
+    let roomy = targets.partition_point(|(score, _)| score.room.0 >= need);
+    let able = targets.get(from..roomy)?;
+    // Of equal room the first; pools whose nodes are all taken are passed over.
+    for equal in able.chunk_by(|(a, _), (b, _)| a.room == b.room).rev() {
+        for (_, spots) in equal {
+            if let Some((_, node)) = spots.next(draft, 0) {
+                return Some((node, spots.gpus()));
+            }
+        }
+    }
+    None
 }

@@ -2,15 +2,15 @@
 //!
 //! **Invariant:** [`pick`] succeeds exactly as often in a row as [`room`] says (for one group).
 
-use super::ask::{Fit, GroupAsk};
+use super::ask::{GpuFit, GroupAsk};
 use crate::job::GpuAsk;
-use crate::node::{Gpu, Node};
+use crate::node::Gpu;
 use crate::unit::{GPU_MILLI_WHOLE, GpuSet};
-use crate::view::Free;
+use crate::view::{Free, Slot};
 
 /// Replicas of the group that fit beside each other into what is free, at most `most`.
-pub(super) fn room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u32) -> u32 {
-    match gpu_room(group, node, free, fit, most) {
+pub(super) fn room(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit, most: u32) -> u32 {
+    match gpu_room(group, gpus, free, fit, most) {
         0 => 0,
         most => {
             let most = free.resource_slots(group.needs.resources(), most);
@@ -20,7 +20,7 @@ pub(super) fn room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u
 }
 
 /// The same, going by GPUs alone.
-pub(super) fn gpu_room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, most: u32) -> u32 {
+pub(super) fn gpu_room(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit, most: u32) -> u32 {
     let by_gpus = match group.needs.gpus() {
         GpuAsk::None => most,
         GpuAsk::Whole(count) => {
@@ -29,7 +29,7 @@ pub(super) fn gpu_room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, mos
             if fit.plain || count == 1 {
                 usable.len() / count
             } else {
-                by_model(&node.gpus, usable).iter().map(|(_, gpus)| gpus.len() / count).sum()
+                by_model(gpus, usable).iter().map(|(_, gpus)| gpus.len() / count).sum()
             }
         }
         GpuAsk::Share(milli) => {
@@ -43,19 +43,20 @@ pub(super) fn gpu_room(group: &GroupAsk, node: &Node, free: &Free, fit: Fit, mos
 }
 
 /// Exact GPUs for one replica: those that leave the best rest. `None` if it does not fit.
-pub(super) fn pick(group: &GroupAsk, node: &Node, free: &Free, fit: Fit) -> Option<GpuSet> {
+/// The node itself is only read where its GPUs differ.
+pub(super) fn pick(group: &GroupAsk, slot: &Slot, free: &Free, fit: GpuFit) -> Option<GpuSet> {
     let most = free.resource_slots(group.needs.resources(), 1);
     if free.custom_slots(group.needs.custom(), most) == 0 {
         return None;
     }
     match group.needs.gpus() {
         GpuAsk::None => Some(GpuSet::EMPTY),
-        GpuAsk::Whole(count) => pick_whole(node, free.idle & fit.mask, fit.plain, count),
-        GpuAsk::Share(milli) => pick_share(node, free, fit, milli),
+        GpuAsk::Whole(count) => pick_whole(slot, free.idle & fit.mask, fit.plain, count),
+        GpuAsk::Share(milli) => pick_share(slot, free, fit, milli),
     }
 }
 
-fn pick_whole(node: &Node, usable: GpuSet, plain: bool, count: u8) -> Option<GpuSet> {
+fn pick_whole(slot: &Slot, usable: GpuSet, plain: bool, count: u8) -> Option<GpuSet> {
     let count = u32::from(count);
     if usable.len() < count {
         return None;
@@ -64,14 +65,14 @@ fn pick_whole(node: &Node, usable: GpuSet, plain: bool, count: u8) -> Option<Gpu
         return Some(lowest(usable, count));
     }
     // The model with the fewest GPUs that suffice, so that larger sets stay whole.
-    let models = by_model(&node.gpus, usable);
+    let models = by_model(&slot.node.gpus, usable);
     let (_, of_model) = models
         .iter()
         .filter(|(_, gpus)| gpus.len() >= count)
         .min_by_key(|(model, gpus)| (gpus.len(), *model))?;
     // Then the link domain with the fewest; if no single one suffices, the fullest first, so that
     // the replica spans as few as can be.
-    let mut domains = by_domain(&node.gpus, *of_model);
+    let mut domains = by_domain(&slot.node.gpus, *of_model);
     if let Some((_, gpus)) = domains
         .iter()
         .filter(|(_, gpus)| gpus.len() >= count)
@@ -91,7 +92,7 @@ fn pick_whole(node: &Node, usable: GpuSet, plain: bool, count: u8) -> Option<Gpu
 }
 
 /// The shared GPU with the least left that suffices, else an idle one of the barest link domain.
-fn pick_share(node: &Node, free: &Free, fit: Fit, milli: u16) -> Option<GpuSet> {
+fn pick_share(slot: &Slot, free: &Free, fit: GpuFit, milli: u16) -> Option<GpuSet> {
     let shared = free
         .partial()
         .iter()
@@ -104,7 +105,7 @@ fn pick_share(node: &Node, free: &Free, fit: Fit, milli: u16) -> Option<GpuSet> 
     if fit.plain {
         return (!usable.is_empty()).then(|| lowest(usable, 1));
     }
-    let domains = by_domain(&node.gpus, usable);
+    let domains = by_domain(&slot.node.gpus, usable);
     let (_, barest) = domains.iter().min_by_key(|(domain, gpus)| (gpus.len(), *domain))?;
     Some(lowest(*barest, 1))
 }

@@ -1,17 +1,16 @@
 //! Single: the short way for a request that fits on one node — no look at the whole fleet.
 //!
-//! Walks the view's buckets from the fullest nodes up and takes the first that holds everything.
+//! Walks the view's states from the fullest nodes up and takes the first node that holds everything.
 //! **Invariant:** only ever finds what the long way would accept too; "nowhere" is certain.
 
-use super::ask::{Ask, Fit, GroupAsk};
-use super::room::pick;
+use super::ask::{Ask, GpuFit, GroupAsk};
+use super::room::{pick, room};
 use super::{Policy, Steps, policy};
 use crate::command::Placement;
 use crate::id::NodeId;
 use crate::job::{GpuAsk, Strategy};
-use crate::view::{ClassId, KindId, Slot, headroom};
+use crate::view::{ClassId, KindId, NodeState, Slot, headroom};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 /// Most replicas for which one node is tried this way.
 pub(super) const REPLICAS_MAX: u32 = 16;
@@ -47,7 +46,7 @@ pub(super) fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) ->
         headroom: least_headroom(&order),
         order,
         replicas,
-        known: BTreeMap::new(),
+        known: Vec::new(),
         looks: 0,
         shunned: false,
         met: false,
@@ -73,14 +72,14 @@ fn by_policy(ask: &Ask<'_>, group: &GroupAsk, policy: Policy, steps: &mut Steps)
         let known = group.class_fit(&ask.view.classes().get(slot.class)?.sample);
         let gpus = match gpus {
             Some(gpus) => gpus,
-            None => pick(group, &slot.node, &slot.free, group.fit(slot, known))?,
+            None => pick(group, slot, &slot.free, group.fit(slot, known).gpus)?,
         };
         let share_milli = match group.needs.gpus() {
             GpuAsk::Share(milli) => milli,
             GpuAsk::None | GpuAsk::Whole(_) => 0,
         };
         let rank = *group.ranks.first()?;
-        Some(Placement { rank, node, node_epoch: slot.node.epoch, gpus, share_milli })
+        Some(Placement { rank, node, node_epoch: slot.epoch, gpus, share_milli })
     };
     match placement() {
         Some(placement) => Answer::Found(vec![placement]),
@@ -94,14 +93,25 @@ fn least_headroom(groups: &[&GroupAsk]) -> u8 {
     each.map(headroom).max().unwrap_or(0)
 }
 
+/// What is known of a class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Known {
+    Nothing,
+    Refuses,
+    /// Lets every group in.
+    Open,
+    /// The same, but asks to be used last.
+    Shuns,
+}
+
 struct Walk<'a> {
     ask: &'a Ask<'a>,
     /// Largest first.
     order: Vec<&'a GroupAsk>,
     replicas: u32,
     headroom: u8,
-    /// Per class met: how it fits every group of `order`; `None` = not all.
-    known: BTreeMap<ClassId, Option<Vec<Fit>>>,
+    /// By class, as far as one was met.
+    known: Vec<Known>,
     looks: u32,
     /// Whether nodes that ask to be used last may be used.
     shunned: bool,
@@ -117,13 +127,15 @@ impl Walk<'_> {
         {
             return Some(found);
         }
-        let buckets = self.ask.view.buckets();
-        for idle in self.least_idle()?..=buckets.idle_max() {
-            for kind in buckets.kinds_with(idle) {
-                if !self.kind_fits(kind) {
+        let view = self.ask.view;
+        for idle in self.least_idle()?..=view.states().idle_max() {
+            for (id, kind) in view.classes().kinds() {
+                if !view.states().has(id, idle) || self.look() {
                     continue;
                 }
-                let found = self.in_bucket(kind, idle);
+                let fits = self.order.iter().map(|group| group.gpu_fit(&kind.gpus));
+                let Some(fits) = fits.collect::<Option<Vec<GpuFit>>>() else { continue };
+                let found = self.in_level(id, idle, &fits);
                 if found.is_some() || self.is_spent() {
                     return found;
                 }
@@ -141,46 +153,92 @@ impl Walk<'_> {
         u8::try_from(whole.max(u32::from(shares))).ok()
     }
 
-    fn kind_fits(&self, kind: KindId) -> bool {
-        let gpus = self.ask.view.classes().kind_gpus(kind);
-        self.order.iter().all(|group| group.needs.gpu_misfit(gpus).is_none())
+    /// Walks the states of a kind with so many idle GPUs, the fullest first.
+    fn in_level(&mut self, kind: KindId, idle: u8, fits: &[GpuFit]) -> Option<Vec<Placement>> {
+        let view = self.ask.view;
+        let gpus = &view.classes().kind(kind)?.gpus;
+        for (_, state) in view.states().level(kind, idle, self.headroom) {
+            if self.look() {
+                return None;
+            }
+            let mut each = self.order.iter().zip(fits);
+            if !each.all(|(group, &fit)| room(group, gpus, state.free(), fit, 1) > 0) {
+                continue;
+            }
+            let found = self.in_state(state, fits);
+            if found.is_some() || self.is_spent() {
+                return found;
+            }
+        }
+        None
     }
 
-    /// Walks class by class; a class that does not fit is passed over at once.
-    fn in_bucket(&mut self, kind: KindId, idle: u8) -> Option<Vec<Placement>> {
-        let buckets = self.ask.view.buckets();
-        let mut from = (self.headroom, ClassId(0));
-        loop {
-            let mut passed = None;
-            for (headroom, class, node) in buckets.walk(kind, idle, from.0, from.1) {
-                if self.look() {
-                    return None;
-                }
-                if !self.class_fits(class) {
-                    passed = Some((headroom, class));
-                    break;
-                }
-                if let Some(found) = self.try_node(class, node) {
-                    return Some(found);
-                }
-            }
-            let (headroom, ClassId(class)) = passed?;
-            from = (headroom, ClassId(class.checked_add(1)?));
+    /// The least node of the state that will do. Nodes of one class differ only where names, racks
+    /// or the request itself tell them apart.
+    fn in_state(&mut self, state: &NodeState, fits: &[GpuFit]) -> Option<Vec<Placement>> {
+        let differ =
+            !self.ask.avoid.is_empty() || self.order.iter().any(|group| group.reads_identity());
+        if differ {
+            return self.in_state_by_node(state, fits);
         }
+        for (node, class) in state.firsts() {
+            if self.look() {
+                return None;
+            }
+            if !self.class_fits(class) {
+                continue;
+            }
+            let found = self.try_node(node, fits);
+            // Without a bound on the RTT, what one node of a state cannot hold no other can.
+            if found.is_some() || self.ask.spec.rtt_max.is_none() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn in_state_by_node(&mut self, state: &NodeState, fits: &[GpuFit]) -> Option<Vec<Placement>> {
+        let mut nodes = Vec::new();
+        for (class, pool) in state.pools() {
+            if self.look() {
+                return None;
+            }
+            if self.class_fits(class) {
+                nodes.extend(pool.iter());
+            }
+        }
+        nodes.sort_unstable();
+        for node in nodes {
+            if self.look() {
+                return None;
+            }
+            if let Some(found) = self.try_node(node, fits) {
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// A single share in the tightest hole of a shared GPU.
     fn in_holes(&mut self, milli: u16) -> Option<Vec<Placement>> {
+        let group = *self.order.first()?;
+        let view = self.ask.view;
         let mut last = None;
-        for (class, node, _) in self.ask.view.buckets().holes_from(milli) {
+        let mut kind_fit = None;
+        for (node, _) in view.states().holes_from(milli) {
             if self.look() {
                 return None;
             }
-            if last == Some(node) || !self.class_fits(class) {
+            let Some(slot) = view.slot(node).filter(|_| last != Some(node)) else { continue };
+            if !self.class_fits(slot.class) {
                 continue;
             }
             last = Some(node);
-            if let Some(found) = self.try_node(class, node) {
+            if kind_fit.is_none_or(|(kind, _)| kind != slot.kind) {
+                kind_fit = Some((slot.kind, group.gpu_fit(&slot.node.gpus)));
+            }
+            let Some((_, Some(fit))) = kind_fit else { continue };
+            if let Some(found) = self.try_node(node, &[fit]) {
                 return Some(found);
             }
         }
@@ -197,35 +255,37 @@ impl Walk<'_> {
         self.looks > LOOKS_MAX
     }
 
-    /// Whether nodes of the class may hold every group, and are wanted in this run.
-    fn class_fits(&mut self, class: ClassId) -> bool {
-        if !self.known.contains_key(&class) {
-            let fits = self.ask.view.classes().get(class).and_then(|found| {
-                let fit = |group: &&GroupAsk| {
-                    let fit = group.class_fit(&found.sample);
-                    (fit.misfit.is_none() || group.reads_identity()).then_some(fit)
-                };
-                self.order.iter().map(fit).collect::<Option<Vec<Fit>>>()
-            });
-            self.known.insert(class, fits);
+    /// Whether nodes of the class, whose GPUs must serve, may hold every group, and are wanted in
+    /// this run.
+    fn class_fits(&mut self, id: ClassId) -> bool {
+        let classes = self.ask.view.classes();
+        if self.known.is_empty() {
+            self.known = vec![Known::Nothing; classes.end()];
         }
-        let Some(Some(fits)) = self.known.get(&class) else { return false };
-        let shuns = fits.iter().any(|fit| fit.shuns);
-        self.met |= shuns;
-        self.shunned || !shuns
+        let Some(known) = self.known.get_mut(id.0 as usize) else { return false };
+        if *known == Known::Nothing {
+            let class = classes.get(id);
+            let admission = |group: &&GroupAsk| class.and_then(|class| group.admission(class));
+            let each = self.order.iter().map(admission);
+            *known = match each.collect::<Option<Vec<bool>>>() {
+                None => Known::Refuses,
+                Some(shuns) if shuns.contains(&true) => Known::Shuns,
+                Some(_) => Known::Open,
+            };
+        }
+        self.met |= *known == Known::Shuns;
+        *known == Known::Open || (self.shunned && *known == Known::Shuns)
     }
 
-    fn try_node(&self, class: ClassId, node: u32) -> Option<Vec<Placement>> {
-        let fits = self.known.get(&class)?.as_ref()?;
+    fn try_node(&self, node: u32, fits: &[GpuFit]) -> Option<Vec<Placement>> {
         let slot = self.ask.view.slot(node)?;
         if self.ask.avoids(node) || (self.replicas > 1 && !self.inner_rtt_holds(slot)) {
             return None;
         }
         let mut free = slot.free.clone();
         let mut placements = Vec::with_capacity(self.replicas as usize);
-        for (group, &known) in self.order.iter().zip(fits) {
-            let fit = group.fit(slot, known);
-            if fit.misfit.is_some() {
+        for (group, &fit) in self.order.iter().zip(fits) {
+            if !group.admits(&slot.node) {
                 return None;
             }
             let share_milli = match group.needs.gpus() {
@@ -233,10 +293,10 @@ impl Walk<'_> {
                 GpuAsk::None | GpuAsk::Whole(_) => 0,
             };
             for &rank in &group.ranks {
-                let gpus = pick(group, &slot.node, &free, fit)?;
+                let gpus = pick(group, slot, &free, fit)?;
                 free.take(gpus, share_milli, group.needs.resources());
                 free.take_custom(group.needs.custom());
-                let (node, node_epoch) = (NodeId(node), slot.node.epoch);
+                let (node, node_epoch) = (NodeId(node), slot.epoch);
                 placements.push(Placement { rank, node, node_epoch, gpus, share_milli });
             }
         }

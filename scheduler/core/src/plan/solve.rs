@@ -31,7 +31,7 @@ const ONE_NODE_TRIES_MAX: usize = 64;
 
 pub(super) struct Solver<'a> {
     pub(super) ask: &'a Ask<'a>,
-    pub(super) field: &'a Field,
+    pub(super) field: &'a Field<'a>,
     pub(super) base: Base,
 }
 
@@ -46,7 +46,7 @@ impl Solver<'_> {
             let strict = self.ask.spec.strategy == Strategy::StrictPack;
             let pack = strict || self.ask.spec.strategy == Strategy::Pack;
             if pack && self.on_one_node(&mut draft, shunned, targets, steps) {
-                return Some(draft.placements());
+                return Some(draft.into_placements());
             }
             if strict {
                 continue;
@@ -57,7 +57,7 @@ impl Solver<'_> {
                 for distinct in if spread { &[true, false][..] } else { &[false] } {
                     let attempt = Attempt { solver: self, shunned, distinct: *distinct, targets };
                     if attempt.in_level(&mut draft, level, steps) {
-                        return Some(draft.placements());
+                        return Some(draft.into_placements());
                     }
                     if steps.is_spent() {
                         return None;
@@ -84,7 +84,7 @@ impl Solver<'_> {
     /// All on one node, the fullest that holds them.
     fn on_one_node(
         &self,
-        draft: &mut Draft<'_>,
+        draft: &mut Draft,
         shunned: bool,
         targets: &[u32],
         steps: &mut Steps,
@@ -100,9 +100,18 @@ impl Solver<'_> {
             return false;
         };
         let mut nodes = Vec::new();
-        for cand in self.field.roomy(lead, most, shunned) {
-            let Some(slot) = ask.view.slot(cand.node) else { continue };
-            let fixed_elsewhere = ask.fixed.iter().any(|&node| node != cand.node);
+        for pool in self.field.roomy(lead, most, shunned) {
+            steps.spend(1);
+            // Members that stay leave only their own node; else one node of a pool stands for all.
+            let node = match ask.fixed.first() {
+                Some(&fixed) => pool.nodes().find(|&node| node == fixed),
+                None => Some(pool.first),
+            };
+            let Some((node, slot)) = node.and_then(|node| Some((node, ask.view.slot(node)?)))
+            else {
+                continue;
+            };
+            let fixed_elsewhere = ask.fixed.iter().any(|&fixed| fixed != node);
             if fixed_elsewhere || !self.inner_rtt_holds(slot.site) {
                 continue;
             }
@@ -110,14 +119,12 @@ impl Solver<'_> {
                 target == 0
                     || self.field.fit(ask, at, slot).is_some_and(|fit| {
                         (shunned || !fit.shuns)
-                            && draft.room(group, cand.node, slot, fit, target) == target
+                            && draft.room(group, node, slot, fit.gpus, target) == target
                     })
             });
             if holds {
-                let idle = draft.with_free(cand.node, slot, |free| free.idle.len());
-                nodes.push((cand.shuns, idle, cand.node));
+                nodes.push((pool.shuns, pool.idle, node));
             }
-            steps.spend(1);
         }
         nodes.sort_unstable();
         let most = if strict { usize::MAX } else { ONE_NODE_TRIES_MAX };
@@ -230,12 +237,12 @@ impl Attempt<'_> {
         Field::demand(self.solver.ask, self.targets, self.distinct)
     }
 
-    fn in_level(&self, draft: &mut Draft<'_>, level: Option<Level>, steps: &mut Steps) -> bool {
+    fn in_level(&self, draft: &mut Draft, level: Option<Level>, steps: &mut Steps) -> bool {
         let domains = self.solver.domains(level, self, steps);
         domains.iter().any(|domain| !steps.is_spent() && self.in_domain(draft, domain, steps))
     }
 
-    fn in_domain(&self, draft: &mut Draft<'_>, domain: &Domain, steps: &mut Steps) -> bool {
+    fn in_domain(&self, draft: &mut Draft, domain: &Domain, steps: &mut Steps) -> bool {
         let ask = self.solver.ask;
         let bound = ask.spec.rtt_max;
         let whole = domain.rack.is_none();
@@ -260,7 +267,7 @@ impl Attempt<'_> {
         bound.is_none() && self.place(draft, domain, steps)
     }
 
-    fn place(&self, draft: &mut Draft<'_>, domain: &Domain, steps: &mut Steps) -> bool {
+    fn place(&self, draft: &mut Draft, domain: &Domain, steps: &mut Steps) -> bool {
         let Solver { ask, field, .. } = self.solver;
         // On paper first: a sum is cheaper than a failed attempt.
         let have = field.sum(&domain.sites, self.shunned);
@@ -312,25 +319,25 @@ impl Attempt<'_> {
 
     /// Nodes that the groups would take at the site, each on its own, by the roomiest first.
     fn nodes_needed(&self, site: u16) -> u64 {
-        let Solver { ask, field, .. } = self.solver;
+        let Solver { field, ask, .. } = self.solver;
         if !matches!(ask.spec.strategy, Strategy::Pack) {
             return 0;
         }
         let domain = Domain::of_site(site);
         let mut nodes = 0;
         for (at, &target) in self.targets.iter().enumerate() {
-            let mut rooms: Vec<Reverse<u32>> = field
-                .cands(ask, at, &domain, self.shunned)
-                .map(|(cand, _)| Reverse(cand.room))
-                .collect();
+            let pools = field.pools(at, &domain, self.shunned);
+            let mut rooms: Vec<(Reverse<u32>, usize)> =
+                pools.map(|pool| (Reverse(pool.room), pool.len())).collect();
             rooms.sort_unstable();
-            let mut left = target;
-            for Reverse(room) in rooms {
+            let mut left = target as usize;
+            for (Reverse(room), count) in rooms {
+                let taken = left.div_ceil(room.max(1) as usize).min(count);
+                left = left.saturating_sub(taken * room as usize);
+                nodes += taken as u64;
                 if left == 0 {
                     break;
                 }
-                left = left.saturating_sub(room);
-                nodes += 1;
             }
         }
         nodes
@@ -339,7 +346,7 @@ impl Attempt<'_> {
     /// Near sites that hold the gang; wider ones if they do so only on paper.
     fn in_near_sites(
         &self,
-        draft: &mut Draft<'_>,
+        draft: &mut Draft,
         vertices: &[Vertex],
         fixed: &[(u16, u64)],
         steps: &mut Steps,
@@ -400,7 +407,7 @@ impl Attempt<'_> {
     }
 
     /// Every maximal clique under the bound, where there are few sites.
-    fn in_any_clique(&self, draft: &mut Draft<'_>, vertices: &[Vertex], steps: &mut Steps) -> bool {
+    fn in_any_clique(&self, draft: &mut Draft, vertices: &[Vertex], steps: &mut Steps) -> bool {
         let Some(bound) = self.solver.ask.spec.rtt_max else { return false };
         if vertices.len() > SITES_EXHAUSTIVE_MAX {
             return false;

@@ -43,6 +43,15 @@ impl Claims {
         self.by_claim.len()
     }
 
+    /// Memory held, in bytes, trees by estimate.
+    pub(super) fn bytes(&self) -> usize {
+        let parts = |claimed: &Claimed| claimed.parts.capacity() * size_of::<Part>();
+        let nodes = |nodes: &Vec<u32>| nodes.capacity() * size_of::<u32>();
+        let claimed = self.nodes.values().map(parts).sum::<usize>();
+        let claims = self.by_claim.values().map(nodes).sum::<usize>();
+        claimed + claims + 2 * self.nodes.len() * size_of::<(u32, Claimed)>()
+    }
+
     /// Adds a part on the node. `free` is what is free there before it; what is left is returned.
     pub(super) fn add(&mut self, node: u32, free: &Free, part: Part) -> Free {
         let claimed = self

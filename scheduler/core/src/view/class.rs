@@ -4,6 +4,8 @@
 //! **Invariant:** two nodes share a class only if they are equal in GPUs, totals, place down to the
 //! site, supplier, labels, taints and price; name, rack and bandwidth may differ.
 
+use super::node_set::NodeSet;
+use crate::id::SiteId;
 use crate::node::{Gpu, Node, Vendor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
@@ -22,8 +24,22 @@ pub(crate) struct Class {
     /// Any one of its nodes: stands for all where name and rack do not matter.
     pub(crate) sample: Arc<Node>,
     pub(crate) kind: KindId,
-    members: u32,
+    pub(crate) site: SiteId,
+    /// Its nodes have taints.
+    pub(crate) tainted: bool,
+    /// All of its nodes, open or not.
+    pub(crate) nodes: NodeSet,
+    /// How many of them are open.
+    pub(crate) open: u32,
     digest: u64,
+}
+
+/// A list of GPUs that some nodes have.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeKind {
+    pub(crate) gpus: Vec<Gpu>,
+    /// All of one model, vRAM, link domain and so on: any of them does.
+    pub(crate) alike: bool,
 }
 
 /// Model, vRAM, link domain, vendor, compute capability.
@@ -35,8 +51,9 @@ pub(crate) struct Classes {
     list: Vec<Option<Class>>,
     free: Vec<u32>,
     by_digest: BTreeSet<(u64, u32)>,
-    kinds: BTreeMap<Vec<GpuKey>, KindId>,
-    kind_gpus: Vec<Vec<Gpu>>,
+    /// By content, which is the order in which kinds are met.
+    by_gpus: BTreeMap<Vec<GpuKey>, KindId>,
+    kinds: Vec<NodeKind>,
     version: u64,
 }
 
@@ -45,14 +62,23 @@ impl Classes {
         self.list.get(id.0 as usize)?.as_ref()
     }
 
-    /// The GPUs of the nodes of a kind.
-    pub(crate) fn kind_gpus(&self, KindId(kind): KindId) -> &[Gpu] {
-        self.kind_gpus.get(kind as usize).map_or(&[], Vec::as_slice)
+    pub(crate) fn kind(&self, KindId(kind): KindId) -> Option<&NodeKind> {
+        self.kinds.get(kind as usize)
+    }
+
+    /// Whether all GPUs of the kind are alike.
+    pub(super) fn are_alike(&self, kind: KindId) -> bool {
+        self.kind(kind).is_some_and(|kind| kind.alike)
+    }
+
+    /// All kinds ever seen, in an order that follows from their content.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = (KindId, &NodeKind)> {
+        self.by_gpus.values().filter_map(|&id| Some((id, self.kind(id)?)))
     }
 
     /// GPUs of every kind ever seen, by rising number.
-    pub(crate) fn kinds(&self) -> impl Iterator<Item = &[Gpu]> {
-        self.kind_gpus.iter().map(Vec::as_slice)
+    pub(crate) fn gpu_lists(&self) -> impl Iterator<Item = &[Gpu]> {
+        self.kinds.iter().map(|kind| kind.gpus.as_slice())
     }
 
     /// Grows whenever a number comes into use.
@@ -72,38 +98,24 @@ impl Classes {
     /// Takes the node into its class, which is made if there is none.
     pub(crate) fn enter(&mut self, node: &Arc<Node>) -> ClassId {
         let digest = digest(node);
-        let alike = self.by_digest.range((digest, 0)..=(digest, u32::MAX)).map(|&(_, id)| id);
+        let mut alike = self.by_digest.range((digest, 0)..=(digest, u32::MAX)).map(|&(_, id)| id);
         let known = alike
-            .into_iter()
             .find(|&id| self.get(ClassId(id)).is_some_and(|class| is_alike(&class.sample, node)));
-        if let Some(id) = known {
-            if let Some(class) = self.slot(id) {
-                class.members += 1;
-            }
-            return ClassId(id);
+        let id = known.unwrap_or_else(|| self.begin(node, digest));
+        if let Some(class) = self.class_mut(id) {
+            class.nodes.insert(node.id.0);
+            class.open += u32::from(node.is_schedulable());
         }
-        self.version += 1;
-        let kind = self.kind(&node.gpus);
-        let class = Some(Class { sample: Arc::clone(node), kind, members: 1, digest });
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                self.list.push(None);
-                u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        if let Some(place) = self.list.get_mut(id as usize) {
-            *place = class;
-        }
-        self.by_digest.insert((digest, id));
         ClassId(id)
     }
 
-    /// Takes one node out of its class; the last one takes the class with it.
-    pub(crate) fn leave(&mut self, id: ClassId) {
-        let Some(class) = self.slot(id.0) else { return };
-        class.members = class.members.saturating_sub(1);
-        if class.members == 0 {
+    /// Takes one node out of its class, as it was when it entered; the last one takes the class
+    /// with it.
+    pub(super) fn leave(&mut self, id: ClassId, node: u32, open: bool) {
+        let Some(class) = self.class_mut(id.0) else { return };
+        class.nodes.remove(node);
+        class.open = class.open.saturating_sub(u32::from(open));
+        if class.nodes.is_empty() {
             let digest = class.digest;
             self.by_digest.remove(&(digest, id.0));
             if let Some(place) = self.list.get_mut(id.0 as usize) {
@@ -113,21 +125,58 @@ impl Classes {
         }
     }
 
-    fn slot(&mut self, id: u32) -> Option<&mut Class> {
+    /// One node of the class is open from now on, or not any more.
+    pub(super) fn set_open(&mut self, id: ClassId, open: bool) {
+        if let Some(class) = self.class_mut(id.0) {
+            let change = if open { 1 } else { -1 };
+            class.open = class.open.saturating_add_signed(change);
+        }
+    }
+
+    /// Memory held, in bytes, without the nodes that stand for the classes.
+    pub(super) fn bytes(&self) -> usize {
+        let nodes: usize = self.list.iter().flatten().map(|class| class.nodes.bytes()).sum();
+        nodes + self.list.capacity() * size_of::<Option<Class>>()
+    }
+
+    fn class_mut(&mut self, id: u32) -> Option<&mut Class> {
         self.list.get_mut(id as usize)?.as_mut()
     }
 
+    fn begin(&mut self, node: &Arc<Node>, digest: u64) -> u32 {
+        self.version += 1;
+        let class = Class {
+            sample: Arc::clone(node),
+            kind: self.find_kind(&node.gpus),
+            site: node.site,
+            tainted: !node.taints.is_empty(),
+            nodes: NodeSet::default(),
+            open: 0,
+            digest,
+        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.list.push(None);
+            u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(place) = self.list.get_mut(id as usize) {
+            *place = Some(class);
+        }
+        self.by_digest.insert((digest, id));
+        id
+    }
+
     /// Kinds are never given back: there are as many as kinds of machines ever seen.
-    fn kind(&mut self, gpus: &[Gpu]) -> KindId {
+    fn find_kind(&mut self, gpus: &[Gpu]) -> KindId {
         let each = gpus.iter().map(|gpu| {
             let (vendor, able) = (gpu.vendor, gpu.compute_capability.0);
             (gpu.model.0, gpu.vram.0, gpu.link_domain, vendor, able)
         });
-        let key = each.collect();
+        let key: Vec<GpuKey> = each.collect();
+        let alike = key.iter().zip(key.iter().skip(1)).all(|(a, b)| a == b);
         let next = KindId(u32::try_from(self.kinds.len()).unwrap_or(u32::MAX));
-        let kind = *self.kinds.entry(key).or_insert(next);
+        let kind = *self.by_gpus.entry(key).or_insert(next);
         if kind == next {
-            self.kind_gpus.push(gpus.to_vec());
+            self.kinds.push(NodeKind { gpus: gpus.to_vec(), alike });
         }
         kind
     }

@@ -6,7 +6,9 @@ use crate::node::{Custom, Node, Resources};
 use crate::unit::{CpuMilli, DiskMib, GPU_MILLI_WHOLE, GpuSet, MemoryMib};
 
 /// Free capacity of one node.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+///
+/// The order means nothing; it serves to find equal ones.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(crate) struct Free {
     /// GPUs of which nothing is used.
     pub(crate) idle: GpuSet,
@@ -26,6 +28,20 @@ impl Free {
             partial: Vec::new(),
             custom: node.custom.clone(),
         }
+    }
+
+    /// The same with GPUs numbered anew: idle ones first, then shared ones from the fullest up.
+    /// Two nodes of one kind whose GPUs are all alike have equal ones exactly if what fits one
+    /// fits the other.
+    pub(crate) fn canonical(&self) -> Self {
+        let mut free = self.clone();
+        let shared = self.idle.len()..;
+        free.idle = GpuSet::first(self.idle.len() as usize);
+        free.partial.sort_unstable_by_key(|&(_, left)| left);
+        for ((index, _), number) in free.partial.iter_mut().zip(shared) {
+            *index = u8::try_from(number).unwrap_or(u8::MAX);
+        }
+        free
     }
 
     /// Shared GPUs with their free thousandths, by rising index.

@@ -43,10 +43,7 @@ impl View {
 
     /// Lets the planner use a node that is down, cordoned or draining; `None` if it may already.
     pub(crate) fn open(&mut self, node: u32) -> Option<Undo> {
-        let slot = self.slots.get_mut(node as usize)?.as_mut().filter(|slot| !slot.open)?;
-        slot.open = true;
-        self.buckets.insert(slot, node);
-        Some(Undo::Closed(node))
+        self.set_open(node, true).then_some(Undo::Closed(node))
     }
 
     /// Takes a change back.
@@ -54,9 +51,7 @@ impl View {
         match undo {
             Undo::Free(node, free) => self.set_free(node, free),
             Undo::Closed(node) => {
-                let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return };
-                self.buckets.remove(slot, node);
-                slot.open = false;
+                self.set_open(node, false);
             }
         }
     }

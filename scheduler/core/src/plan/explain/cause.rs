@@ -87,7 +87,9 @@ pub(super) fn count(ask: &Ask<'_>, group: usize, within: impl Fn(&Slot) -> bool)
             None if slot.node.status == NodeStatus::Down => Cause::Down,
             None if !slot.open => Cause::Cordoned,
             None if ask.avoids(node) => Cause::Avoided,
-            None if room(group, &slot.node, &slot.free, fit, 1) == 0 => busy(group, slot, fit),
+            None if room(group, &slot.node.gpus, &slot.free, fit.gpus, 1) == 0 => {
+                busy(group, slot, fit)
+            }
             None if !within(slot) => Cause::TooFar,
             None => Cause::Usable,
         };
@@ -99,7 +101,7 @@ pub(super) fn count(ask: &Ask<'_>, group: usize, within: impl Fn(&Slot) -> bool)
 /// What of the node is used up.
 fn busy(group: &GroupAsk, slot: &Slot, fit: Fit) -> Cause {
     let (need, left) = (group.needs.resources(), slot.free.rest);
-    if gpu_room(group, &slot.node, &slot.free, fit, 1) == 0 {
+    if gpu_room(group, &slot.node.gpus, &slot.free, fit.gpus, 1) == 0 {
         Cause::GpusBusy
     } else if need.cpu > left.cpu {
         Cause::CpuBusy

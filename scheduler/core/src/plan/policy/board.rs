@@ -141,7 +141,7 @@ impl Boards {
         let learns = matches!(policy, Policy::Fgd | Policy::Foresight);
         let mix = if learns { view.mix().version } else { 0 };
         let outlook = if policy == Policy::Foresight { view.outlook().0 } else { 0 };
-        let kinds = if learns { classes.kinds().count() } else { 0 };
+        let kinds = if learns { classes.gpu_lists().count() } else { 0 };
         Basis { mix, outlook, kinds, largest }
     }
 
@@ -258,7 +258,7 @@ impl Board {
     fn score(&mut self, view: &View, group: &GroupAsk, scorer: &dyn Scorer, node: u32) -> i32 {
         let Some(slot) = view.slot(node).filter(|slot| slot.open) else { return NONE };
         let Some(fit) = self.fit(view, group, node) else { return NONE };
-        if fit.misfit.is_some() || pick(group, &slot.node, &slot.free, fit).is_none() {
+        if fit.misfit.is_some() || pick(group, slot, &slot.free, fit.gpus).is_none() {
             return NONE;
         }
         let score = look(view, group, node, fit).map_or(0, |look| scorer.score(&look));
@@ -373,7 +373,7 @@ fn look<'a>(view: &'a View, group: &GroupAsk, node: u32, fit: Fit) -> Option<Loo
         needs: group.needs.resources(),
         free: &slot.free,
         spare: Spare::of(&slot.free),
-        mask: fit.mask,
+        mask: fit.gpus.mask,
         gpus_all: u32::try_from(slot.node.gpus.len()).unwrap_or(u32::MAX),
         kind: slot.kind,
         work: Work { same, others },

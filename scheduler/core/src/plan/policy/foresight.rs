@@ -77,7 +77,11 @@ impl Outlook {
                 gpus: kind.gpus,
                 cpu: kind.cpu.0,
                 memory: kind.memory.0,
-                admitted: view.classes().kinds().map(|g| admits(kind, g, view.models())).collect(),
+                admitted: view
+                    .classes()
+                    .gpu_lists()
+                    .map(|g| admits(kind, g, view.models()))
+                    .collect(),
             })
             .collect();
         let hosts = hosts(view, &offers);

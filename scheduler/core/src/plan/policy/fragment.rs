@@ -49,7 +49,7 @@ impl Fragment {
         let mut cpus: Vec<u64> = weighted.iter().map(|(kind, _)| kind.cpu.0).collect();
         cpus.sort_unstable();
         cpus.dedup();
-        let tables = classes.kinds().map(|gpus| Table::new(weighted, &cpus, gpus, models));
+        let tables = classes.gpu_lists().map(|gpus| Table::new(weighted, &cpus, gpus, models));
         Self { tables: tables.collect(), cpus }
     }
 

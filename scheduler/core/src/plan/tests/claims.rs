@@ -44,6 +44,8 @@ fn check(seed: u64) {
         assert_eq!(view.slot(node).map(|slot| &slot.free), Some(&slot.free), "node {node}");
     }
     assert_eq!(view.slots().count(), fresh.slots().count());
+    assert_eq!(view.states().content(), fresh.states().content());
+    assert_eq!(view.states().holes(), fresh.states().holes());
 }
 
 proptest! {
