@@ -485,6 +485,8 @@ pub enum BenchCommand {
     Failover(FailoverArgs),
     /// Memory, restart and snapshots with 69,000 nodes.
     Scale(ScaleArgs),
+    /// How much of a fleet each packing policy gets to use, on the jobs of a trace.
+    Packing(crate::bench::PackingArgs),
 }
 
 /// Flags of all benches.

@@ -8,9 +8,14 @@
 
 pub mod fill;
 mod fleet;
+pub mod gangs;
+mod load;
 pub mod parallel;
+mod run;
+pub mod steady;
 
 pub use fleet::{Bed, BedError};
+pub use load::{Durations, Pattern};
 
 use scheduler_core::plan::Policy;
 use serde::{Serialize, Serializer};

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 const NODES: &str = "openb_node_list_gpu_node";
 /// Stem of a workload's list of pods, before its name.
 const PODS: &str = "openb_pod_list_";
+/// Their own results.
+const PUBLISHED: &str = "published_allocation.csv";
 /// Endings, the plain file first.
 const ENDINGS: [&str; 2] = [".csv", ".csv.gz"];
 /// GPUs of a node or pod: what one machine word of a node's GPU set holds.
@@ -42,6 +44,49 @@ pub fn nodes(dir: &Path) -> Result<Vec<TraceNode>, TraceError> {
 /// Pods of a workload, in the file's order.
 pub fn jobs(dir: &Path, workload: &str) -> Result<Vec<TraceJob>, TraceError> {
     Table::open(&find(dir, &format!("{PODS}{workload}"))?)?.rows(pod)
+}
+
+/// A mean allocation that the authors publish.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Published {
+    pub workload: String,
+    /// The policy by our name.
+    pub policy: String,
+    /// Demand that had arrived, in per cent of the fleet's GPUs.
+    pub arrived_percent: u64,
+    /// Over the authors' seeds, in per cent of the fleet's GPUs.
+    pub allocated_percent: f64,
+}
+
+/// Their results, if the folder holds `published_allocation.csv`; else none.
+pub fn published(dir: &Path) -> Result<Vec<Published>, TraceError> {
+    let known = file_names(dir)?;
+    let file = [PUBLISHED.to_owned(), format!("{PUBLISHED}.gz")]
+        .into_iter()
+        .find(|name| known.contains(name));
+    match file {
+        Some(file) => Table::open(&dir.join(file))?.rows(result),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn result(row: &Row<'_>) -> Result<Published, TraceError> {
+    let policy = match row.text("policy")? {
+        "Random" => "random",
+        "BestFit" => "best-fit",
+        "DotProd" => "dot-product",
+        "GpuPacking" => "gpu-packing",
+        "GpuClustering" => "gpu-clustering",
+        "FGD" => "fgd",
+        other => return Err(row.bad("policy", other, "is no policy of theirs".to_owned())),
+    };
+    let thousandths = row.thousandths("mean_allocated_pct", 100)?;
+    Ok(Published {
+        workload: row.text("workload")?.to_owned(),
+        policy: policy.to_owned(),
+        arrived_percent: row.number("arrived_pct", 1_000)?,
+        allocated_percent: thousandths as f64 / 1_000.0,
+    })
 }
 
 fn file_names(dir: &Path) -> Result<Vec<String>, TraceError> {

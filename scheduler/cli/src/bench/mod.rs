@@ -7,8 +7,11 @@ mod e2e;
 mod failover;
 mod jobs;
 mod load;
+mod packing;
 mod report;
 mod scale;
+
+pub use packing::PackingArgs;
 
 use crate::args::{BenchArgs, BenchCommand, Global};
 use crate::client::Client;
@@ -33,6 +36,7 @@ pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
         BenchCommand::Jobs(args) => ("jobs", args.bench.clone(), false),
         BenchCommand::Failover(args) => ("failover", args.bench.clone(), false),
         BenchCommand::Scale(args) => ("scale", args.bench.clone(), false),
+        BenchCommand::Packing(args) => return packing::run(output, args),
     };
     let mut stand = Stand::start(output, &args, sessions)?;
     let mut report = Report::new(name, &args, stand.cluster.home());
@@ -67,6 +71,8 @@ async fn measure(
         BenchCommand::Jobs(args) => jobs::measure(stand, args, report).await,
         BenchCommand::Failover(args) => failover::measure(stand, args, report).await,
         BenchCommand::Scale(args) => scale::measure(stand, args, report).await,
+        // Needs no servers, and was run before there were any.
+        BenchCommand::Packing(_) => Ok(()),
     }
 }
 

@@ -1,0 +1,480 @@
+//! `bench packing`: how much of a fleet's GPUs each policy gets to use, on the jobs of a trace.
+//!
+//! **Invariant:** the planner's own code is measured, in this process; no server is started; rows
+//! depend on files, flags and seeds, never on threads.
+
+use crate::cluster::machine::Machine;
+use crate::exit::{Ending, Exit, Failure};
+use crate::output::table::Table;
+use crate::output::{Answer, Output};
+use clap::{Args, ValueEnum};
+use scheduler_core::plan::Policy;
+use serde::Serialize;
+use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
+use simulator::trace::openb::Published;
+use simulator::trace::{TraceError, TraceJob, TraceNode, kalos, openb};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// `bench packing`.
+#[derive(Clone, Debug, Args)]
+pub struct PackingArgs {
+    /// Folder with openb_node_list_gpu_node.csv and openb_pod_list_NAME.csv, packed (.gz) or not.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Workloads to run, by NAME of their file; by default all in the folder.
+    #[arg(long, value_name = "NAME")]
+    pub workload: Vec<String>,
+    /// Policies to compare; by default all.
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| text.parse::<Policy>())]
+    pub policy: Vec<Policy>,
+    /// Runs of each, with one seed more each.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 42)]
+    pub first_seed: u64,
+    /// What the jobs do: fill the fleet up, come and go, or come and go among large gangs.
+    #[arg(long, value_enum, default_value_t = Regime::Fill)]
+    pub regime: Regime,
+    /// Offered loads of `steady`, and of single jobs in `gangs`, in per cent of the fleet.
+    #[arg(long, value_delimiter = ',', default_values_t = [80, 95, 110], value_parser = clap::value_parser!(u32).range(1..=500), value_name = "N,N")]
+    pub load: Vec<u32>,
+    /// Jobs that arrive in each run of `steady`.
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub arrivals: u32,
+    /// Gangs of `gangs`: a file with the columns job, submit_s, duration_s, tasks, gpus_per_task,
+    /// cpu_per_gpu.
+    #[arg(long, value_name = "FILE", required_if_eq("regime", "gangs"))]
+    pub gangs: Option<PathBuf>,
+    /// Offered load of gangs in `gangs`, in per cent of the fleet.
+    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub gangs_load: u32,
+    /// Gangs that arrive in each run of `gangs`.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub gangs_count: u32,
+    /// Threads; by default one for each core.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+    pub threads: Option<u32>,
+    /// Write all rows to a file as well.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// What the jobs do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Regime {
+    /// Jobs arrive until they ask for 130 % of the fleet; none leaves.
+    Fill,
+    /// Jobs arrive and leave.
+    Steady,
+    /// Jobs arrive and leave, large gangs among them.
+    Gangs,
+}
+
+#[derive(Serialize)]
+struct Report {
+    bench: &'static str,
+    command: String,
+    machine: Machine,
+    data: PathBuf,
+    rows: Rows,
+    #[serde(skip)]
+    published: Vec<Published>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Rows {
+    Fill(Vec<fill::Row>),
+    Steady(Vec<steady::Row>),
+    Gangs(Vec<gangs::Row>),
+}
+
+/// Nodes and the jobs of every workload.
+struct Data {
+    nodes: Vec<TraceNode>,
+    workloads: Vec<(String, Vec<TraceJob>)>,
+}
+
+impl Data {
+    fn read(args: &PackingArgs) -> Result<Self, TraceError> {
+        let nodes = openb::nodes(&args.data)?;
+        let mut names = args.workload.clone();
+        if names.is_empty() {
+            names = openb::workloads(&args.data)?;
+        }
+        let workloads = names
+            .into_iter()
+            .map(|name| openb::jobs(&args.data, &name).map(|jobs| (name, jobs)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { nodes, workloads })
+    }
+}
+
+fn bad(error: impl std::fmt::Display) -> Failure {
+    Failure::usage(error.to_string())
+}
+
+pub(super) fn run(output: Output, args: &PackingArgs) -> Ending {
+    let data = Data::read(args).map_err(bad)?;
+    let published = openb::published(&args.data).map_err(bad)?;
+    let rows = match args.regime {
+        Regime::Fill => Rows::Fill(fills(output, args, &data)?),
+        Regime::Steady => Rows::Steady(steadies(output, args, &data)?),
+        Regime::Gangs => Rows::Gangs(ganged(output, args, &data)?),
+    };
+    let mut command: Vec<String> = std::env::args().collect();
+    if let Some(program) = command.first_mut() {
+        *program = "muster".to_owned();
+    }
+    let report = Report {
+        bench: "packing",
+        command: command.join(" "),
+        machine: Machine::look(&std::env::temp_dir()),
+        data: args.data.clone(),
+        rows,
+        published,
+    };
+    output.show(&report)?;
+    if let Some(path) = &args.json {
+        write(path, &report)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn write(path: &Path, report: &Report) -> Result<(), Failure> {
+    let cannot = |why: String| Failure::refused(format!("cannot write {}: {why}", path.display()));
+    let text = serde_json::to_vec_pretty(report).map_err(|error| cannot(error.to_string()))?;
+    std::fs::write(path, text).map_err(|error| cannot(error.to_string()))
+}
+
+/// Every workload with every policy and seed, in this order.
+fn cases<'a>(args: &PackingArgs, data: &'a Data) -> Vec<(&'a str, &'a [TraceJob], Policy, u64)> {
+    let policies = if args.policy.is_empty() { Policy::ALL.to_vec() } else { args.policy.clone() };
+    let mut cases = Vec::new();
+    for (name, jobs) in &data.workloads {
+        for &policy in &policies {
+            for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+                cases.push((name.as_str(), jobs.as_slice(), policy, seed));
+            }
+        }
+    }
+    cases
+}
+
+/// Runs the cases on the wanted threads, and tells of progress every tenth.
+fn spread<C: Sync, R: Send>(
+    output: Output,
+    args: &PackingArgs,
+    cases: &[C],
+    work: impl Fn(&C) -> Result<R, simulator::packing::BedError> + Sync,
+) -> Result<Vec<R>, Failure> {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = args.threads.map_or_else(cores, |threads| threads as usize);
+    let tenth = cases.len().div_ceil(10).max(1);
+    parallel::run(cases, threads, work, |done| {
+        if done.is_multiple_of(tenth) {
+            output.say(&format!("{done} of {} runs", cases.len()));
+        }
+    })
+    .map_err(bad)
+}
+
+fn fills(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<fill::Row>, Failure> {
+    spread(output, args, &cases(args, data), |&(name, jobs, policy, seed)| {
+        fill::run(name, &data.nodes, jobs, policy, seed)
+    })
+}
+
+fn steadies(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<steady::Row>, Failure> {
+    let mut all = Vec::new();
+    for (name, jobs, policy, seed) in cases(args, data) {
+        for &load in &args.load {
+            for pattern in Pattern::ALL {
+                for durations in Durations::ALL {
+                    for service in steady::Service::ALL {
+                        let (load, arrivals) = (f64::from(load) / 100.0, args.arrivals as usize);
+                        let case = steady::Case {
+                            policy,
+                            seed,
+                            load,
+                            pattern,
+                            durations,
+                            service,
+                            arrivals,
+                        };
+                        all.push((name, jobs, case));
+                    }
+                }
+            }
+        }
+    }
+    let rows = spread(output, args, &all, |(name, jobs, case)| {
+        steady::run(name, &data.nodes, jobs, case)
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn ganged(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<gangs::Row>, Failure> {
+    let Some(file) = &args.gangs else {
+        return Err(Failure::usage("--regime gangs needs --gangs FILE"));
+    };
+    let gang_jobs = kalos::jobs(file).map_err(bad)?;
+    let mut all = Vec::new();
+    for (name, jobs, policy, seed) in cases(args, data) {
+        for &load in &args.load {
+            let case = gangs::Case {
+                policy,
+                seed,
+                singles_load: f64::from(load) / 100.0,
+                gangs_load: f64::from(args.gangs_load) / 100.0,
+                gangs: args.gangs_count as usize,
+            };
+            all.push((name, jobs, case));
+        }
+    }
+    let rows = spread(output, args, &all, |(name, jobs, case)| {
+        gangs::run(name, &data.nodes, jobs, &gang_jobs, case)
+    })?;
+    let rows: Vec<gangs::Row> = rows.into_iter().flatten().collect();
+    if rows.is_empty() {
+        let file = file.display();
+        return Err(Failure::usage(format!("{file} has no gangs of 64 to 1,024 GPUs")));
+    }
+    Ok(rows)
+}
+
+impl Answer for Report {
+    fn tables(&self, _wide: bool) -> Vec<Table> {
+        let table = match &self.rows {
+            Rows::Fill(rows) => fill_table(rows, &self.published),
+            Rows::Steady(rows) => steady_table(rows),
+            Rows::Gangs(rows) => gangs_table(rows),
+        };
+        let mut about = Table::fields();
+        about.field("Command", &self.command);
+        about.field("Machine", self.machine.line());
+        vec![table, about]
+    }
+}
+
+/// Rows grouped by a key, in the key's order.
+fn by<'a, R, K: Ord>(rows: &'a [R], key: impl Fn(&'a R) -> K) -> BTreeMap<K, Vec<&'a R>> {
+    let mut groups: BTreeMap<K, Vec<&R>> = BTreeMap::new();
+    for row in rows {
+        groups.entry(key(row)).or_default().push(row);
+    }
+    groups
+}
+
+/// Mean over the rows that have the value; `None` if none has.
+fn mean<R>(rows: &[&R], of: impl Fn(&R) -> Option<f64>) -> Option<f64> {
+    let values: Vec<f64> = rows.iter().filter_map(|row| of(row)).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+}
+
+fn fill_table(rows: &[fill::Row], published: &[Published]) -> Table {
+    let mut table = Table::new(&[
+        "WORKLOAD",
+        "POLICY",
+        ">SEEDS",
+        ">AT 100 %",
+        ">THEIRS",
+        ">AT 130 %",
+        ">THEIRS",
+    ]);
+    let theirs = |workload: &str, policy: Policy, percent: u64| {
+        let found = published.iter().find(|known| {
+            known.workload == workload
+                && known.policy == policy.name()
+                && known.arrived_percent == percent
+        });
+        shown(found.map(|known| known.allocated_percent), 2)
+    };
+    for ((workload, policy), rows) in by(rows, |row| (row.workload.as_str(), row.policy)) {
+        table.row(vec![
+            workload.to_owned(),
+            policy.to_string(),
+            rows.len().to_string(),
+            shown(mean(&rows, |row| row.at(100)), 2),
+            theirs(workload, policy, 100),
+            shown(mean(&rows, |row| row.at(fill::DEMAND_PERCENT)), 2),
+            theirs(workload, policy, 130),
+        ]);
+    }
+    table.note(
+        "Mean allocation in per cent of all GPUs when so much has been asked for; THEIRS is what \
+         the authors of fgd publish.",
+    );
+    table
+}
+
+fn steady_table(rows: &[steady::Row]) -> Table {
+    let mut table = Table::new(&[
+        "WORKLOAD",
+        "LOAD",
+        "ARRIVALS",
+        "DURATIONS",
+        "NO ROOM",
+        "POLICY",
+        ">ALLOCATED %",
+        ">REFUSED %",
+        ">WAITING %",
+        ">WAIT P50 S",
+        ">P95",
+        ">P99",
+        ">SLOWDOWN",
+    ]);
+    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+    let key = |row: &'_ steady::Row| {
+        let load = (row.load * 100.0).round() as u32;
+        (row.workload.clone(), load, row.pattern, row.durations, row.service, row.policy)
+    };
+    for ((workload, load, pattern, durations, service, policy), rows) in by(rows, key) {
+        let of = |value: fn(&steady::Row) -> f64, digits| {
+            shown(mean(&rows, |row| Some(value(row))), digits)
+        };
+        table.row(vec![
+            workload,
+            format!("{load} %"),
+            word(&pattern),
+            word(&durations),
+            word(&service),
+            policy.to_string(),
+            of(|row| row.allocated_percent, 2),
+            of(|row| row.refused_percent, 2),
+            of(|row| row.waiting_percent, 2),
+            of(|row| row.wait_p50_s, 0),
+            of(|row| row.wait_p95_s, 0),
+            of(|row| row.wait_p99_s, 0),
+            of(|row| row.bounded_slowdown_mean, 1),
+        ]);
+    }
+    table.note(
+        "Allocated GPU time in per cent of the fleet's; refused GPUs in per cent of those asked \
+         for; waiting GPUs on average in per cent of the fleet's; means over the seeds.",
+    );
+    table
+}
+
+fn gangs_table(rows: &[gangs::Row]) -> Table {
+    let mut table = Table::new(&[
+        "WORKLOAD",
+        "LOAD",
+        "POLICY",
+        ">ALLOCATED %",
+        ">SINGLES %",
+        ">REFUSED %",
+        ">GANGS",
+        ">ACCEPTED %",
+        ">WAIT S",
+        ">OF 256+",
+        ">ACCEPTED %",
+        ">WAIT S",
+        ">P95",
+    ]);
+    let key = |row: &'_ gangs::Row| {
+        (row.workload.clone(), (row.singles_load * 100.0).round() as u32, row.policy)
+    };
+    for ((workload, load, policy), rows) in by(rows, key) {
+        let of = |value: fn(&gangs::Row) -> f64, digits| {
+            shown(mean(&rows, |row| Some(value(row))), digits)
+        };
+        table.row(vec![
+            workload,
+            format!("{load} %"),
+            policy.to_string(),
+            of(|row| row.allocated_percent, 2),
+            of(|row| row.singles_allocated_percent, 2),
+            of(|row| row.singles_refused_percent, 2),
+            of(|row| row.gangs as f64, 0),
+            of(|row| row.gangs_accepted_percent, 1),
+            of(|row| row.gangs_wait_mean_s, 0),
+            of(|row| row.large_gangs as f64, 0),
+            of(|row| row.large_accepted_percent, 1),
+            of(|row| row.large_wait_mean_s, 0),
+            of(|row| row.large_wait_p95_s, 0),
+        ]);
+    }
+    table.note(
+        "LOAD is that of single jobs, SINGLES and REFUSED theirs too; a gang waits at most six \
+         hours; waits are means over those that came.",
+    );
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(dir: &Path) -> PackingArgs {
+        PackingArgs {
+            data: dir.to_owned(),
+            workload: Vec::new(),
+            policy: vec![Policy::BestFit, Policy::Foresight],
+            seeds: 2,
+            first_seed: 1,
+            regime: Regime::Fill,
+            load: vec![80],
+            arrivals: 300,
+            gangs: None,
+            gangs_load: 25,
+            gangs_count: 10,
+            threads: Some(2),
+            json: None,
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut nodes = "sn,cpu_milli,memory_mib,gpu,model\n".to_owned();
+        for node in 0..6 {
+            nodes += &format!("n{node},96000,393216,8,A\n");
+        }
+        let mut pods = "name,cpu_milli,memory_mib,num_gpu,gpu_milli\n".to_owned();
+        for pod in 0..60 {
+            let (gpus, milli) = [(1, 500), (1, 1_000), (2, 1_000), (1, 300)][pod % 4];
+            pods += &format!("p{pod:02},4000,8192,{gpus},{milli}\n");
+        }
+        std::fs::write(dir.path().join("openb_node_list_gpu_node.csv"), nodes).expect("written");
+        std::fs::write(dir.path().join("openb_pod_list_mine.csv"), pods).expect("written");
+        dir
+    }
+
+    #[test]
+    fn one_row_for_each_workload_policy_and_seed() {
+        let dir = folder();
+        let args = args(dir.path());
+        let data = Data::read(&args).expect("readable");
+        let output = Output::new(crate::output::Format::Table, true);
+        let rows = fills(output, &args, &data).expect("runs");
+        assert_eq!(rows.len(), 4);
+        assert!(rows.iter().all(|row| row.workload == "mine" && row.at(100).is_some()));
+        let table = fill_table(&rows, &[]).render();
+        assert!(table.contains("mine") && table.contains("foresight"), "{table}");
+    }
+
+    #[test]
+    fn a_workload_without_times_has_no_rows_with_durations_of_the_trace() {
+        let dir = folder();
+        let args = PackingArgs { seeds: 1, policy: vec![Policy::Fgd], ..args(dir.path()) };
+        let data = Data::read(&args).expect("readable");
+        let output = Output::new(crate::output::Format::Table, true);
+        let rows = steadies(output, &args, &data).expect("runs");
+        assert_eq!(rows.len(), 4, "two patterns, rejected and queued");
+        assert!(rows.iter().all(|row| row.durations == Durations::Exponential));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let dir = folder();
+        let wrong = PackingArgs { workload: vec!["yours".to_owned()], ..args(dir.path()) };
+        let error = Data::read(&wrong).err().expect("there is none").to_string();
+        assert!(error.contains("openb_pod_list_yours.csv") && error.contains("mine"), "{error}");
+    }
+}
