@@ -8,6 +8,7 @@ mod harness;
 
 mod access;
 mod bad_input;
+mod manifest;
 mod placement;
 mod quorum;
 mod sessions;

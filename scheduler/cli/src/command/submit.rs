@@ -5,11 +5,12 @@ use crate::answer::job::{Job, Submitted};
 use crate::answer::plan::Plan;
 use crate::args::{PlanArgs, SubmitArgs, WatchArgs};
 use crate::exit::{Ending, Exit, Failure};
-use crate::manifest;
+use crate::job_file;
+use crate::output::{self, Format};
 use proto::v1::{JobPhase, PlanJobRequest, SubmitJobRequest};
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
-    let spec = manifest::load(&args.file)?;
+    let spec = job_file::load(&args.file, &context.output)?;
     let request_id = args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let request = SubmitJobRequest { request_id, spec: Some(spec), tenant: context.tenant.clone() };
     let answer = context
@@ -51,7 +52,12 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
 }
 
 pub(super) async fn plan(context: &Context, args: PlanArgs) -> Ending {
-    let spec = manifest::load(&args.file)?;
+    let spec = job_file::load(&args.file, &context.output)?;
+    if context.output.format == Format::Native {
+        // What the manifest was understood as needs no server.
+        output::print(&job_file::native(&spec)?)?;
+        return Ok(Exit::Done);
+    }
     let request = PlanJobRequest { spec: Some(spec.clone()), tenant: context.tenant.clone() };
     let answer = context
         .client
