@@ -249,10 +249,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     /// serde asks this way for fields that no struct has.
-    fn deserialize_ignored_any<V: Visitor<'de>>(
-        self,
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
         if let Some((owner, key)) = self.owner {
             self.left_over(owner, key);
         }

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn odd_texts_are_refused() {
-        for bad in ["a: [", "a: 1\na: 2\n", "a: \"\\x\"", "\u{0}", "a: *nobody", "- - -: :", "!!x{"] {
+        for bad in ["a: [", "a: 1\na: 2\n", "a: \"\\x\"", "\u{0}", "a: *nobody", "- - -: :", "!!x{"]
+        {
             assert!(!problem(bad).is_empty(), "{bad:?}");
         }
     }

@@ -87,7 +87,9 @@ impl At {
 
     /// Whether this place is `other` or lies inside it.
     fn is_within(&self, other: &str) -> bool {
-        self.0.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        self.0
+            .strip_prefix(other)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
     fn shown(&self) -> String {

@@ -83,9 +83,7 @@ impl Conditions {
             (PRESENT_KEY, Operator::In) if values == ["true"] => {
                 findings.note(at, "ignored: asking for a GPU says the same");
             }
-            ("kubernetes.io/os" | "beta.kubernetes.io/os", Operator::In)
-                if values == ["linux"] =>
-            {
+            ("kubernetes.io/os" | "beta.kubernetes.io/os", Operator::In) if values == ["linux"] => {
                 findings.note(at, "ignored: every node here runs Linux");
             }
             (_, Operator::Gt | Operator::Lt) => {
@@ -117,13 +115,7 @@ impl Conditions {
         self.selectors.push(Selector { key, operator: operator.into(), values });
     }
 
-    fn model(
-        &mut self,
-        at: &At,
-        operator: Operator,
-        values: Vec<String>,
-        findings: &mut Findings,
-    ) {
+    fn model(&mut self, at: &At, operator: Operator, values: Vec<String>, findings: &mut Findings) {
         self.gpu_at.get_or_insert_with(|| at.clone());
         match operator {
             Operator::In => {}

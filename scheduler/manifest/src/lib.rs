@@ -37,9 +37,7 @@ pub fn read(text: &str) -> Result<Understood, Vec<Fault>> {
     let documents = document::documents(text).map_err(|fault| vec![fault])?;
     let mut findings = Findings::default();
     let spec = match documents.as_slice() {
-        [only] if ray::placement::is_one(&only.value) => {
-            ray::placement::read(only, &mut findings)
-        }
+        [only] if ray::placement::is_one(&only.value) => ray::placement::read(only, &mut findings),
         [only] if native::is_one(&only.value) => native::read(only, &mut findings),
         all => kubernetes::assemble(all, &mut findings),
     };

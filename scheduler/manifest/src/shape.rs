@@ -53,7 +53,9 @@ pub(crate) fn shape(
                     shape.gpus = gpu_count(at, *amount, findings);
                     vendor = *of;
                 }
-                Some(_) => findings.fault(at, "is not supported: GPUs of two kinds for one replica"),
+                Some(_) => {
+                    findings.fault(at, "is not supported: GPUs of two kinds for one replica")
+                }
                 None => custom(at, name, *amount, &mut shape, findings),
             },
         }
@@ -122,12 +124,7 @@ pub(crate) fn restrict_all(
 }
 
 /// Holds an alternative to what every GPU must be.
-fn restrict(
-    at: &At,
-    one: &mut GpuAlternative,
-    every: &GpuAlternative,
-    findings: &mut Findings,
-) {
+fn restrict(at: &At, one: &mut GpuAlternative, every: &GpuAlternative, findings: &mut Findings) {
     if one.models.is_empty() {
         one.models.clone_from(&every.models);
     } else if !every.models.is_empty() {
@@ -178,7 +175,9 @@ fn custom(at: &At, name: &str, amount: Quantity, shape: &mut Shape, findings: &m
         _ if name.starts_with("nvidia.com/mig-") => {
             Some("parts of a GPU made with MIG; ask for a share of a GPU instead")
         }
-        _ if name.starts_with("hugepages-") => Some("nodes here do not say which huge pages they have"),
+        _ if name.starts_with("hugepages-") => {
+            Some("nodes here do not say which huge pages they have")
+        }
         "storage" | "pods" => Some("it is no resource of a pod"),
         _ => None,
     };
@@ -190,7 +189,9 @@ fn custom(at: &At, name: &str, amount: Quantity, shape: &mut Shape, findings: &m
     };
     let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '.' };
     let own: String = name.chars().map(plain).collect();
-    let said = if own == name { "counted as a resource that nodes declare".to_owned() } else {
+    let said = if own == name {
+        "counted as a resource that nodes declare".to_owned()
+    } else {
         format!("counted as the resource {} that nodes declare", quote(&own))
     };
     findings.note(at, said);

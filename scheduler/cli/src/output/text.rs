@@ -3,7 +3,7 @@
 //! **Invariant:** what came from outside never reaches a terminal with control characters in it.
 
 use jiff::Timestamp;
-pub use manifest::text::{decimal, dollars, mebibytes, milli, printable_line, rtt, seconds};
+pub use manifest::text::{decimal, dollars, mebibytes, milli, printable_line, rtt};
 
 /// A whole number in groups of three digits: 12,000.
 pub fn grouped(number: u64) -> String {

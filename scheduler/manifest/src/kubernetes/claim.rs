@@ -208,7 +208,9 @@ fn devices(at: &At, requests: &[Request], findings: &mut Findings) -> Devices {
             None => count = Some(asked),
             Some(first) if first != asked => findings.fault(
                 &at.field("count"),
-                format!("is not supported: {asked} beside {first}: all alternatives have one count"),
+                format!(
+                    "is not supported: {asked} beside {first}: all alternatives have one count"
+                ),
             ),
             Some(_) => {}
         }
@@ -307,7 +309,9 @@ fn at_least<'a>(rest: &'a str, function: &str) -> Option<&'a str> {
 fn text(quoted: &str) -> Option<&str> {
     let quoted = quoted.trim();
     let inner = |mark: char| quoted.strip_prefix(mark)?.strip_suffix(mark);
-    inner('\'').or_else(|| inner('"')).filter(|text| !text.is_empty() && !text.contains(['\'', '"']))
+    inner('\'')
+        .or_else(|| inner('"'))
+        .filter(|text| !text.is_empty() && !text.contains(['\'', '"']))
 }
 
 #[cfg(test)]

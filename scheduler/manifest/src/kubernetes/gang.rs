@@ -12,16 +12,8 @@ use serde::Deserialize;
 
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[
-    (
-        "WorkloadDocument",
-        &["status"],
-        Verdict::Ignored("the state of an object is not a wish"),
-    ),
-    (
-        "PodGroupDocument",
-        &["status"],
-        Verdict::Ignored("the state of an object is not a wish"),
-    ),
+    ("WorkloadDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
+    ("PodGroupDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "PodGroupSpec",
         &["parentCompositePodGroupName"],
@@ -262,12 +254,7 @@ impl WorkloadDocument {
     }
 }
 
-fn templates(
-    at: &At,
-    all: &[PodGroupTemplate],
-    rules: &mut Vec<Rule>,
-    findings: &mut Findings,
-) {
+fn templates(at: &At, all: &[PodGroupTemplate], rules: &mut Vec<Rule>, findings: &mut Findings) {
     let at = at.field("podGroupTemplates");
     for (index, template) in all.iter().enumerate() {
         rules.push(template.rule(&at.index(index), findings));
@@ -285,7 +272,9 @@ fn composites(at: &At, all: &[Composite], rules: &mut Vec<Rule>, findings: &mut 
             Some(least) if usize::try_from(least).is_ok_and(|least| least < children) => {
                 findings.fault(
                     &at.down(&["schedulingPolicy", "gang", "minGroupCount"]),
-                    format!("is not supported: {least} of {children}; every group of a job is needed"),
+                    format!(
+                        "is not supported: {least} of {children}; every group of a job is needed"
+                    ),
                 );
             }
             Some(_) => {}
@@ -345,7 +334,8 @@ fn pin_policy(at: &At, scheduling: &Scheduling, members: &mut [Members], finding
             findings.fault(at, "needs either `gang` or `basic`");
         }
         (None, Some(_)) => {
-            findings.note(&at.field("basic"), "read as: the job may start with one pod of each group");
+            findings
+                .note(&at.field("basic"), "read as: the job may start with one pod of each group");
             for one in members.iter_mut() {
                 one.group.replicas_min = 1;
             }

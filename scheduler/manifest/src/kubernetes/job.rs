@@ -21,7 +21,10 @@ const REST: Rest = &[
     (
         "JobSpec",
         &[
-            "backoffLimit", "backoffLimitPerIndex", "maxFailedIndexes", "podFailurePolicy",
+            "backoffLimit",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+            "podFailurePolicy",
             "podReplacementPolicy",
         ],
         RETRIES,
@@ -31,16 +34,8 @@ const REST: Rest = &[
         &["selector", "manualSelector"],
         Verdict::Ignored("members are known by their rank, not by labels"),
     ),
-    (
-        "JobSpec",
-        &["ttlSecondsAfterFinished"],
-        Verdict::Ignored("jobs that are over hold nothing"),
-    ),
-    (
-        "JobSpec",
-        &["successPolicy"],
-        Verdict::Refused("a job is done when all its members are"),
-    ),
+    ("JobSpec", &["ttlSecondsAfterFinished"], Verdict::Ignored("jobs that are over hold nothing")),
+    ("JobSpec", &["successPolicy"], Verdict::Refused("a job is done when all its members are")),
     ("JobSpec", &["managedBy"], Verdict::Ignored("muster manages what it is given")),
 ];
 
@@ -85,7 +80,8 @@ pub(crate) fn name_of(at: &At, metadata: &Metadata, findings: &mut Findings) -> 
         (Some(name), _) => name.clone(),
         (None, Some(start)) => {
             let name = start.trim_end_matches(['-', '.']).to_owned();
-            findings.note(&at.field("generateName"), "read as the name: jobs are told apart by number");
+            findings
+                .note(&at.field("generateName"), "read as the name: jobs are told apart by number");
             name
         }
         (None, None) => {

@@ -3,10 +3,11 @@
 //! **Invariant:** minima stay with the group they were said of; a minimum over several groups at once is
 //! kept only where it means all of them.
 
+use super::members::{Members, together, with_some};
 use super::pinned::{Entry, Pinned};
 use super::pod::Metadata;
 use crate::decode::{Rest, Verdict};
-use crate::finding::{At, Findings};
+use crate::finding::{At, Findings, quote};
 use crate::native::unit;
 use crate::topology;
 use proto::v1;
@@ -97,11 +98,7 @@ pub(super) const REST: Rest = &[
     ("KaiPodGroup", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     ("KaiSpec", &["queue"], QUEUE),
     ("KaiSpec", &["priorityClassName"], Verdict::Refused("jobs have no priorities yet")),
-    (
-        "KaiSpec",
-        &["preemptibility", "preemptionDelay"],
-        Verdict::Ignored("muster preempts nobody"),
-    ),
+    ("KaiSpec", &["preemptibility", "preemptionDelay"], Verdict::Ignored("muster preempts nobody")),
     (
         "KaiSpec",
         &["stalenessGracePeriod"],
@@ -171,6 +168,106 @@ impl KaiTopology {
             key.and_then(|key| topology::level_at(&at.field(field), key, findings))
                 .unwrap_or_default()
         };
-        (level("requiredTopologyLevel", &self.required), level("preferredTopologyLevel", &self.preferred))
+        (
+            level("requiredTopologyLevel", &self.required),
+            level("preferredTopologyLevel", &self.preferred),
+        )
+    }
+}
+
+/// Holds members to one of KAI's pod groups.
+pub(super) fn pin(at: &At, group: &KaiPodGroup, members: &mut [Members], findings: &mut Findings) {
+    let name = group.metadata.name.as_deref().unwrap_or_default();
+    let at_spec = at.field("spec");
+    let of_group = |one: &Members| one.pinned.kai_group.as_ref().is_some_and(|of| of.name == name);
+    let mut levels = (v1::TopologyLevel::Unspecified, v1::TopologyLevel::Unspecified);
+    let constraint = at_spec.field("topologyConstraint");
+    let any = with_some(members, of_group, |meant| {
+        levels = group.spec.topology_constraint.levels(&constraint, findings);
+        together(&constraint, meant, levels.0, false);
+        together(&constraint, meant, levels.1, true);
+        if let Some(least) = group.spec.min_member {
+            kai_minimum(&at_spec.field("minMember"), least, meant, findings);
+        }
+    });
+    if !any {
+        let problem = format!(
+            "no pod in this text names the group {} by its annotation pod-group-name",
+            quote(name)
+        );
+        return findings.fault(&at.down(&["metadata", "name"]), problem);
+    }
+    let top = group.spec.sub_groups.iter().filter(|sub| sub.parent.is_none()).count();
+    needs_all(&at_spec, group.spec.min_sub_group, top, findings);
+    for (index, sub) in group.spec.sub_groups.iter().enumerate() {
+        let at = at_spec.field("subGroups").index(index);
+        let below = group.spec.sub_groups.iter();
+        let children = below.filter(|one| one.parent.as_deref() == Some(sub.name.as_str())).count();
+        needs_all(&at, sub.min_sub_group, children, findings);
+        let within = below_names(group, &sub.name);
+        let meant = |one: &Members| {
+            of_group(one)
+                && one.pinned.kai_subgroup.as_ref().is_some_and(|of| within.contains(&of.name))
+        };
+        let any = with_some(members, meant, |meant| {
+            let constraint = at.field("topologyConstraint");
+            let (required, preferred) = sub.topology_constraint.levels(&constraint, findings);
+            together(&constraint, meant, required, false);
+            together(&constraint, meant, preferred, true);
+            if let Some(least) = sub.min_member {
+                kai_minimum(&at.field("minMember"), least, meant, findings);
+            }
+        });
+        if !any {
+            let name = quote(&sub.name);
+            findings
+                .fault(&at.field("name"), format!("no pod in this text is of the subgroup {name}"));
+        }
+    }
+}
+
+/// A subgroup and all those below it.
+fn below_names(group: &KaiPodGroup, name: &str) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    let mut next = 0;
+    while let Some(parent) = names.get(next).cloned() {
+        for sub in &group.spec.sub_groups {
+            if sub.parent.as_deref() == Some(parent.as_str()) && !names.contains(&sub.name) {
+                names.push(sub.name.clone());
+            }
+        }
+        next += 1;
+    }
+    names
+}
+
+fn needs_all(at: &At, least: Option<u32>, children: usize, findings: &mut Findings) {
+    if let Some(least) = least
+        && usize::try_from(least).is_ok_and(|least| least != children)
+    {
+        let problem = format!(
+            "is {least} of {children}, which is not supported: every group of a job is needed"
+        );
+        findings.fault(&at.field("minSubGroup"), problem);
+    }
+}
+
+/// A minimum over some members at once.
+fn kai_minimum(at: &At, least: u32, members: &mut [Members], findings: &mut Findings) {
+    let total = members.iter().fold(0_u32, |sum, one| sum.saturating_add(one.group.replicas));
+    match members {
+        [only] => only.at_least(at, least, findings),
+        _ if least == total => {}
+        // Subgroups say by themselves how many of each are needed; their sum adds nothing.
+        _ if members.iter().all(|one| one.pinned.kai_subgroup.is_some()) => {
+            findings.note(at, "ignored: the subgroups' own minima count");
+        }
+        _ => findings.fault(
+            at,
+            format!(
+                "is {least} over groups of different pods with {total} pods in all: which of them \
+                 may be missing? Use subGroups with a minMember each"
+            ),
+        ),
     }
 }

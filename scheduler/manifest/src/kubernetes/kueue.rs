@@ -2,9 +2,13 @@
 //!
 //! **Invariant:** slices become segments of the same size; several layers go from wide to narrow.
 
-use super::pinned::{Entry, Pinned};
-use super::pod::{Metadata, PodTemplate};
+use super::claim::Known;
+use super::job::{Owner, name_of};
+use super::members::{Members, priority, shorter, together, with_some};
+use super::pinned::{Entry, Named, Pinned};
+use super::pod::{self, Metadata, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
+use crate::document::Document;
 use crate::finding::{At, Findings, quote};
 use crate::topology;
 use proto::v1;
@@ -76,8 +80,13 @@ pub(super) fn annotation(
         "pod-group-total-count" => {
             pinned.pods_total = entry.number(findings).map(|total| (at.clone(), total));
         }
-        "pod-index-offset" | "pod-group-pod-index" | "pod-group-pod-index-label" | "workload"
-        | "workload-slice-name" | "retriable-in-group" | "pod-group-fast-admission"
+        "pod-index-offset"
+        | "pod-group-pod-index"
+        | "pod-group-pod-index-label"
+        | "workload"
+        | "workload-slice-name"
+        | "retriable-in-group"
+        | "pod-group-fast-admission"
         | "role-hash" => entry.ignored("Kueue's own bookkeeping", findings),
         _ => entry.unknown("Kueue", findings),
     }
@@ -104,7 +113,10 @@ fn layers(at: &At, text: &str, findings: &mut Findings) -> Vec<v1::Segment> {
     let value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
         Err(error) => {
-            findings.fault(at, format!("is no JSON: {}", crate::text::printable_line(&error.to_string())));
+            findings.fault(
+                at,
+                format!("is no JSON: {}", crate::text::printable_line(&error.to_string())),
+            );
             return Vec::new();
         }
     };
@@ -114,7 +126,8 @@ fn layers(at: &At, text: &str, findings: &mut Findings) -> Vec<v1::Segment> {
 
 fn segments(at: &At, layers: &[Layer], findings: &mut Findings) -> Vec<v1::Segment> {
     if layers.len() > LAYERS_MAX {
-        findings.fault(at, format!("has {} layers; at most {LAYERS_MAX} are allowed", layers.len()));
+        findings
+            .fault(at, format!("has {} layers; at most {LAYERS_MAX} are allowed", layers.len()));
     }
     let mut segments = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
@@ -245,6 +258,97 @@ impl TopologyRequest {
         let segments = slice.segments(at, findings);
         if !segments.is_empty() {
             pinned.segments = segments;
+        }
+    }
+}
+
+/// Reads Kueue's `Workload`.
+pub(super) fn workload(document: &Document, known: &Known, findings: &mut Findings) -> Owner {
+    let at = &document.at;
+    let rest = [REST, pod::REST];
+    let read: KueueWorkload = decode(at, &document.value, &rest, findings);
+    let name = name_of(at, &read.metadata, findings);
+    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
+    let at_spec = at.field("spec");
+    if read.spec.active == Some(false) {
+        findings.fault(&at_spec.field("active"), "is false: a job is submitted when it is to run");
+    }
+    priority(&at_spec, read.spec.priority, None, findings);
+    let mut members = Vec::new();
+    for (index, set) in read.spec.pod_sets.iter().enumerate() {
+        let at = at_spec.field("podSets").index(index);
+        let template = at.field("template");
+        let mut one =
+            Members::read(&template, &set.template.metadata, &set.template.spec, known, findings);
+        if let Some(request) = &set.topology_request {
+            request.pin(&at.field("topologyRequest"), &mut one.pinned, findings);
+            one.group.segments.clone_from(&one.pinned.segments);
+            one.require(one.pinned.topology_required);
+            one.prefer(one.pinned.topology_preferred);
+        }
+        one.group.name = set.name.clone().unwrap_or_else(|| "main".to_owned());
+        one.group.replicas = set.count.unwrap_or_default();
+        if one.group.replicas == 0 {
+            findings.fault(&at.field("count"), "must be at least 1");
+        }
+        if let Some(least) = set.min_count {
+            one.at_least(&at.field("minCount"), least, findings);
+        }
+        members.push(one);
+    }
+    if members.is_empty() {
+        findings.fault(&at_spec.field("podSets"), "needs at least one pod set");
+    }
+    let of_pods = members.iter().fold(None, |least, one| shorter(least, one.duration_s));
+    Owner {
+        at: at.clone(),
+        kind: "Workload",
+        name,
+        duration_s: shorter(
+            shorter(read.spec.maximum_execution_time_seconds, pinned.duration_s),
+            of_pods,
+        ),
+        pinned,
+        members,
+    }
+}
+
+/// Pod sets of one group share a domain of the level that they ask for.
+pub(super) fn pin_podset_groups(members: &mut [Members]) {
+    let mut names: Vec<String> = members
+        .iter()
+        .filter_map(|one| Some(one.pinned.podset_group.as_ref()?.name.clone()))
+        .collect();
+    names.dedup();
+    for name in names {
+        let meant =
+            |one: &Members| one.pinned.podset_group.as_ref().is_some_and(|of| of.name == name);
+        with_some(members, meant, |meant| {
+            let at = meant.first().and_then(|one| one.pinned.podset_group.clone());
+            let Some(Named { at, .. }) = at else { return };
+            let level = |read: fn(&Pinned) -> v1::TopologyLevel| {
+                meant
+                    .iter()
+                    .map(|one| read(&one.pinned))
+                    .find(|l| *l != v1::TopologyLevel::Unspecified)
+            };
+            let required = level(|pinned| pinned.topology_required);
+            let preferred = level(|pinned| pinned.topology_preferred);
+            together(&at, meant, required.unwrap_or_default(), false);
+            together(&at, meant, preferred.unwrap_or_default(), true);
+        });
+    }
+}
+
+/// Kueue's plain pods: all of a group must be there.
+pub(super) fn total_count(owners: &[Owner], members: &[Members], findings: &mut Findings) {
+    let total = members.iter().fold(0_u32, |sum, one| sum.saturating_add(one.group.replicas));
+    for owner in owners {
+        if let Some((at, wanted)) = &owner.pinned.pods_total
+            && *wanted != total
+        {
+            findings.fault(at, format!("is {wanted}, but {total} pods stand in this text"));
+            return;
         }
     }
 }

@@ -105,8 +105,7 @@ impl Members {
 
     /// Holds the group to the levels pinned to it. One node is no level but a strategy.
     fn keep_topology(&mut self) {
-        let (required, preferred) =
-            (self.pinned.topology_required, self.pinned.topology_preferred);
+        let (required, preferred) = (self.pinned.topology_required, self.pinned.topology_preferred);
         self.require(required);
         self.prefer(preferred);
     }
@@ -183,10 +182,10 @@ fn group(
     let conditions = placement::conditions(at, spec, findings);
     let amounts = resources::of_pod(at, spec, findings);
     let claimed = known.of_pod(&at.field("resourceClaims"), &spec.resource_claims, findings);
-    let share = pinned.gpu_milli.as_ref().map(|(_, milli)| Devices {
-        gpus: Some(Gpus::GpuMilli(*milli)),
-        alternatives: Vec::new(),
-    });
+    let share = pinned
+        .gpu_milli
+        .as_ref()
+        .map(|(_, milli)| Devices { gpus: Some(Gpus::GpuMilli(*milli)), alternatives: Vec::new() });
     if let (Some(_), Some((at, _))) = (&claimed, &pinned.gpu_milli) {
         findings.fault(at, "asks for GPUs beside resourceClaims: choose one");
     }
@@ -197,12 +196,7 @@ fn group(
         shape: Some(shape),
         selectors: conditions.selectors,
         tolerations: placement::tolerations(&at.field("tolerations"), &spec.tolerations, findings),
-        spread: placement::spread(
-            &spread_at,
-            &spec.topology_spread_constraints,
-            labels,
-            findings,
-        ),
+        spread: placement::spread(&spread_at, &spec.topology_spread_constraints, labels, findings),
         segments: pinned.segments.clone(),
         ..v1::Group::default()
     };
@@ -243,11 +237,17 @@ fn refuse_what_is_not_kept(at: &At, spec: &PodSpec, findings: &mut Findings) {
             findings.note(&at, "ignored: Kueue's own bookkeeping");
         } else {
             let name = quote(&gate.name);
-            findings.fault(&at, format!("is not supported: nothing here would open the gate {name}"));
+            findings
+                .fault(&at, format!("is not supported: nothing here would open the gate {name}"));
         }
     }
-    if let Some(name) = spec.os.as_ref().and_then(|os| os.name.as_deref()).filter(|os| *os != "linux") {
-        findings.fault(&at.down(&["os", "name"]), format!("{} is not supported: linux is", quote(name)));
+    if let Some(name) =
+        spec.os.as_ref().and_then(|os| os.name.as_deref()).filter(|os| *os != "linux")
+    {
+        findings.fault(
+            &at.down(&["os", "name"]),
+            format!("{} is not supported: linux is", quote(name)),
+        );
     }
 }
 
@@ -319,4 +319,41 @@ fn term(
         findings.fault(&at.field("labelSelector"), "needs matchLabels: whom it is about");
     }
     Some(Term { at: at.clone(), anti, preferred, level: level?, labels })
+}
+
+/// Does something with some of the members, which keep their places; says whether there were any.
+pub(super) fn with_some(
+    members: &mut [Members],
+    is_meant: impl Fn(&Members) -> bool,
+    with: impl FnOnce(&mut [Members]),
+) -> bool {
+    let places: Vec<usize> = (0..members.len()).filter(|at| is_meant(&members[*at])).collect();
+    let mut meant: Vec<Members> =
+        places.iter().map(|at| std::mem::take(&mut members[*at])).collect();
+    if !meant.is_empty() {
+        with(&mut meant);
+    }
+    for (place, one) in places.iter().zip(meant) {
+        members[*place] = one;
+    }
+    !places.is_empty()
+}
+
+/// Pods that are alike become one group.
+pub(super) fn merge_alike(members: &mut Vec<Members>) {
+    let mut merged: Vec<Members> = Vec::new();
+    for one in members.drain(..) {
+        let same = |other: &&mut Members| {
+            other.is_like(&one)
+                && other.pod_group.as_ref().map(|of| &of.name)
+                    == one.pod_group.as_ref().map(|of| &of.name)
+        };
+        // Only lone pods: two Jobs that look alike are still two.
+        let lone = one.group.replicas == 1;
+        match merged.iter_mut().filter(|_| lone).find(same) {
+            Some(other) => other.group.replicas = other.group.replicas.saturating_add(1),
+            None => merged.push(one),
+        }
+    }
+    *members = merged;
 }

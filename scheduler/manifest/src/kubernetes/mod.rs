@@ -12,6 +12,7 @@ mod members;
 mod pinned;
 mod placement;
 pub(crate) mod pod;
+mod relation;
 mod resources;
 mod yunikorn;
 

@@ -95,7 +95,10 @@ impl Pinned {
         }
         pinned.segments = slice.segments(&at.field("annotations"), findings);
         if let Some(namespace) = metadata.namespace.as_deref().filter(|text| !text.is_empty()) {
-            let text = format!("ignored: the tenant follows from the token, not from {}", quote(namespace));
+            let text = format!(
+                "ignored: the tenant follows from the token, not from {}",
+                quote(namespace)
+            );
             findings.note(&at.field("namespace"), text);
         }
         pinned
@@ -112,7 +115,8 @@ impl Pinned {
         } else if let Some(word) = key.strip_prefix("muster/") {
             self.own(word, entry, findings);
         } else if is_foreign(key) {
-            findings.fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
+            findings
+                .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
         } else {
             entry.ignored("free text that steers nothing", findings);
         }
@@ -129,7 +133,8 @@ impl Pinned {
         } else if key == "applicationId" {
             self.application = entry.named();
         } else if is_foreign(key) {
-            findings.fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
+            findings
+                .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
         } else {
             self.labels.insert(key.to_owned(), entry.value.to_owned());
         }
@@ -177,6 +182,8 @@ fn is_foreign(key: &str) -> bool {
     key.contains('/')
         && (key == "scheduling.k8s.io/group-name"
             || DOMAINS.iter().any(|known| {
-                domain.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+                domain
+                    .strip_suffix(known)
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }))
 }

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 /// muster places; the cluster it hands over runs containers.
 const CONTAINER: Verdict =
     Verdict::Ignored("muster does not start containers, it has no say in where they go");
-const POD: Verdict =
-    Verdict::Ignored("muster does not start pods, it has no say in where they go");
-const VOLUMES: Verdict =
-    Verdict::Ignored("muster does not mount volumes, and one that lies in one place steers nothing");
+const POD: Verdict = Verdict::Ignored("muster does not start pods, it has no say in where they go");
+const VOLUMES: Verdict = Verdict::Ignored(
+    "muster does not mount volumes, and one that lies in one place steers nothing",
+);
 const SERVER: Verdict = Verdict::Ignored("set by the API server");
 const STATUS: Verdict = Verdict::Ignored("the state of an object is not a wish");
 const NO_PREEMPTION: Verdict = Verdict::Ignored("muster preempts nobody");
@@ -25,8 +25,15 @@ pub(crate) const REST: Rest = &[
     (
         "Metadata",
         &[
-            "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
-            "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields",
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "ownerReferences",
+            "finalizers",
+            "managedFields",
             "selfLink",
         ],
         SERVER,
@@ -34,10 +41,25 @@ pub(crate) const REST: Rest = &[
     (
         "Container",
         &[
-            "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom",
-            "livenessProbe", "readinessProbe", "startupProbe", "lifecycle",
-            "terminationMessagePath", "terminationMessagePolicy", "securityContext", "stdin",
-            "stdinOnce", "tty", "resizePolicy", "restartPolicyRules",
+            "image",
+            "imagePullPolicy",
+            "command",
+            "args",
+            "workingDir",
+            "env",
+            "envFrom",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+            "terminationMessagePath",
+            "terminationMessagePolicy",
+            "securityContext",
+            "stdin",
+            "stdinOnce",
+            "tty",
+            "resizePolicy",
+            "restartPolicyRules",
         ],
         CONTAINER,
     ),
@@ -47,11 +69,27 @@ pub(crate) const REST: Rest = &[
     (
         "PodSpec",
         &[
-            "restartPolicy", "terminationGracePeriodSeconds", "dnsPolicy", "dnsConfig",
-            "serviceAccountName", "serviceAccount", "automountServiceAccountToken", "hostPID",
-            "hostIPC", "hostUsers", "hostname", "hostnameOverride", "subdomain",
-            "setHostnameAsFQDN", "hostAliases", "shareProcessNamespace", "securityContext",
-            "imagePullSecrets", "enableServiceLinks", "readinessGates", "ephemeralContainers",
+            "restartPolicy",
+            "terminationGracePeriodSeconds",
+            "dnsPolicy",
+            "dnsConfig",
+            "serviceAccountName",
+            "serviceAccount",
+            "automountServiceAccountToken",
+            "hostPID",
+            "hostIPC",
+            "hostUsers",
+            "hostname",
+            "hostnameOverride",
+            "subdomain",
+            "setHostnameAsFQDN",
+            "hostAliases",
+            "shareProcessNamespace",
+            "securityContext",
+            "imagePullSecrets",
+            "enableServiceLinks",
+            "readinessGates",
+            "ephemeralContainers",
             "runtimeClassName",
         ],
         POD,

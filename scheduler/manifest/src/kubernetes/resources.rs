@@ -97,7 +97,8 @@ pub(super) fn amounts(
 
 fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, (amount, at)) in more {
-        let (total, _) = sum.entry(name.clone()).or_insert_with(|| (Quantity::default(), at.clone()));
+        let (total, _) =
+            sum.entry(name.clone()).or_insert_with(|| (Quantity::default(), at.clone()));
         *total = total.saturating_add(*amount);
     }
 }

@@ -21,7 +21,7 @@ impl<'a> Fields<'a> {
         match value {
             Value::Object(map) => Some(Self { path: path.to_owned(), map, asked: Vec::new() }),
             other => {
-                faults.fault(&At::of(&path), format!("must be a mapping, is {}", kind_of(other)));
+                faults.fault(&At::of(path), format!("must be a mapping, is {}", kind_of(other)));
                 None
             }
         }
@@ -71,7 +71,10 @@ impl<'a> Fields<'a> {
             None => &[],
             Some(Value::Array(items)) => items,
             Some(other) => {
-                faults.fault(&At::of(&self.at(key)), format!("must be a list, is {}", kind_of(other)));
+                faults.fault(
+                    &At::of(&self.at(key)),
+                    format!("must be a list, is {}", kind_of(other)),
+                );
                 &[]
             }
         }
@@ -95,7 +98,8 @@ impl<'a> Fields<'a> {
         self.map_of(key, "names to whole numbers", faults, |path, value, faults| {
             let number = value.as_u64();
             if number.is_none() {
-                faults.fault(&At::of(&path), format!("must be a whole number, is {}", kind_of(value)));
+                faults
+                    .fault(&At::of(path), format!("must be a whole number, is {}", kind_of(value)));
             }
             number
         })
@@ -129,7 +133,10 @@ impl<'a> Fields<'a> {
     pub(super) fn flag(&mut self, key: &'static str, faults: &mut Findings) -> bool {
         let Some(value) = self.get(key) else { return false };
         if !value.is_boolean() {
-            faults.fault(&At::of(&self.at(key)), format!("must be true or false, is {}", kind_of(value)));
+            faults.fault(
+                &At::of(&self.at(key)),
+                format!("must be true or false, is {}", kind_of(value)),
+            );
         }
         value.as_bool().unwrap_or_default()
     }
@@ -172,7 +179,10 @@ impl<'a> Fields<'a> {
         let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            faults.fault(&At::of(&self.at(key)), format!("{} is none of {}", kind_of(value), all.join(", ")));
+            faults.fault(
+                &At::of(&self.at(key)),
+                format!("{} is none of {}", kind_of(value), all.join(", ")),
+            );
         }
         found.map(|(_, meaning)| *meaning)
     }
@@ -181,7 +191,10 @@ impl<'a> Fields<'a> {
     pub(super) fn end(self, faults: &mut Findings) {
         for key in self.map.keys().filter(|key| !self.asked.contains(&key.as_str())) {
             let known = self.asked.join(", ");
-            faults.fault(&At::of(&self.at(&printable_line(key))), format!("unknown field; known are {known}"));
+            faults.fault(
+                &At::of(&self.at(&printable_line(key))),
+                format!("unknown field; known are {known}"),
+            );
         }
     }
 }
@@ -190,7 +203,10 @@ impl<'a> Fields<'a> {
 pub(super) fn text(path: &str, value: &Value, faults: &mut Findings) -> Option<String> {
     let text = value.as_str();
     if text.is_none() {
-        faults.fault(&At::of(&path), format!("must be text, is {} (put it in quotes)", kind_of(value)));
+        faults.fault(
+            &At::of(path),
+            format!("must be text, is {} (put it in quotes)", kind_of(value)),
+        );
     }
     text.map(str::to_owned)
 }

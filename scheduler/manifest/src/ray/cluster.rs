@@ -14,7 +14,8 @@ use proto::v1;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const SERVICES: Verdict = Verdict::Ignored("muster makes no services, it has no say in where members go");
+const SERVICES: Verdict =
+    Verdict::Ignored("muster makes no services, it has no say in where members go");
 const NO_AUTOSCALING: Verdict = Verdict::Ignored("for the autoscaler, which is off");
 const SECURITY: Verdict =
     Verdict::Refused("muster does not set it up, and leaving it out would weaken the cluster");
@@ -40,11 +41,7 @@ pub(crate) const REST: Rest = &[
         Verdict::Ignored("muster manages what it is given"),
     ),
     ("ClusterSpec", &["authOptions", "tlsOptions", "networkPolicy"], SECURITY),
-    (
-        "HeadGroup",
-        &["headService", "enableIngress", "ingressOptions", "serviceType"],
-        SERVICES,
-    ),
+    ("HeadGroup", &["headService", "enableIngress", "ingressOptions", "serviceType"], SERVICES),
     ("HeadGroup", &["rayStartParams"], START),
     ("WorkerGroup", &["rayStartParams"], START),
     ("WorkerGroup", &["idleTimeoutSeconds", "scaleStrategy"], NO_AUTOSCALING),
@@ -111,9 +108,9 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         at: at.clone(),
         kind: "RayCluster",
         name,
-        duration_s: members
-            .iter()
-            .fold(pinned.duration_s, |least, one| crate::kubernetes::shorter(least, one.duration_s)),
+        duration_s: members.iter().fold(pinned.duration_s, |least, one| {
+            crate::kubernetes::shorter(least, one.duration_s)
+        }),
         pinned,
         members,
     }
@@ -164,8 +161,7 @@ fn of_template(
     findings: &mut Findings,
 ) -> Members {
     let at_template = at.field("template");
-    let mut one =
-        Members::read(&at_template, &template.metadata, &template.spec, known, findings);
+    let mut one = Members::read(&at_template, &template.metadata, &template.spec, known, findings);
     let mut conditions = Conditions::default();
     for (key, value) in labels {
         let at = at.field("labels").field(key);
@@ -266,7 +262,10 @@ fn minimum(
 ) {
     let at = at.field("minReplicas");
     match worker.min_replicas {
-        Some(0) => findings.note(&at, "read as: all replicas are needed to start; say 1 or more to start with fewer"),
+        Some(0) => findings.note(
+            &at,
+            "read as: all replicas are needed to start; say 1 or more to start with fewer",
+        ),
         Some(least) if least < replicas => {
             one.group.replicas_min = times(&at, least, hosts, findings);
         }

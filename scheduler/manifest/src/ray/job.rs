@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 
 const SUBMISSION: Verdict =
     Verdict::Ignored("muster provides the cluster; submit the job to it when it is ready");
-const ENDING: Verdict = Verdict::Ignored("cancel the job to release the cluster, or give a deadline");
+const ENDING: Verdict =
+    Verdict::Ignored("cancel the job to release the cluster, or give a deadline");
 
 /// What becomes of fields that the structs below do not name.
 const REST: Rest = &[
@@ -21,8 +22,15 @@ const REST: Rest = &[
     (
         "RayJobSpec",
         &[
-            "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode", "entrypointResources",
-            "entrypointNumCpus", "entrypointNumGpus", "submitterPodTemplate", "submitterConfig",
+            "entrypoint",
+            "runtimeEnvYAML",
+            "jobId",
+            "submissionMode",
+            "entrypointResources",
+            "entrypointNumCpus",
+            "entrypointNumGpus",
+            "submitterPodTemplate",
+            "submitterConfig",
             "metadata",
         ],
         SUBMISSION,
@@ -93,8 +101,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
     let cluster = spec.ray_cluster_spec.as_ref();
     let at_cluster = at_spec.field("rayClusterSpec");
-    let members =
-        cluster.map(|cluster| cluster::members(&at_cluster, cluster, known, findings));
+    let members = cluster.map(|cluster| cluster::members(&at_cluster, cluster, known, findings));
     let owner = Owner {
         at: at.clone(),
         kind: "RayJob",

@@ -40,16 +40,21 @@ const REST: Rest = &[
     ("PlacementGroup", &["ray_namespace"], Verdict::Ignored("the tenant follows from the token")),
 ];
 
+/// Amounts by the name of their resource.
+type Bundle = BTreeMap<String, Scalar>;
+/// Conditions by label.
+type LabelSelector = BTreeMap<String, String>;
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PlacementGroup {
-    bundles: Vec<BTreeMap<String, Scalar>>,
+    bundles: Vec<Bundle>,
     strategy: Option<String>,
     name: Option<String>,
     lifetime: Option<String>,
     #[serde(rename = "_soft_target_node_id")]
     soft_target_node_id: Option<String>,
-    bundle_label_selector: Option<Vec<BTreeMap<String, String>>>,
+    bundle_label_selector: Option<Vec<LabelSelector>>,
     topology_strategy: Option<BTreeMap<String, String>>,
 }
 
@@ -103,7 +108,10 @@ fn strategy(at: &At, read: &PlacementGroup, spec: &mut v1::JobSpec, findings: &m
         }
         let labels = by_label.keys().filter(|label| *label != NODE_LABEL).count();
         if labels > 1 {
-            findings.fault(&at, format!("has {labels} labels beside {NODE_LABEL}; at most 1 is allowed"));
+            findings.fault(
+                &at,
+                format!("has {labels} labels beside {NODE_LABEL}; at most 1 is allowed"),
+            );
         }
         for (label, text) in by_label {
             let at = at.field(label);
@@ -141,7 +149,7 @@ fn groups(at: &At, read: &PlacementGroup, findings: &mut Findings) -> Vec<v1::Gr
     }
     let mut groups: Vec<v1::Group> = Vec::new();
     // What a row of equal bundles was read as: notes are told once, and long lists stay quick.
-    let mut last: Option<(&BTreeMap<String, Scalar>, Option<&BTreeMap<String, String>>)> = None;
+    let mut last: Option<(&Bundle, Option<&LabelSelector>)> = None;
     for (index, bundle) in read.bundles.iter().enumerate() {
         let selector = selectors.get(index);
         if last == Some((bundle, selector))
@@ -174,7 +182,7 @@ fn groups(at: &At, read: &PlacementGroup, findings: &mut Findings) -> Vec<v1::Gr
 
 fn bundle_shape(
     at: &At,
-    bundle: &BTreeMap<String, Scalar>,
+    bundle: &Bundle,
     conditions: &mut Conditions,
     findings: &mut Findings,
 ) -> v1::Shape {
@@ -216,7 +224,9 @@ fn bundle_shape(
             },
         }
     }
-    if bundle.is_empty() || bundle.values().all(|text| Quantity::parse(&text.0).is_ok_and(Quantity::is_zero)) {
+    if bundle.is_empty()
+        || bundle.values().all(|text| Quantity::parse(&text.0).is_ok_and(Quantity::is_zero))
+    {
         findings.fault(at, "is empty: a bundle needs at least one resource");
     }
     let devices = gpus.map(|gpus| shape::Devices { gpus: Some(gpus), alternatives: Vec::new() });
@@ -237,7 +247,8 @@ fn gpus_of(at: &At, amount: Quantity, findings: &mut Findings) -> Option<Gpus> {
         (1..1000, Ok(share)) => Some(Gpus::GpuMilli(share)),
         (_, Ok(milli)) if milli.is_multiple_of(1000) => Some(Gpus::GpuCount(milli / 1000)),
         _ => {
-            let problem = format!("must be whole or less than one, is {}", quote(&format!("{milli}/1000")));
+            let problem =
+                format!("must be whole or less than one, is {}", quote(&format!("{milli}/1000")));
             findings.fault(at, problem);
             None
         }

@@ -76,11 +76,7 @@ fn level(level: TopologyLevel) -> &'static str {
 }
 
 fn topology(spec: &JobSpec) -> String {
-    let job = format!(
-        "{}/{}; ",
-        level(spec.topology_required()),
-        level(spec.topology_preferred())
-    );
+    let job = format!("{}/{}; ", level(spec.topology_required()), level(spec.topology_preferred()));
     job + &each(spec, |group| {
         format!("{}/{}", level(group.topology_required()), level(group.topology_preferred()))
     })
@@ -88,7 +84,8 @@ fn topology(spec: &JobSpec) -> String {
 
 fn segments(spec: &JobSpec) -> String {
     each(spec, |group| {
-        let all = group.segments.iter().map(|one| format!("{} of {}", level(one.level()), one.size));
+        let all =
+            group.segments.iter().map(|one| format!("{} of {}", level(one.level()), one.size));
         all.collect::<Vec<_>>().join(", ")
     })
 }
@@ -128,7 +125,13 @@ fn affinities(spec: &JobSpec) -> String {
     let all = spec.affinities.iter().map(|one| {
         let kind = if one.anti { "apart" } else { "near" };
         let wish = if one.preferred { " if possible" } else { "" };
-        format!("{} {kind} {}{:?} {}{wish}", one.group, one.with_group, one.with_job_labels, level(one.level()))
+        format!(
+            "{} {kind} {}{:?} {}{wish}",
+            one.group,
+            one.with_group,
+            one.with_job_labels,
+            level(one.level())
+        )
     });
     all.collect::<Vec<_>>().join("; ")
 }
@@ -197,12 +200,20 @@ fn replicas_and_minima() -> Vec<Cell> {
             bundles,
             "train: 8 x 8 GPU 0m 0MiB",
         ),
-        cell("bundle x replicas", "Kueue", kueue_workload("", ""), bundles, "main: 8 x 8 GPU 1000m 0MiB"),
+        cell(
+            "bundle x replicas",
+            "Kueue",
+            kueue_workload("", ""),
+            bundles,
+            "main: 8 x 8 GPU 1000m 0MiB",
+        ),
         cell(
             "bundle x replicas",
             "KAI",
             kai_group("subGroups: [{name: a, minMember: 2}, {name: b, minMember: 1}]")
-                + &kai_pod("a1", "a") + &kai_pod("a2", "a") + &kai_pod("b1", "b"),
+                + &kai_pod("a1", "a")
+                + &kai_pod("a2", "a")
+                + &kai_pod("b1", "b"),
             bundles,
             "a1: 2 x 1 GPU 0m 0MiB; b1: 1 x 1 GPU 0m 0MiB",
         ),
@@ -213,7 +224,13 @@ fn replicas_and_minima() -> Vec<Cell> {
             bundles,
             "workers: 8 x 8 GPU 0m 0MiB; driver: 1 x no GPU 2000m 4096MiB",
         ),
-        cell("min_replicas", "Ray placement group", "{bundles: [{CPU: 1}, {CPU: 1}]}", minima, "bundle-0: 0 of 2"),
+        cell(
+            "min_replicas",
+            "Ray placement group",
+            "{bundles: [{CPU: 1}, {CPU: 1}]}",
+            minima,
+            "bundle-0: 0 of 2",
+        ),
         cell(
             "min_replicas",
             "RayCluster",
@@ -231,7 +248,9 @@ fn replicas_and_minima() -> Vec<Cell> {
         cell(
             "min_replicas",
             "Kubernetes Workload",
-            workload("podGroupTemplates: [{name: workers, schedulingPolicy: {gang: {minCount: 5}}}]"),
+            workload(
+                "podGroupTemplates: [{name: workers, schedulingPolicy: {gang: {minCount: 5}}}]",
+            ),
             minima,
             "train: 5 of 8",
         ),
@@ -272,8 +291,11 @@ fn replicas_and_minima() -> Vec<Cell> {
         cell(
             "min_replicas",
             "KAI subgroups",
-            kai_group("minMember: 2, subGroups: [{name: a, minMember: 1}, {name: b, minMember: 1}]")
-                + &kai_pod("a1", "a") + &kai_pod("a2", "a") + &kai_pod("b1", "b"),
+            kai_group(
+                "minMember: 2, subGroups: [{name: a, minMember: 1}, {name: b, minMember: 1}]",
+            ) + &kai_pod("a1", "a")
+                + &kai_pod("a2", "a")
+                + &kai_pod("b1", "b"),
             minima,
             "a1: 1 of 2; b1: 0 of 1",
         ),
@@ -391,76 +413,232 @@ spec:
 
 fn gpus_and_nodes() -> Vec<Cell> {
     let claimed = CLAIM.to_owned()
-        + &kubernetes_job("", "", "", "resourceClaims: [{name: g, resourceClaimTemplateName: gpus}]")
-            .replace("{limits: {nvidia.com/gpu: 8}}", "{claims: [{name: g}]}");
+        + &kubernetes_job(
+            "",
+            "",
+            "",
+            "resourceClaims: [{name: g, resourceClaimTemplateName: gpus}]",
+        )
+        .replace("{limits: {nvidia.com/gpu: 8}}", "{claims: [{name: g}]}");
     vec![
-        cell("gpu any-of", "Ray label selector", "{bundles: [{GPU: 1}], bundle_label_selector: [{ray.io/accelerator-type: \"in(H100,A100)\"}]}", gpus, "bundle-0: H100|A100 0MiB"),
-        cell("gpu any-of", "Ray accelerator_type", "{bundles: [{GPU: 1, \"accelerator_type:A100\": 0.001}]}", gpus, "bundle-0: A100 0MiB"),
-        cell("gpu any-of", "RayCluster labels", ray_cluster("", "labels: {ray.io/accelerator-type: H100, team: a}", "", ""), gpus, "head: ; gpu: NVIDIA H100 0MiB cc0"),
-        cell("gpu any-of", "RayCluster nodeSelector", ray_cluster("", "", "", "nodeSelector: {nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB}"), gpus, "head: ; gpu: NVIDIA A100-SXM4-80GB 0MiB cc0"),
-        cell("gpu any-of", "Kubernetes vendor", kubernetes_job("", "", "", ""), gpus, "train: NVIDIA  0MiB cc0"),
+        cell(
+            "gpu any-of",
+            "Ray label selector",
+            "{bundles: [{GPU: 1}], bundle_label_selector: [{ray.io/accelerator-type: \"in(H100,A100)\"}]}",
+            gpus,
+            "bundle-0: H100|A100 0MiB",
+        ),
+        cell(
+            "gpu any-of",
+            "Ray accelerator_type",
+            "{bundles: [{GPU: 1, \"accelerator_type:A100\": 0.001}]}",
+            gpus,
+            "bundle-0: A100 0MiB",
+        ),
+        cell(
+            "gpu any-of",
+            "RayCluster labels",
+            ray_cluster("", "labels: {ray.io/accelerator-type: H100, team: a}", "", ""),
+            gpus,
+            "head: ; gpu: NVIDIA H100 0MiB cc0",
+        ),
+        cell(
+            "gpu any-of",
+            "RayCluster nodeSelector",
+            ray_cluster(
+                "",
+                "",
+                "",
+                "nodeSelector: {nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB}",
+            ),
+            gpus,
+            "head: ; gpu: NVIDIA A100-SXM4-80GB 0MiB cc0",
+        ),
+        cell(
+            "gpu any-of",
+            "Kubernetes vendor",
+            kubernetes_job("", "", "", ""),
+            gpus,
+            "train: NVIDIA  0MiB cc0",
+        ),
         cell(
             "gpu any-of",
             "Kubernetes node affinity",
-            kubernetes_job("", "", "", "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: nvidia.com/gpu.product, operator: In, values: [H100, A100]}, {key: nvidia.com/gpu.memory, operator: Gt, values: [\"40000\"]}, {key: nvidia.com/gpu.compute.major, operator: Gt, values: [\"7\"]}]}]}}}"),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: nvidia.com/gpu.product, operator: In, values: [H100, A100]}, {key: nvidia.com/gpu.memory, operator: Gt, values: [\"40000\"]}, {key: nvidia.com/gpu.compute.major, operator: Gt, values: [\"7\"]}]}]}}}",
+            ),
             gpus,
             "train: NVIDIA H100|A100 40001MiB cc800",
         ),
-        cell("gpu any-of", "Kubernetes DRA firstAvailable", claimed.clone(), gpus, "train: NVIDIA H100-80GB-HBM3 0MiB cc0, NVIDIA  40960MiB cc800"),
-        cell("bundle x replicas", "Kubernetes DRA count", claimed, bundles, "train: 8 x 2 GPU 0m 0MiB"),
-        cell("selector", "Kubernetes nodeSelector", kubernetes_job("", "", "", "nodeSelector: {topology.kubernetes.io/region: eu, pool: a}\nnodeName: n1"), selectors, "train: pool IN a, muster/region IN eu, muster/node IN n1"),
+        cell(
+            "gpu any-of",
+            "Kubernetes DRA firstAvailable",
+            claimed.clone(),
+            gpus,
+            "train: NVIDIA H100-80GB-HBM3 0MiB cc0, NVIDIA  40960MiB cc800",
+        ),
+        cell(
+            "bundle x replicas",
+            "Kubernetes DRA count",
+            claimed,
+            bundles,
+            "train: 8 x 2 GPU 0m 0MiB",
+        ),
+        cell(
+            "selector",
+            "Kubernetes nodeSelector",
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "nodeSelector: {topology.kubernetes.io/region: eu, pool: a}\nnodeName: n1",
+            ),
+            selectors,
+            "train: pool IN a, muster/region IN eu, muster/node IN n1",
+        ),
         cell(
             "selector",
             "Kubernetes node affinity",
-            kubernetes_job("", "", "", "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: NotIn, values: [x]}, {key: b, operator: Exists}, {key: c, operator: DoesNotExist}], matchFields: [{key: metadata.name, operator: In, values: [n]}]}]}}}"),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: NotIn, values: [x]}, {key: b, operator: Exists}, {key: c, operator: DoesNotExist}], matchFields: [{key: metadata.name, operator: In, values: [n]}]}]}}}",
+            ),
             selectors,
             "train: a NOT_IN x, b EXISTS , c DOES_NOT_EXIST , muster/node IN n",
         ),
         cell(
             "selector",
             "Kubernetes node affinity, either-or on one key",
-            kubernetes_job("", "", "", "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In, values: [x]}]}, {matchExpressions: [{key: a, operator: In, values: [y]}]}]}}}"),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: In, values: [x]}]}, {matchExpressions: [{key: a, operator: In, values: [y]}]}]}}}",
+            ),
             selectors,
             "train: a IN x,y",
         ),
         cell(
             "tolerations",
             "Kubernetes",
-            kubernetes_job("", "", "", "tolerations: [{key: a, operator: Exists, effect: NoSchedule}, {key: b, value: v}, {operator: Exists}, {key: gone, operator: Exists, effect: NoExecute}]"),
-            |spec| each(spec, |group| {
-                let all = group.tolerations.iter().map(|one| format!("{}={:?} {}", one.key, one.value, one.effect().as_str_name()));
-                all.collect::<Vec<_>>().join(", ")
-            }),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "tolerations: [{key: a, operator: Exists, effect: NoSchedule}, {key: b, value: v}, {operator: Exists}, {key: gone, operator: Exists, effect: NoExecute}]",
+            ),
+            |spec| {
+                each(spec, |group| {
+                    let all = group.tolerations.iter().map(|one| {
+                        format!("{}={:?} {}", one.key, one.value, one.effect().as_str_name())
+                    });
+                    all.collect::<Vec<_>>().join(", ")
+                })
+            },
             "train: a=None TAINT_EFFECT_NO_SCHEDULE, b=Some(\"v\") TAINT_EFFECT_UNSPECIFIED, =None TAINT_EFFECT_UNSPECIFIED",
         ),
         cell(
             "affinity",
             "Kubernetes, pods of the same Job apart",
-            kubernetes_job("", "", "", "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: train}}}]}}"),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: train}}}]}}",
+            ),
             |spec| each(spec, |group| group.replicas_per_node_max.to_string()) + &affinities(spec),
             "train: 1",
         ),
         cell(
             "affinity",
             "Kubernetes, pods of other jobs",
-            kubernetes_job("", "", "", "affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 10, podAffinityTerm: {topologyKey: topology.kubernetes.io/zone, labelSelector: {matchLabels: {app: cache}}}}]}}"),
+            kubernetes_job(
+                "",
+                "",
+                "",
+                "affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 10, podAffinityTerm: {topologyKey: topology.kubernetes.io/zone, labelSelector: {matchLabels: {app: cache}}}}]}}",
+            ),
             affinities,
             "train near {\"app\": \"cache\"} ZONE if possible",
         ),
-        cell("labels", "Kubernetes", kubernetes_job("labels: {team: a, kueue.x-k8s.io/queue-name: q}", "", "", ""), |spec| format!("{:?}", spec.labels), "{\"app\": \"train\", \"team\": \"a\"}"),
-        cell("network", "annotation of ours", kubernetes_job("annotations: {muster/max-rtt: 50ms, muster/max-price: \"2.50\", muster/kind: plain}", "", "", ""), |spec| format!("{} {} {}", spec.rtt_us_max, spec.price_micro_usd_max, spec.kind().as_str_name()), "50000 2500000 JOB_KIND_PLAIN"),
+        cell(
+            "labels",
+            "Kubernetes",
+            kubernetes_job("labels: {team: a, kueue.x-k8s.io/queue-name: q}", "", "", ""),
+            |spec| format!("{:?}", spec.labels),
+            "{\"app\": \"train\", \"team\": \"a\"}",
+        ),
+        cell(
+            "network",
+            "annotation of ours",
+            kubernetes_job(
+                "annotations: {muster/max-rtt: 50ms, muster/max-price: \"2.50\", muster/kind: plain}",
+                "",
+                "",
+                "",
+            ),
+            |spec| {
+                format!(
+                    "{} {} {}",
+                    spec.rtt_us_max,
+                    spec.price_micro_usd_max,
+                    spec.kind().as_str_name()
+                )
+            },
+            "50000 2500000 JOB_KIND_PLAIN",
+        ),
     ]
 }
 
 fn lifetimes() -> Vec<Cell> {
     let ray_job = "apiVersion: ray.io/v1\nkind: RayJob\nmetadata: {name: j}\nspec:\n  entrypoint: python a.py\n  activeDeadlineSeconds: 3600\n  rayClusterSpec:\n    headGroupSpec: {template: {spec: {containers: [{resources: {requests: {cpu: 1}}}]}}}\n";
     vec![
-        cell("duration", "Ray detached", "{bundles: [{CPU: 1}], lifetime: detached}", duration, "0"),
+        cell(
+            "duration",
+            "Ray detached",
+            "{bundles: [{CPU: 1}], lifetime: detached}",
+            duration,
+            "0",
+        ),
         cell("duration", "RayJob", ray_job, duration, "3600"),
-        cell("duration", "Kubernetes Job", kubernetes_job("", "activeDeadlineSeconds: 600", "", ""), duration, "600"),
-        cell("duration", "Kubernetes Pod", pod("p", "", "activeDeadlineSeconds: 60"), duration, "60"),
-        cell("duration", "Kueue", kueue_workload("maximumExecutionTimeSeconds: 900", ""), duration, "900"),
-        cell("duration", "Kueue label", kubernetes_job("labels: {kueue.x-k8s.io/max-exec-time-seconds: \"500\"}", "activeDeadlineSeconds: 600", "", ""), duration, "500"),
+        cell(
+            "duration",
+            "Kubernetes Job",
+            kubernetes_job("", "activeDeadlineSeconds: 600", "", ""),
+            duration,
+            "600",
+        ),
+        cell(
+            "duration",
+            "Kubernetes Pod",
+            pod("p", "", "activeDeadlineSeconds: 60"),
+            duration,
+            "60",
+        ),
+        cell(
+            "duration",
+            "Kueue",
+            kueue_workload("maximumExecutionTimeSeconds: 900", ""),
+            duration,
+            "900",
+        ),
+        cell(
+            "duration",
+            "Kueue label",
+            kubernetes_job(
+                "labels: {kueue.x-k8s.io/max-exec-time-seconds: \"500\"}",
+                "activeDeadlineSeconds: 600",
+                "",
+                "",
+            ),
+            duration,
+            "500",
+        ),
     ]
 }
 
@@ -471,7 +649,10 @@ fn every_field_of_the_mapping() {
     for cell in cells.iter().flatten() {
         let shown = (cell.show)(&job(&cell.manifest));
         if shown != cell.wanted {
-            wrong.push(format!("{} from {}:\n  is     {shown}\n  wanted {}", cell.ours, cell.of, cell.wanted));
+            wrong.push(format!(
+                "{} from {}:\n  is     {shown}\n  wanted {}",
+                cell.ours, cell.of, cell.wanted
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -481,15 +662,42 @@ fn every_field_of_the_mapping() {
 #[test]
 fn what_has_no_counterpart_is_told() {
     for (text, wanted) in [
-        (kubernetes_job("namespace: team-a", "", "", ""), "metadata.namespace: ignored: the tenant follows from the token"),
-        (kubernetes_job("labels: {kueue.x-k8s.io/queue-name: q}", "", "", ""), "metadata.labels[\"kueue.x-k8s.io/queue-name\"]: ignored"),
+        (
+            kubernetes_job("namespace: team-a", "", "", ""),
+            "metadata.namespace: ignored: the tenant follows from the token",
+        ),
+        (
+            kubernetes_job("labels: {kueue.x-k8s.io/queue-name: q}", "", "", ""),
+            "metadata.labels[\"kueue.x-k8s.io/queue-name\"]: ignored",
+        ),
         (kueue_workload("queueName: q", ""), "spec.queueName: ignored: the tenant that submits"),
-        (kai_group("minMember: 1, queue: q, preemptibility: non-preemptible") + &kai_pod("a", ""), "documents[0].spec.queue: ignored"),
-        (kai_group("minMember: 1, preemptibility: preemptible") + &kai_pod("a", ""), "documents[0].spec.preemptibility: ignored: muster preempts nobody"),
-        (kueue_workload("preemptionGates: [{name: a}]", ""), "spec.preemptionGates: ignored: muster preempts nobody"),
-        (kubernetes_job("", "scheduling: {disruptionMode: {all: {}}}", "", ""), "spec.scheduling.disruptionMode.all: ignored: muster preempts nobody"),
+        (
+            kai_group("minMember: 1, queue: q, preemptibility: non-preemptible")
+                + &kai_pod("a", ""),
+            "documents[0].spec.queue: ignored",
+        ),
+        (
+            kai_group("minMember: 1, preemptibility: preemptible") + &kai_pod("a", ""),
+            "documents[0].spec.preemptibility: ignored: muster preempts nobody",
+        ),
+        (
+            kueue_workload("preemptionGates: [{name: a}]", ""),
+            "spec.preemptionGates: ignored: muster preempts nobody",
+        ),
+        (
+            kubernetes_job("", "scheduling: {disruptionMode: {all: {}}}", "", ""),
+            "spec.scheduling.disruptionMode.all: ignored: muster preempts nobody",
+        ),
         ("{bundles: [{CPU: 1}], ray_namespace: n}".to_owned(), "ray_namespace: ignored"),
-        (kubernetes_job("", "", "annotations: {yunikorn.apache.org/queue: root.a, yunikorn.apache.org/schedulingPolicyParameters: \"placeholderTimeoutInSeconds=30 gangSchedulingStyle=Soft\"}", ""), "spec.template.metadata.annotations[\"yunikorn.apache.org/queue\"]: ignored"),
+        (
+            kubernetes_job(
+                "",
+                "",
+                "annotations: {yunikorn.apache.org/queue: root.a, yunikorn.apache.org/schedulingPolicyParameters: \"placeholderTimeoutInSeconds=30 gangSchedulingStyle=Soft\"}",
+                "",
+            ),
+            "spec.template.metadata.annotations[\"yunikorn.apache.org/queue\"]: ignored",
+        ),
     ] {
         let notes = notes(&text);
         assert!(notes.contains(wanted), "{wanted} not in:\n{notes}");

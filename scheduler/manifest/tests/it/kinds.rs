@@ -9,7 +9,10 @@ fn a_text_is_known_by_its_kind_or_shape() {
         ("{bundles: [{CPU: 1}]}".to_owned(), JobKind::Ray),
         (ray_cluster("", "", "", ""), JobKind::Ray),
         (kubernetes_job("", "", "", ""), JobKind::Kubernetes),
-        ("{kind: plain, name: n, groups: [{name: g, replicas: 1, cpu: 1}]}".to_owned(), JobKind::Plain),
+        (
+            "{kind: plain, name: n, groups: [{name: g, replicas: 1, cpu: 1}]}".to_owned(),
+            JobKind::Plain,
+        ),
     ] {
         assert_eq!(job(&text).kind(), kind, "{text}");
     }
@@ -21,7 +24,8 @@ fn a_text_is_known_by_its_kind_or_shape() {
 
 #[test]
 fn unknown_fields_are_faults_with_their_whole_path() {
-    let text = ray_cluster("bar: 1", "", "baz: [1]", "foo: {a: 1}").replace("- resources:", "- nmae: x\n          resources:");
+    let text = ray_cluster("bar: 1", "", "baz: [1]", "foo: {a: 1}")
+        .replace("- resources:", "- nmae: x\n          resources:");
     let faults = faults(&text);
     for wanted in [
         "spec.workerGroupSpecs[0].template.spec.foo: unknown field",
@@ -94,7 +98,10 @@ fn what_is_left_aside_is_told_with_path_and_reason() {
 fn security_is_not_left_aside() {
     for field in ["tlsOptions", "networkPolicy", "authOptions"] {
         let faults = faults(&ray_cluster(&format!("{field}: {{mode: strict}}"), "", "", ""));
-        assert!(faults.contains(&format!("spec.{field}: is not supported: muster does not set it up")), "{faults}");
+        assert!(
+            faults.contains(&format!("spec.{field}: is not supported: muster does not set it up")),
+            "{faults}"
+        );
     }
 }
 
@@ -104,7 +111,12 @@ fn a_ray_job_may_name_the_cluster_beside_it() {
     let spec = job(&(ray_cluster("", "", "", "") + &ray_job.replace("NAME", "demo")));
     assert_eq!((spec.name.as_str(), spec.duration_s, spec.groups.len()), ("demo", 60, 2));
     let faults = faults(&(ray_cluster("", "", "", "") + &ray_job.replace("NAME", "other")));
-    assert!(faults.contains("documents[1].spec.clusterSelector: selects a cluster that is not in this text"), "{faults}");
+    assert!(
+        faults.contains(
+            "documents[1].spec.clusterSelector: selects a cluster that is not in this text"
+        ),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -139,9 +151,14 @@ spec:
 
 #[test]
 fn jobs_with_nothing_in_common_are_submitted_apart() {
-    let both = kubernetes_job("", "", "", "") + "---\n" + &kubernetes_job("", "", "", "").replace("name: train", "name: other");
-    assert!(faults(&both).contains("documents[1].kind: Job `train` and Job `other` are not said to belong together"));
-    let native = "{kind: plain, name: n, groups: [{name: g, replicas: 1}]}\n---\n".to_owned() + &kubernetes_job("", "", "", "");
+    let both = kubernetes_job("", "", "", "")
+        + "---\n"
+        + &kubernetes_job("", "", "", "").replace("name: train", "name: other");
+    assert!(faults(&both).contains(
+        "documents[1].kind: Job `train` and Job `other` are not said to belong together"
+    ));
+    let native = "{kind: plain, name: n, groups: [{name: g, replicas: 1}]}\n---\n".to_owned()
+        + &kubernetes_job("", "", "", "");
     assert!(!faults(&native).is_empty());
 }
 

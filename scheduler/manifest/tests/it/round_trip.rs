@@ -57,9 +57,25 @@ fn name() -> impl Strategy<Value = String> {
 /// Texts that YAML likes to read as something else.
 fn odd_text() -> impl Strategy<Value = String> {
     prop_oneof![
-        Just("true"), Just("no"), Just("on"), Just("null"), Just("~"), Just("0x1F"), Just("1e3"),
-        Just("8.10"), Just("- a"), Just("a: b"), Just("#x"), Just("\"q\""), Just("2001-01-01"),
-        Just(""), Just(" a "), Just("*a"), Just("&a"), Just("%a"), Just("line\nbreak"),
+        Just("true"),
+        Just("no"),
+        Just("on"),
+        Just("null"),
+        Just("~"),
+        Just("0x1F"),
+        Just("1e3"),
+        Just("8.10"),
+        Just("- a"),
+        Just("a: b"),
+        Just("#x"),
+        Just("\"q\""),
+        Just("2001-01-01"),
+        Just(""),
+        Just(" a "),
+        Just("*a"),
+        Just("&a"),
+        Just("%a"),
+        Just("line\nbreak"),
     ]
     .prop_map(str::to_owned)
     .boxed()
@@ -145,16 +161,15 @@ fn group() -> impl Strategy<Value = Group> {
 }
 
 fn spec() -> impl Strategy<Value = JobSpec> {
-    let affinity = (any::<bool>(), any::<bool>(), 1_i32..6, odd_text(), odd_text(), map()).prop_map(
-        |(anti, preferred, level, group, with_group, with_job_labels)| Affinity {
+    let affinity = (any::<bool>(), any::<bool>(), 1_i32..6, odd_text(), odd_text(), map())
+        .prop_map(|(anti, preferred, level, group, with_group, with_job_labels)| Affinity {
             anti,
             preferred,
             level,
             group,
             with_group,
             with_job_labels,
-        },
-    );
+        });
     let program = (proptest::collection::vec(odd_text(), 0..3), map())
         .prop_map(|(argv, env)| Program { argv, env });
     let names = || proptest::collection::vec(name(), 0..3);

@@ -29,7 +29,10 @@ fn a_minimum_over_different_pods_is_refused() {
             pod("b", 2)
         )
     };
-    assert!(faults(&pods(1)).contains("documents[0].spec.minMember: is 1 over groups of different pods"));
+    assert!(
+        faults(&pods(1))
+            .contains("documents[0].spec.minMember: is 1 over groups of different pods")
+    );
     assert_eq!(job(&pods(2)).groups.len(), 2);
 }
 
@@ -46,7 +49,8 @@ fn strict_pack_is_one_node_and_not_a_domain() {
     assert_eq!(spec.strategy(), Strategy::StrictPack);
     assert_eq!(spec.topology_required(), TopologyLevel::Unspecified);
     // On a label of racks it is a domain, and bundles may lie on many nodes.
-    let spec = job("{bundles: [{GPU: 1}, {GPU: 1}], topology_strategy: {ray.io/gpu-domain: STRICT_PACK}}");
+    let spec =
+        job("{bundles: [{GPU: 1}, {GPU: 1}], topology_strategy: {ray.io/gpu-domain: STRICT_PACK}}");
     assert_eq!(spec.strategy(), Strategy::Pack);
     assert_eq!(spec.topology_required(), TopologyLevel::Rack);
 }
@@ -60,7 +64,8 @@ fn no_strategy_is_pack() {
 
 #[test]
 fn a_topology_key_of_kubernetes_is_never_a_wish() {
-    let constraint = "scheduling:\n  schedulingConstraints: {topology: [{key: topology.kubernetes.io/zone}]}";
+    let constraint =
+        "scheduling:\n  schedulingConstraints: {topology: [{key: topology.kubernetes.io/zone}]}";
     let spec = job(&kubernetes_job("", constraint, "", ""));
     assert_eq!(group(&spec, "train").topology_required(), TopologyLevel::Zone);
     assert_eq!(group(&spec, "train").topology_preferred(), TopologyLevel::Unspecified);
@@ -77,9 +82,13 @@ fn several_hosts_make_a_segment_and_count_as_members() {
     assert!(notes(&text).contains("spec.workerGroupSpecs[0].numOfHosts: read as"));
     let slice = "annotations: {kueue.x-k8s.io/podset-slice-required-topology: cloud.provider.com/topology-rack, kueue.x-k8s.io/podset-slice-size: \"4\"}";
     let spec = job(&ray_cluster("", "numOfHosts: 4", slice, ""));
-    let segments: Vec<_> = group(&spec, "gpu").segments.iter().map(|one| (one.level(), one.size)).collect();
+    let segments: Vec<_> =
+        group(&spec, "gpu").segments.iter().map(|one| (one.level(), one.size)).collect();
     assert_eq!(segments, [(TopologyLevel::Rack, 4)]);
-    assert!(faults(&ray_cluster("", "numOfHosts: 3", slice, "")).contains("numOfHosts: is 3, but the slices"));
+    assert!(
+        faults(&ray_cluster("", "numOfHosts: 3", slice, ""))
+            .contains("numOfHosts: is 3, but the slices")
+    );
 }
 
 #[test]
@@ -97,7 +106,10 @@ fn what_is_suspended_is_not_submitted() {
 #[test]
 fn priorities_are_refused_unless_they_say_nothing() {
     for (text, path) in [
-        (kubernetes_job("", "", "", "priorityClassName: high"), "spec.template.spec.priorityClassName"),
+        (
+            kubernetes_job("", "", "", "priorityClassName: high"),
+            "spec.template.spec.priorityClassName",
+        ),
         (kubernetes_job("", "", "", "priority: 5"), "spec.template.spec.priority"),
         (ray_cluster("", "priority: 3", "", ""), "spec.workerGroupSpecs[0].priority"),
         (
@@ -106,7 +118,10 @@ fn priorities_are_refused_unless_they_say_nothing() {
         ),
     ] {
         let faults = faults(&text);
-        assert!(faults.contains(&format!("{path}: is not supported: jobs have no priorities")), "{faults}");
+        assert!(
+            faults.contains(&format!("{path}: is not supported: jobs have no priorities")),
+            "{faults}"
+        );
     }
     job(&kubernetes_job("", "", "", "priority: 0"));
 }
@@ -134,7 +149,8 @@ fn label_selectors_of_ray() {
     let bad = faults("bundles: [{CPU: 1}]\nbundle_label_selector: [{a: \"in(x\"}, {}]");
     assert!(bad.contains("bundle_label_selector: has 2 selectors for 1 bundles"), "{bad}");
     assert!(bad.contains("bundle_label_selector[0].a: `in(x` lacks its closing bracket"), "{bad}");
-    let excluded = "bundles: [{GPU: 1}]\nbundle_label_selector: [{ray.io/accelerator-type: \"!H100\"}]";
+    let excluded =
+        "bundles: [{GPU: 1}]\nbundle_label_selector: [{ray.io/accelerator-type: \"!H100\"}]";
     assert!(faults(excluded).contains("GPU models can be asked for, not excluded"));
 }
 
@@ -150,12 +166,19 @@ fn quantities() {
     assert_eq!(shape.custom.iter().collect::<Vec<_>>(), [(&"rdma.hca".to_owned(), &2)]);
     let notes = notes(text);
     assert!(notes.contains("requests.ephemeral-storage: rounded up to 953675MiB"), "{notes}");
-    assert!(notes.contains("requests[\"rdma/hca\"]: counted as the resource `rdma.hca`"), "{notes}");
+    assert!(
+        notes.contains("requests[\"rdma/hca\"]: counted as the resource `rdma.hca`"),
+        "{notes}"
+    );
     for (from, to, wanted) in [
         ("500m", "-1", "requests.cpu: `-1` is negative"),
         ("64Gi", "64GB", "requests.memory: `64GB` has an unknown unit"),
         ("\"4\"", "0.5", "limits[\"nvidia.com/gpu\"]: must be a whole number of GPUs"),
-        ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb", "is not supported: parts of a GPU made with MIG"),
+        (
+            "nvidia.com/gpu",
+            "nvidia.com/mig-1g.10gb",
+            "is not supported: parts of a GPU made with MIG",
+        ),
         ("rdma/hca", "hugepages-2Mi", "nodes here do not say which huge pages they have"),
     ] {
         let faults = faults(&text.replace(from, to));
@@ -171,7 +194,10 @@ fn shares_of_a_gpu() {
              {{containers: [{{resources: {{requests: {{cpu: 1}}}}}}]}}\n"
         )
     };
-    assert_eq!(shape(&job(&with("gpu-fraction: \"0.25\"")).groups[0]).gpus, Some(Gpus::GpuMilli(250)));
+    assert_eq!(
+        shape(&job(&with("gpu-fraction: \"0.25\"")).groups[0]).gpus,
+        Some(Gpus::GpuMilli(250))
+    );
     assert_eq!(shape(&job("{bundles: [{GPU: 0.5}]}").groups[0]).gpus, Some(Gpus::GpuMilli(500)));
     for (annotation, wanted) in [
         ("gpu-fraction: \"1.5\"", "must be from 0.001 to 0.999"),
@@ -181,7 +207,10 @@ fn shares_of_a_gpu() {
     ] {
         assert!(faults(&with(annotation)).contains(wanted), "{annotation}");
     }
-    assert!(faults("{bundles: [{GPU: 1.5}]}").contains("bundles[0].GPU: must be whole or less than one"));
+    assert!(
+        faults("{bundles: [{GPU: 1.5}]}")
+            .contains("bundles[0].GPU: must be whole or less than one")
+    );
 }
 
 #[test]
@@ -197,7 +226,10 @@ fn pods_that_cannot_share_a_node_do_not() {
 
 #[test]
 fn waves_are_no_gang() {
-    assert!(faults(&kubernetes_job("", "completions: 100", "", "")).contains("spec.completions: is not supported"));
+    assert!(
+        faults(&kubernetes_job("", "completions: 100", "", ""))
+            .contains("spec.completions: is not supported")
+    );
     let spec = job(&kubernetes_job("", "completions: 5", "", ""));
     assert_eq!(group(&spec, "train").replicas, 5);
 }
