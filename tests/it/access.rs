@@ -131,12 +131,16 @@ async fn what_belongs_to_others_does_not_exist() {
     let submit = v1::SubmitJobRequest {
         request_id: "r".to_owned(),
         spec: Some(job(1, 1)),
-        tenant: String::new(),
+        ..Default::default()
     };
     let answer = client.jobs().submit_job(bearing(ACME, submit.clone())).await.expect("accepted");
     let job_id = answer.into_inner().job.expect("a job").id;
     let get = v1::GetJobRequest { job_id, ..Default::default() };
     let status = client.jobs().get_job(bearing(GLOBEX, get)).await.expect_err("foreign job");
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    let target = Some(v1::explain_job_request::Target::JobId(job_id));
+    let explain = v1::ExplainJobRequest { target, ..Default::default() };
+    let status = client.jobs().explain_job(bearing(GLOBEX, explain)).await.expect_err("foreign");
     assert_eq!(status.code(), Code::NotFound, "{status}");
     let cancel = v1::CancelJobRequest { job_id };
     let status = client.jobs().cancel_job(bearing(GLOBEX, cancel)).await.expect_err("foreign job");

@@ -132,7 +132,7 @@ async fn bad_jobs_are_refused_by_field_and_change_nothing() {
     for (what, field, spec) in bad_jobs() {
         let status = client.submit("bad", spec.clone()).await.expect_err(what);
         assert_names(what, field, &status);
-        let message = v1::PlanJobRequest { spec: Some(spec), tenant: String::new() };
+        let message = v1::PlanJobRequest { spec: Some(spec), ..Default::default() };
         let planned = client.jobs().plan_job(client.request(message)).await.expect_err(what);
         assert_names(what, field, &planned);
     }

@@ -8,7 +8,7 @@ mod harness;
 
 mod access;
 mod bad_input;
-mod manifest;
+mod explain;
 mod placement;
 mod quorum;
 mod sessions;

@@ -200,7 +200,7 @@ async fn a_plan_says_where_and_why_not_and_changes_nothing() {
     join(&client, &node("n1", 8), &[9; 32], &instance).await;
     let before = cluster.equal_hashes().await;
     let plan = |spec| {
-        let message = v1::PlanJobRequest { spec: Some(spec), tenant: String::new() };
+        let message = v1::PlanJobRequest { spec: Some(spec), ..Default::default() };
         let (client, mut jobs) = (client.clone(), client.jobs());
         async move { jobs.plan_job(client.request(message)).await.expect("an answer").into_inner() }
     };

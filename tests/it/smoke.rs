@@ -58,7 +58,7 @@ async fn join(channel: &Channel, name: &str, gpus: usize) {
 
 fn submit(id: &str, replicas: u32, gpus: u32) -> v1::SubmitJobRequest {
     let spec = Some(crate::harness::specs::job(replicas, gpus));
-    v1::SubmitJobRequest { request_id: id.to_owned(), spec, tenant: String::new() }
+    v1::SubmitJobRequest { request_id: id.to_owned(), spec, ..Default::default() }
 }
 
 /// Joins two nodes through one server and places jobs through each.

@@ -3,7 +3,7 @@
 //! **Invariant:** nothing happens here; values are only parsed and bounded.
 
 use crate::exit::EXIT_CODES;
-use crate::job_file;
+use crate::manifest;
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -58,12 +58,15 @@ pub enum Command {
     Agent(AgentArgs),
     /// Run many simulated agents in one process.
     Fleet(FleetArgs),
-    /// Submit a job: a native job file, or a manifest of Ray, KubeRay, Kubernetes, Kueue, KAI or YuniKorn.
-    #[command(after_long_help = job_file::HELP)]
+    /// Submit a job file.
+    #[command(after_long_help = manifest::EXAMPLE)]
     Submit(SubmitArgs),
     /// Say where a job would go, or why it would wait; changes nothing.
-    #[command(after_long_help = job_file::HELP)]
+    #[command(after_long_help = manifest::EXAMPLE)]
     Plan(PlanArgs),
+    /// Say why a job waits, or would wait, and what would make it fit.
+    #[command(after_long_help = manifest::EXAMPLE)]
+    Explain(ExplainArgs),
     /// List jobs.
     Jobs(JobsArgs),
     /// Show one job and its replicas.
@@ -252,7 +255,7 @@ pub struct FleetArgs {
 /// `submit`.
 #[derive(Clone, Debug, Args)]
 pub struct SubmitArgs {
-    /// Manifest of any kind in YAML or JSON; - for stdin.
+    /// Job file in YAML or JSON; - for stdin.
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
     /// Makes a repeat safe: the same id places at most one job. Made up when left out.
@@ -261,12 +264,30 @@ pub struct SubmitArgs {
     /// Follow the job until it is over.
     #[arg(long)]
     pub watch: bool,
+    /// Apply exactly the plan that `plan` showed at this index, or nothing.
+    #[arg(long, value_name = "INDEX", value_parser = clap::value_parser!(u64).range(1..))]
+    pub check_index: Option<u64>,
+    /// Digest of that plan, as `plan` showed it; needed when another server leads meanwhile.
+    #[arg(long, value_name = "HEX", requires = "check_index")]
+    pub plan_digest: Option<String>,
+}
+
+/// `explain`.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ExplainArgs {
+    /// Number of a job that was submitted.
+    #[arg(value_name = "ID")]
+    pub id: Option<u64>,
+    /// Job file in YAML or JSON of a job that was not; - for stdin.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
 }
 
 /// `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
-    /// Manifest of any kind in YAML or JSON; - for stdin.
+    /// Job file in YAML or JSON; - for stdin.
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
 }
@@ -604,7 +625,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     let time = if let Some(ms) = text.strip_suffix("ms") {
         ms.parse().map(Duration::from_millis).map_err(|e| e.to_string())?
     } else {
-        Duration::from_secs(manifest::native::seconds(text)?)
+        Duration::from_secs(manifest::seconds(text)?)
     };
     if time.is_zero() || time > TIMEOUT_MAX {
         return Err("must be more than nothing and at most an hour".to_owned());
@@ -613,7 +634,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn rtt_us(text: &str) -> Result<u32, String> {
-    manifest::native::microseconds(text)
+    manifest::microseconds(text)
 }
 
 fn odd_servers(text: &str) -> Result<u32, String> {

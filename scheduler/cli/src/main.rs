@@ -12,7 +12,7 @@ mod cluster;
 mod command;
 mod dev;
 mod exit;
-mod job_file;
+mod manifest;
 mod output;
 
 use args::Cli;

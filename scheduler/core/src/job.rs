@@ -316,6 +316,11 @@ impl JobSpec {
 }
 
 impl Shape {
+    /// The most vRAM that one of its alternatives demands.
+    pub fn vram_min(&self) -> VramMib {
+        self.alternatives.iter().map(|one| one.vram_min).max().unwrap_or_default()
+    }
+
     /// GPUs of one replica in thousandths.
     pub fn gpu_milli(&self) -> u64 {
         match self.gpus {

@@ -52,11 +52,11 @@ pub const PERMISSIONS: &[(&str, Need)] = &[
     ("/muster.v1.JobService/SubmitJob", Need::Tenant),
     ("/muster.v1.JobService/SubmitJobs", Need::Tenant),
     ("/muster.v1.JobService/PlanJob", Need::Tenant),
+    ("/muster.v1.JobService/ExplainJob", Need::Tenant),
     ("/muster.v1.JobService/GetJob", Need::Tenant),
     ("/muster.v1.JobService/ListJobs", Need::Tenant),
     ("/muster.v1.JobService/WatchJob", Need::Tenant),
     ("/muster.v1.JobService/CancelJob", Need::Tenant),
-    ("/muster.v1.JobService/TranslateManifest", Need::Tenant),
     ("/muster.v1.NodeService/Join", Need::Supplier),
     ("/muster.v1.NodeService/Session", Need::Supplier),
     ("/muster.v1.NodeService/Leave", Need::Supplier),
@@ -128,6 +128,11 @@ impl Caller {
             Actor::Operator if self.dev => dev_name().map(SupplierId),
             _ => Err(status::forbidden("only a supplier's agents may call this")),
         }
+    }
+
+    /// Whether the caller may see everything.
+    pub fn is_operator(&self) -> bool {
+        self.actor == Actor::Operator
     }
 
     /// Whether the caller may see a job of this tenant.

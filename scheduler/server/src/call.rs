@@ -9,11 +9,14 @@ use raft_store::{Member, ServerId};
 use scheduler_core::command::{Command, Entry, Outcome, Plan, Rejection};
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
+use scheduler_core::plan::Verdict;
+use scheduler_core::plan::explain::Change;
+use scheduler_core::plan::quote::Quote;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// First byte of every forwarded call and answer; another one is refused.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// What a server asks of the leader, itself or another one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ pub enum LeaderCall {
     Digest(Digest),
     /// A change of the quorum itself.
     Membership(MembershipCall),
+    /// Why a job does not fit, and what would help; changes nothing.
+    Explain(ExplainCall),
 }
 
 /// One job to accept. Its spec has been converted and validated by the server that was called.
@@ -42,6 +47,17 @@ pub struct SubmitCall {
     pub request_id: Arc<str>,
     pub body_digest: u128,
     pub spec: Arc<JobSpec>,
+    /// Only this plan will do.
+    pub check: Option<Check>,
+}
+
+/// The plan that is meant, and no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// Index that its dry run told.
+    pub index: u64,
+    /// Its digest, if the caller knows it.
+    pub digest: Option<u128>,
 }
 
 /// One job to plan for, without consequences.
@@ -49,6 +65,25 @@ pub struct SubmitCall {
 pub struct PlanCall {
     pub tenant: TenantId,
     pub spec: Arc<JobSpec>,
+    /// Whether to look for what would help, if it does not fit.
+    pub with_helps: bool,
+}
+
+/// A job to explain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainCall {
+    /// The job's tenant.
+    pub tenant: TenantId,
+    pub target: ExplainTarget,
+}
+
+/// What is to be explained.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ExplainTarget {
+    /// A job that was submitted.
+    Job(JobId),
+    /// One that was not.
+    Spec(Arc<JobSpec>),
 }
 
 /// A change of the quorum itself.
@@ -71,9 +106,12 @@ impl LeaderCall {
                 !matches!(entry.command, Command::RemoveNode { .. } | Command::RemoveTenant { .. })
             }),
             // Deduplicated by request id, or changing nothing, or (a join) made new each time.
-            Self::Submit(_) | Self::Plan(_) | Self::ReadIndex | Self::Join(_) | Self::Digest(_) => {
-                true
-            }
+            Self::Submit(_)
+            | Self::Plan(_)
+            | Self::Explain(_)
+            | Self::ReadIndex
+            | Self::Join(_)
+            | Self::Digest(_) => true,
             Self::Membership(_) => false,
         }
     }
@@ -99,6 +137,7 @@ pub enum LeaderReply {
     Changed {
         leader: Option<ServerId>,
     },
+    Explained(Box<Explained>),
 }
 
 /// A job accepted.
@@ -122,20 +161,53 @@ pub struct Planned {
     /// Log index of the state it was computed against.
     pub index: u64,
     pub decide_us: u64,
-    pub verdict: Result<Plan, NoPlan>,
+    pub verdict: Result<Offer, NoPlan>,
 }
 
-/// Why there is no plan, in numbers.
+/// A plan, and what it amounts to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Offer {
+    pub plan: Plan,
+    pub digest: u128,
+    pub quote: Quote,
+}
+
+/// What became of a request to explain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Explained {
+    /// Log index of the state it was computed against.
+    pub index: u64,
+    pub decide_us: u64,
+    /// Replicas that wait for a node; without any there is nothing to explain.
+    pub waiting: u32,
+    pub why: Option<NoPlan>,
+}
+
+/// Why there is no plan, in numbers, and what would help.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NoPlan {
+    /// `None` = it would be placed now.
+    pub verdict: Option<Verdict>,
     pub reason: Reason,
+    pub nodes_total: u32,
+    /// Index in the spec of the group that is hardest to place.
+    pub hardest: usize,
+    pub groups: Vec<GroupNoPlan>,
+    /// Changes that help, and whether each is the least that does.
+    pub helps: Vec<(Change, bool)>,
+    pub is_cut_short: bool,
+}
+
+/// What keeps the nodes of the fleet from serving one group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupNoPlan {
+    /// Index in the spec.
+    pub group: usize,
     /// Nodes by cause; the counts add up to `nodes_total`.
     pub causes: Vec<(String, u32)>,
-    pub nodes_total: u32,
-    /// Replicas that could be placed now, over all groups.
-    pub replicas_placeable: u32,
-    /// Smallest RTT bound with which it would fit; 0 = none known.
-    pub rtt_us_needed: u32,
+    /// Replicas that could be placed now, the group by itself.
+    pub placeable: u32,
+    pub wanted: u32,
 }
 
 /// Why a call to the leader failed.
@@ -170,6 +242,9 @@ pub enum CallError {
     /// This server or the called one cannot go on.
     #[error("{why}")]
     Internal { why: String },
+    /// The plan that was meant is not what would be done now; nothing was done.
+    #[error("nothing was placed: {why}; the state is now at index {index}")]
+    PlanChanged { why: String, index: u64 },
 }
 
 impl From<Rejection> for CallError {
@@ -205,14 +280,14 @@ mod tests {
     #[test]
     fn bytes_are_a_contract() {
         let call = LeaderCall::ReadIndex;
-        assert_eq!(encode(&call).expect("encodes").as_ref(), [1, 3]);
+        assert_eq!(encode(&call).expect("encodes").as_ref(), [2, 3]);
         let error: Result<LeaderReply, CallError> = Err(CallError::Busy { retry_ms: 5 });
-        assert_eq!(encode(&error).expect("encodes").as_ref(), [1, 1, 4, 5]);
+        assert_eq!(encode(&error).expect("encodes").as_ref(), [2, 1, 4, 5]);
     }
 
     #[test]
     fn garbage_is_refused() {
-        for bytes in [&[][..], &[0], &[2, 3], &[1], &[1, 200, 1, 1], &[1, 0, 255, 255, 255, 255]] {
+        for bytes in [&[][..], &[0], &[1, 3], &[2], &[2, 200, 1, 1], &[2, 0, 255, 255, 255, 255]] {
             assert!(decode::<LeaderCall>(bytes).is_err(), "{bytes:?}");
         }
     }

@@ -132,6 +132,7 @@ pub fn code_of_call(error: &CallError) -> Code {
         CallError::Membership { .. } => Code::FailedPrecondition,
         CallError::TooLarge { .. } => Code::InvalidArgument,
         CallError::Internal { .. } => Code::Internal,
+        CallError::PlanChanged { .. } => Code::Aborted,
     }
 }
 
@@ -161,6 +162,9 @@ pub fn from_call(error: &CallError) -> Status {
             details("TOO_LARGE", &[("limit", limit.to_string()), ("value", value.to_string())])
         }
         CallError::Internal { .. } => details("INTERNAL", &[]),
+        CallError::PlanChanged { index, .. } => {
+            details("PLAN_CHANGED", &[("index", index.to_string())])
+        }
     };
     status(code_of_call(error), error.to_string(), info)
 }

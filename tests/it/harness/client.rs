@@ -110,7 +110,7 @@ impl Client {
         let message = v1::SubmitJobRequest {
             request_id: id.to_owned(),
             spec: Some(spec),
-            tenant: String::new(),
+            ..Default::default()
         };
         Ok(self.jobs().submit_job(self.request(message)).await?.into_inner())
     }

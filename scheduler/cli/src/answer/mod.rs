@@ -3,6 +3,7 @@
 //! **Invariant:** field names and enum words are part of the interface; they change only by addition.
 
 pub mod capacity;
+pub mod explain;
 pub mod job;
 pub mod node;
 pub mod plan;

@@ -1,10 +1,11 @@
 //! Dry runs as answers.
 
+use super::explain::Explanation;
 use super::job::{Reason, Replica, placement_table};
+use crate::manifest::Manifest;
 use crate::output::Answer;
 use crate::output::table::Table;
-use crate::output::text::{decimal, dollars_rounded, grouped, rtt};
-use manifest::native::Manifest;
+use crate::output::text::{decimal, dollars_rounded, grouped, milli, rtt};
 use proto::v1;
 use serde::Serialize;
 
@@ -40,6 +41,20 @@ pub struct Plan {
     /// Price of the whole duration in millionths of a US dollar, where one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_micro_usd_total: Option<u64>,
+    /// Mean round trip over all pairs of replicas, in microseconds.
+    pub rtt_us_mean: u32,
+    /// What it does for every group.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupPlan>,
+    /// What it leaves of the fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragmentation: Option<Fragmentation>,
+    /// Why not, and what would help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+    /// Names the plan for `submit --check-index`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub plan_digest: String,
     /// Log index of the state it was computed against.
     pub index: u64,
     /// Time of the planner in microseconds.
@@ -57,11 +72,66 @@ pub struct Cause {
     pub nodes: u32,
 }
 
+/// What a plan does for one group.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupPlan {
+    /// Name.
+    pub group: String,
+    /// Replicas placed.
+    pub replicas: u32,
+    /// Nodes used.
+    pub nodes: u32,
+    /// GPUs held, in thousandths.
+    pub gpu_milli: u64,
+    /// Price of an hour in millionths of a US dollar.
+    pub price_micro_usd_per_hour: u64,
+}
+
+/// How whole the free GPUs of the fleet are.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fragmentation {
+    /// Nodes with all GPUs idle before the plan.
+    pub nodes_whole_before: u32,
+    /// And after it.
+    pub nodes_whole_after: u32,
+    /// Idle GPUs on nodes with other GPUs in use before the plan.
+    pub gpus_apart_before: u64,
+    /// And after it.
+    pub gpus_apart_after: u64,
+}
+
+impl From<v1::CauseCount> for Cause {
+    fn from(count: v1::CauseCount) -> Self {
+        Self { cause: count.cause, nodes: count.nodes }
+    }
+}
+
+impl From<v1::GroupPlan> for GroupPlan {
+    fn from(group: v1::GroupPlan) -> Self {
+        Self {
+            group: group.group,
+            replicas: group.replicas,
+            nodes: group.nodes,
+            gpu_milli: group.gpu_milli,
+            price_micro_usd_per_hour: group.price_micro_usd_per_hour,
+        }
+    }
+}
+
+impl From<v1::Fragmentation> for Fragmentation {
+    fn from(told: v1::Fragmentation) -> Self {
+        Self {
+            nodes_whole_before: told.nodes_whole_before,
+            nodes_whole_after: told.nodes_whole_after,
+            gpus_apart_before: told.gpus_apart_before,
+            gpus_apart_after: told.gpus_apart_after,
+        }
+    }
+}
+
 impl Plan {
     /// The answer to a dry run of a spec.
     pub fn new(spec: &v1::JobSpec, response: v1::PlanJobResponse) -> Self {
-        let per_hour = response.price_micro_usd_per_hour;
-        let total = u128::from(per_hour) * u128::from(spec.duration_s) / 3_600;
         Self {
             placeable: response.placeable,
             spec: Manifest::from(spec),
@@ -69,11 +139,7 @@ impl Plan {
                 .reason
                 .filter(|r| r.code != 0 || !r.message.is_empty())
                 .map(Reason::from),
-            causes: response
-                .causes
-                .into_iter()
-                .map(|c| Cause { cause: c.cause, nodes: c.nodes })
-                .collect(),
+            causes: response.causes.into_iter().map(Cause::from).collect(),
             nodes_total: response.nodes_total,
             replicas_wanted: spec.groups.iter().map(|g| u64::from(g.replicas)).sum(),
             replicas_placeable: response.replicas_placeable,
@@ -81,9 +147,14 @@ impl Plan {
             nodes: response.nodes,
             rtt_us_widest: response.rtt_us_widest,
             regions: response.regions,
-            price_micro_usd_per_hour: per_hour,
-            price_micro_usd_total: (spec.duration_s > 0)
-                .then(|| u64::try_from(total).unwrap_or(u64::MAX)),
+            price_micro_usd_per_hour: response.price_micro_usd_per_hour,
+            price_micro_usd_total: (response.placeable && spec.duration_s > 0)
+                .then_some(response.price_micro_usd_total),
+            rtt_us_mean: response.rtt_us_mean,
+            groups: response.groups.into_iter().map(GroupPlan::from).collect(),
+            fragmentation: response.fragmentation.map(Fragmentation::from),
+            explanation: response.explanation.map(Explanation::from),
+            plan_digest: response.plan_digest,
             index: response.index,
             decide_us: response.decide_us,
             replicas: response.replicas.into_iter().map(Replica::from).collect(),
@@ -106,6 +177,7 @@ impl Plan {
             if self.regions.is_empty() { "-".into() } else { self.regions.join(", ") },
         );
         table.field("Widest RTT", rtt(self.rtt_us_widest));
+        table.field("Mean RTT", rtt(self.rtt_us_mean));
         table.field(
             "Price per hour",
             format!("$ {}", dollars_rounded(self.price_micro_usd_per_hour)),
@@ -113,31 +185,72 @@ impl Plan {
         if let Some(total) = self.price_micro_usd_total {
             table.field("Price in all", format!("$ {}", dollars_rounded(total)));
         }
+        if let Some(left) = &self.fragmentation {
+            let change = |before: u64, after: u64| {
+                if before == after {
+                    grouped(after)
+                } else {
+                    format!("{} -> {}", grouped(before), grouped(after))
+                }
+            };
+            let (before, after) = (left.nodes_whole_before, left.nodes_whole_after);
+            table.field("Whole nodes free", change(before.into(), after.into()));
+            let (before, after) = (left.gpus_apart_before, left.gpus_apart_after);
+            table.field("Other GPUs free", change(before, after));
+        }
         table.field("Decided in", format!("{} ms", decimal(self.decide_us, 3)));
         table.field("State index", self.index.to_string());
+        if !self.plan_digest.is_empty() {
+            table.field("Plan digest", &self.plan_digest);
+        }
+        table
+    }
+
+    fn group_table(&self) -> Table {
+        let mut table = Table::new(&["GROUP", ">REPLICAS", ">NODES", ">GPUS", ">$/HOUR"]);
+        for group in &self.groups {
+            table.row(vec![
+                group.group.clone(),
+                grouped(u64::from(group.replicas)),
+                grouped(u64::from(group.nodes)),
+                milli(group.gpu_milli),
+                dollars_rounded(group.price_micro_usd_per_hour),
+            ]);
+        }
         table
     }
 
     fn not_placed(&self) -> Vec<Table> {
-        let why =
-            self.reason.as_ref().map(|r| format!("{}: {}", r.code, r.message)).unwrap_or_default();
-        let mut table = Table::fields().titled(format!("It would wait. {why}"));
+        let message = self.reason.as_ref().map_or("", |reason| reason.message.as_str());
+        let code = match (&self.explanation, &self.reason) {
+            (Some(told), _) => told.verdict_words(),
+            (None, Some(reason)) => reason.code.clone(),
+            (None, None) => String::new(),
+        };
+        let mut table = Table::fields().titled(format!("It would wait. {code}: {message}"));
         let wanted = grouped(self.replicas_wanted);
         table.field(
             "Fits now",
             format!("{} of {wanted} replicas", grouped(u64::from(self.replicas_placeable))),
         );
-        if let Some(us) = self.rtt_us_needed {
+        if let (Some(us), None) = (self.rtt_us_needed, &self.explanation) {
             table.field("Would fit with", format!("max_rtt: {}", rtt(us)));
         }
         table.field("Decided in", format!("{} ms", decimal(self.decide_us, 3)));
         table.field("State index", self.index.to_string());
-        let mut causes = Table::new(&[">NODES", "CAUSE"]);
-        for cause in &self.causes {
-            causes.row(vec![grouped(u64::from(cause.nodes)), cause.cause.clone()]);
+        let mut tables = vec![table];
+        match &self.explanation {
+            Some(told) => tables.extend(told.tables()),
+            None => {
+                let mut causes = Table::new(&[">NODES", "CAUSE"]);
+                for cause in &self.causes {
+                    causes.row(vec![grouped(u64::from(cause.nodes)), cause.cause.clone()]);
+                }
+                causes.row(vec![grouped(u64::from(self.nodes_total)), "in all".to_owned()]);
+                tables.push(causes);
+            }
         }
-        causes.row(vec![grouped(u64::from(self.nodes_total)), "in all".to_owned()]);
-        vec![table, causes]
+        tables
     }
 }
 
@@ -146,7 +259,12 @@ impl Answer for Plan {
         if !self.placeable {
             return self.not_placed();
         }
-        vec![self.placed(), placement_table(&self.replicas, wide)]
+        let mut tables = vec![self.placed()];
+        if self.groups.len() > 1 {
+            tables.push(self.group_table());
+        }
+        tables.push(placement_table(&self.replicas, wide));
+        tables
     }
 }
 
@@ -156,11 +274,10 @@ mod tests {
     use crate::output::{Format, render};
 
     fn spec() -> v1::JobSpec {
-        manifest::read(
+        crate::manifest::parse(
             "kind: ray\nname: a\nduration: 2h\ngroups: [{name: w, replicas: 10, gpus: 8}]",
         )
         .expect("valid")
-        .spec
     }
 
     #[test]
@@ -171,7 +288,9 @@ mod tests {
             nodes_total: 1500,
             regions: vec!["eu-west".into()],
             rtt_us_widest: 900,
+            rtt_us_mean: 450,
             price_micro_usd_per_hour: 200_000_000,
+            price_micro_usd_total: 400_000_000,
             index: 4711,
             decide_us: 1234,
             ..Default::default()
@@ -179,7 +298,7 @@ mod tests {
         let text = render(Format::Table, &Plan::new(&spec(), response)).expect("render");
         assert!(text.starts_with(
             "It would be placed now.\nReplicas        10\nNodes           10 of 1,500\nRegions         eu-west\n\
-             Widest RTT      0.9ms\nPrice per hour  $ 200.00\nPrice in all    $ 400.00\nDecided in      1.234 ms\n\
+             Widest RTT      0.9ms\nMean RTT        0.45ms\nPrice per hour  $ 200.00\nPrice in all    $ 400.00\nDecided in      1.234 ms\n\
              State index     4711\n"
         ), "{text}");
     }

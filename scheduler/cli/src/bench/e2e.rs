@@ -88,6 +88,7 @@ async fn deploy(client: &Client, spec: v1::JobSpec) -> Result<[f64; 4], Failure>
         request_id: uuid::Uuid::new_v4().to_string(),
         spec: Some(spec),
         tenant: TENANT.to_owned(),
+        ..v1::SubmitJobRequest::default()
     };
     let sent = Instant::now();
     let answer = super::load::submit(client, request).await?;

@@ -104,6 +104,7 @@ pub(super) fn job(request_id: String, gpus: u32) -> v1::SubmitJobRequest {
             ..v1::JobSpec::default()
         }),
         tenant: crate::cluster::TENANT.to_owned(),
+        ..v1::SubmitJobRequest::default()
     }
 }
 

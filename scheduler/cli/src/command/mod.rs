@@ -1,6 +1,7 @@
 //! One file per family of commands; each turns arguments into calls and answers into output.
 
 mod agent;
+mod explain;
 mod fleet;
 mod job;
 mod logging;
@@ -19,7 +20,7 @@ use crate::answer::List;
 use crate::args::{Cli, Command, DEFAULT_SERVER, Global, ReadArgs};
 use crate::client::{Client, Settings};
 use crate::exit::{Ending, Exit, Failure};
-use crate::output::{self, Answer, Format, Output};
+use crate::output::{self, Answer, Output};
 use clap::CommandFactory;
 use proto::v1::Consistency;
 
@@ -76,9 +77,6 @@ fn servers(global: &Global) -> Vec<String> {
 /// Runs a command.
 pub async fn run(cli: Cli) -> Ending {
     let global = cli.global;
-    if global.output == Format::Native && !matches!(cli.command, Command::Plan(_)) {
-        return Err(Failure::usage("-o native is for `plan` only"));
-    }
     match cli.command {
         Command::Dev(args) => crate::dev::run(&global, args).await,
         Command::Server(args) => server::run(args).await,
@@ -88,6 +86,7 @@ pub async fn run(cli: Cli) -> Ending {
         Command::Bench(command) => crate::bench::run(&global, command).await,
         Command::Submit(args) => submit::submit(&Context::new(&global)?, args).await,
         Command::Plan(args) => submit::plan(&Context::new(&global)?, args).await,
+        Command::Explain(args) => explain::explain(&Context::new(&global)?, args).await,
         Command::Jobs(args) => job::list(&Context::new(&global)?, args).await,
         Command::Job(args) => job::show(&Context::new(&global)?, args).await,
         Command::Watch(args) => job::watch(&Context::new(&global)?, args).await,

@@ -5,14 +5,22 @@ use crate::answer::job::{Job, Submitted};
 use crate::answer::plan::Plan;
 use crate::args::{PlanArgs, SubmitArgs, WatchArgs};
 use crate::exit::{Ending, Exit, Failure};
-use crate::job_file;
-use crate::output::{self, Format};
-use proto::v1::{JobPhase, PlanJobRequest, SubmitJobRequest};
+use crate::manifest;
+use proto::v1::{JobPhase, JobSpec, PlanJobRequest, PlanJobResponse, SubmitJobRequest};
+
+/// Pages of a plan asked for before giving up: three times what the largest job needs.
+const PAGES_MAX: u32 = 16;
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
-    let spec = job_file::load(&args.file, &context.output)?;
+    let spec = manifest::load(&args.file)?;
     let request_id = args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let request = SubmitJobRequest { request_id, spec: Some(spec), tenant: context.tenant.clone() };
+    let request = SubmitJobRequest {
+        request_id,
+        spec: Some(spec),
+        tenant: context.tenant.clone(),
+        check_index: args.check_index.unwrap_or(0),
+        plan_digest: args.plan_digest.unwrap_or_default(),
+    };
     let answer = context
         .client
         .call(|attempt| {
@@ -23,8 +31,10 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
         .map_err(|error| {
             let lost =
                 matches!(error.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded);
+            let changed = error.code() == tonic::Code::Aborted;
             let failure = Failure::from(error);
             match lost {
+                false if changed => failure.next(format!("muster plan -f {}", args.file)),
                 // The job may be accepted all the same: only the same id makes a repeat safe.
                 true => failure.next(format!("repeat with --request-id {}", request.request_id)),
                 false => failure,
@@ -45,33 +55,59 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
     match phase {
         JobPhase::Pending => context
             .output
-            .suggest(&format!("muster plan -f {} says why it waits; muster watch {id}", args.file)),
+            .suggest(&format!("muster explain {id} says what would help; muster watch {id}")),
         _ => context.output.suggest(&format!("muster watch {id}")),
     }
     Ok(Exit::Done)
 }
 
 pub(super) async fn plan(context: &Context, args: PlanArgs) -> Ending {
-    let spec = job_file::load(&args.file, &context.output)?;
-    if context.output.format == Format::Native {
-        // What the manifest was understood as needs no server.
-        output::print(&job_file::native(&spec)?)?;
-        return Ok(Exit::Done);
-    }
-    let request = PlanJobRequest { spec: Some(spec.clone()), tenant: context.tenant.clone() };
-    let answer = context
-        .client
-        .call(|attempt| {
-            let request = attempt.request(request.clone());
-            async move { attempt.jobs().plan_job(request).await }
-        })
-        .await?;
+    let spec = manifest::load(&args.file)?;
+    let answer = planned(context, &spec).await?;
     let plan = Plan::new(&spec, answer);
     context.output.show(&plan)?;
     if plan.placeable {
-        context.output.suggest(&format!("muster submit -f {}", args.file));
+        let (file, index) = (&args.file, plan.index);
+        context.output.suggest(&format!("muster submit -f {file} --check-index {index}"));
         return Ok(Exit::Done);
     }
     context.output.suggest("muster gpus shows what is free");
     Ok(Exit::NotPlaceable)
+}
+
+/// All pages of one plan: a page of another one starts it again.
+async fn planned(context: &Context, spec: &JobSpec) -> Result<PlanJobResponse, Failure> {
+    let mut request = PlanJobRequest {
+        spec: Some(spec.clone()),
+        tenant: context.tenant.clone(),
+        ..PlanJobRequest::default()
+    };
+    let mut whole: Option<PlanJobResponse> = None;
+    for _ in 0..PAGES_MAX {
+        let mut page = context
+            .client
+            .call(|attempt| {
+                let request = attempt.request(request.clone());
+                async move { attempt.jobs().plan_job(request).await }
+            })
+            .await?;
+        let next = page.replicas_next;
+        if let Some(mut before) = whole.take() {
+            if before.plan_digest != page.plan_digest {
+                request.replicas_from = 0;
+                continue;
+            }
+            before.replicas.append(&mut page.replicas);
+            page.replicas = before.replicas;
+            // The first page's index is the one that the plan was made at.
+            page.index = before.index;
+        }
+        if next <= request.replicas_from {
+            return Ok(page);
+        }
+        request.replicas_from = next;
+        whole = Some(page);
+    }
+    Err(Failure::refused("the fleet changes faster than a plan this long can be read")
+        .next("repeat the command"))
 }

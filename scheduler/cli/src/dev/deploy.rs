@@ -72,6 +72,7 @@ pub(super) async fn deploy(
         request_id: uuid::Uuid::new_v4().to_string(),
         spec: Some(spec.clone()),
         tenant: crate::cluster::TENANT.to_owned(),
+        ..v1::SubmitJobRequest::default()
     };
     let decide = progress.phase("decide", 1);
     let sent = Instant::now();
@@ -176,8 +177,11 @@ async fn look(
 
 /// Why the gang waits, in the planner's words.
 async fn unplaced(client: &Client, spec: &v1::JobSpec, args: &DevArgs) -> Failure {
-    let request =
-        v1::PlanJobRequest { spec: Some(spec.clone()), tenant: crate::cluster::TENANT.to_owned() };
+    let request = v1::PlanJobRequest {
+        spec: Some(spec.clone()),
+        tenant: crate::cluster::TENANT.to_owned(),
+        ..v1::PlanJobRequest::default()
+    };
     let plan = client
         .call(|attempt| {
             let request = attempt.request(request.clone());

@@ -3,7 +3,7 @@
 //! `ask` resolves the request, `single` is the short way for what fits on one node; for gangs
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
-//! not all fits, `explain` says why nothing does.
+//! not all fits, `explain` says why nothing does, `quote` what a plan amounts to.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
 
@@ -15,6 +15,7 @@ mod field;
 pub mod near;
 mod pack;
 pub(crate) mod policy;
+pub mod quote;
 mod room;
 mod shrink;
 mod single;

@@ -7,7 +7,9 @@ use crate::app::Context;
 use crate::auth::Caller;
 use crate::clock;
 use crate::convert;
-use crate::forward::{Accepted, CallError, LeaderCall, LeaderReply, PlanCall, SubmitCall};
+use crate::forward::{
+    Accepted, CallError, ExplainCall, ExplainTarget, LeaderCall, LeaderReply, PlanCall, SubmitCall,
+};
 use crate::status;
 use crate::watch::Watch;
 use futures::StreamExt as _;
@@ -96,13 +98,27 @@ fn submit_call(
     let tenant = caller.tenant(&request.tenant, &format!("{path}tenant"))?;
     let spec = convert::job::spec(&format!("{path}spec"), request.spec).map_err(refuse)?;
     let body_digest = convert::job::digest(&spec);
+    let check = convert::explain::check(path, request.check_index, &request.plan_digest)?;
     Ok(SubmitCall {
         tenant,
         by: caller.actor.clone(),
         request_id,
         body_digest,
         spec: Arc::new(spec),
+        check,
     })
+}
+
+/// Replicas that an answer may list.
+fn listed_max(asked: u32) -> Result<u32, Status> {
+    match asked {
+        0 => Ok(REPLICAS_LISTED_MAX),
+        1..=REPLICAS_LISTED_MAX => Ok(asked),
+        _ => {
+            let problem = format!("is {asked}; at most {REPLICAS_LISTED_MAX} is allowed");
+            Err(status::bad_field("replicas_max", &problem))
+        }
+    }
 }
 
 fn refusal(refused: &Status) -> v1::SubmitJobsResult {
@@ -211,7 +227,9 @@ impl JobService for JobApi {
         let tenant = caller.tenant(&request.tenant, "tenant")?;
         let spec = convert::job::spec("spec", request.spec);
         let spec = Arc::new(spec.map_err(|rejection| status::rejected(&rejection))?);
-        let call = LeaderCall::Plan(PlanCall { tenant, spec: Arc::clone(&spec) });
+        let limit = listed_max(request.replicas_max)?;
+        let with_helps = !request.omit_counterfactuals;
+        let call = LeaderCall::Plan(PlanCall { tenant, spec: Arc::clone(&spec), with_helps });
         let answer = self.context.router.call(call, deadline).await;
         let planned = match answer.map_err(|error| status::from_call(&error))? {
             LeaderReply::Planned(planned) => planned,
@@ -219,22 +237,69 @@ impl JobService for JobApi {
         };
         // Names of nodes and sites are read here, so here must be what the leader saw.
         caught_up(&self.context, planned.index, deadline).await?;
+        let limit = if request.omit_replicas { 0 } else { limit as usize };
         let shown = match planned.verdict {
-            Ok(plan) => self.context.quorum.read(|state| convert::view::plan(state, &spec, &plan)),
-            Err(no_plan) => convert::view::no_plan(no_plan),
+            Ok(offer) => self.context.quorum.read(|state| {
+                convert::view::plan(state, &spec, &offer, request.replicas_from, limit)
+            }),
+            Err(no_plan) => convert::explain::no_plan(&spec, &no_plan, caller.is_operator()),
         };
-        let shown =
-            v1::PlanJobResponse { index: planned.index, decide_us: planned.decide_us, ..shown };
+        let next = if request.omit_replicas { 0 } else { shown.replicas_next };
+        let shown = v1::PlanJobResponse {
+            index: planned.index,
+            decide_us: planned.decide_us,
+            replicas_next: next,
+            ..shown
+        };
         let mut response = Response::new(shown);
         status::label_applied(response.metadata_mut(), planned.index);
         Ok(response)
     }
 
-    async fn translate_manifest(
+    async fn explain_job(
         &self,
-        request: Request<v1::TranslateManifestRequest>,
-    ) -> Result<Response<v1::TranslateManifestResponse>, Status> {
-        super::manifest::translate(request.into_inner()).await
+        request: Request<v1::ExplainJobRequest>,
+    ) -> Result<Response<v1::ExplainJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, READ_TIME));
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let (call, phase, spec) = match request.target {
+            None => return Err(status::bad_field("target", "is missing")),
+            Some(v1::explain_job_request::Target::Spec(spec)) => {
+                let tenant = caller.tenant(&request.tenant, "tenant")?;
+                let spec = convert::job::spec("spec", Some(spec));
+                let spec = Arc::new(spec.map_err(|rejection| status::rejected(&rejection))?);
+                let target = ExplainTarget::Spec(Arc::clone(&spec));
+                (ExplainCall { tenant, target }, v1::JobPhase::Unspecified, spec)
+            }
+            Some(v1::explain_job_request::Target::JobId(id)) => {
+                let id = JobId(id);
+                read_point(&self.context, v1::Consistency::Linearizable.into(), deadline).await?;
+                let found = self.context.quorum.read(|state| {
+                    let job = convert::view::find(state, id, &caller)?;
+                    let phase = convert::view::phase(job.phase);
+                    Some((job.tenant.clone(), phase, Arc::clone(&job.spec)))
+                });
+                let (tenant, phase, spec) =
+                    found.ok_or_else(|| status::not_found(Kind::Job, id))?;
+                (ExplainCall { tenant, target: ExplainTarget::Job(id) }, phase, spec)
+            }
+        };
+        let answer = self.context.router.call(LeaderCall::Explain(call), deadline).await;
+        let explained = match answer.map_err(|error| status::from_call(&error))? {
+            LeaderReply::Explained(explained) => explained,
+            other => return Err(odd_answer(&other)),
+        };
+        let explain = |why| convert::explain::explanation(&spec, why, caller.is_operator());
+        let mut response = Response::new(v1::ExplainJobResponse {
+            phase: phase.into(),
+            replicas_waiting: explained.waiting,
+            explanation: explained.why.as_ref().map(explain),
+            index: explained.index,
+            decide_us: explained.decide_us,
+        });
+        status::label_applied(response.metadata_mut(), explained.index);
+        Ok(response)
     }
 
     async fn get_job(
@@ -244,14 +309,7 @@ impl JobService for JobApi {
         let deadline = clock::deadline(time_left(&request, READ_TIME));
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let limit = match request.replicas_max {
-            0 => REPLICAS_LISTED_MAX,
-            asked if asked <= REPLICAS_LISTED_MAX => asked,
-            asked => {
-                let problem = format!("is {asked}; at most {REPLICAS_LISTED_MAX} is allowed");
-                return Err(status::bad_field("replicas_max", &problem));
-            }
-        };
+        let limit = listed_max(request.replicas_max)?;
         let index = read_point(&self.context, request.consistency, deadline).await?;
         let id = JobId(request.job_id);
         let found = self.context.quorum.read(|state| {
@@ -431,7 +489,7 @@ mod tests {
         v1::SubmitJobRequest {
             request_id: "r1".to_owned(),
             spec: Some(crate::convert::job::tests::good()),
-            tenant: String::new(),
+            ..v1::SubmitJobRequest::default()
         }
     }
 

@@ -244,7 +244,8 @@ pub fn shown_vendor(vendor: Option<Vendor>) -> v1::GpuVendor {
     }
 }
 
-fn shown_taint(taint: &Taint) -> v1::Taint {
+/// A taint.
+pub(super) fn shown_taint(taint: &Taint) -> v1::Taint {
     let effect = match taint.effect {
         TaintEffect::NoSchedule => v1::TaintEffect::NoSchedule,
         TaintEffect::PreferNoSchedule => v1::TaintEffect::PreferNoSchedule,

@@ -2,8 +2,8 @@
 //!
 //! **Invariant:** reads one state and never fails; a job's token and its agents' secrets stay in.
 
+use crate::call::Offer;
 use proto::v1;
-use scheduler_core::command::Plan;
 use scheduler_core::id::{JobId, Name, NodeId, Rank, SiteId};
 use scheduler_core::job::{
     Affinity, Condition, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level,
@@ -11,6 +11,7 @@ use scheduler_core::job::{
     Shape, Strategy, Target, Toleration,
 };
 use scheduler_core::node::{Labels, TaintEffect};
+use scheduler_core::plan::quote::GroupQuote;
 use scheduler_core::state::{PhaseCounts, State, Tenant};
 use scheduler_core::unit::{GpuSet, TimeMs};
 use std::collections::{BTreeMap, BTreeSet};
@@ -184,53 +185,59 @@ fn replica(state: &State, group: &str, rank: Rank, replica: &Replica) -> v1::Rep
     shown
 }
 
-/// Where a plan would put a job.
-pub fn plan(state: &State, spec: &JobSpec, plan: &Plan) -> v1::PlanJobResponse {
+/// Where a plan would put a job; at most `limit` replicas from rank `from` on are listed.
+pub fn plan(
+    state: &State,
+    spec: &JobSpec,
+    offer: &Offer,
+    from: u32,
+    limit: usize,
+) -> v1::PlanJobResponse {
+    let Offer { plan, digest, quote } = offer;
     let mut groups = GroupNames::new(spec);
-    let mut price = 0u64;
-    let placements = plan.placements.iter().map(|placement| {
-        let node = state.node(placement.node);
-        let milli = milli_of(placement.gpus, placement.share_milli);
-        let per_hour = node.map_or(0, |node| node.price.0).saturating_mul(milli) / 1000;
-        price = price.saturating_add(per_hour);
-        v1::Replica {
-            rank: placement.rank.0,
-            group: groups.of(placement.rank).to_owned(),
-            phase: v1::ReplicaPhase::Waiting.into(),
-            node_id: placement.node.0,
-            node_name: node_name(state, placement.node),
-            gpus: placement.gpus.iter().map(u32::from).collect(),
-            gpu_milli: placement.share_milli.into(),
-            failures: 0,
-            bound: true,
-        }
+    let start = plan.placements.partition_point(|one| one.rank.0 < from);
+    let listed = plan.placements.iter().skip(start);
+    let next = plan.placements.get(start.saturating_add(limit)).map_or(0, |one| one.rank.0);
+    let replicas = listed.take(limit).map(|placement| v1::Replica {
+        rank: placement.rank.0,
+        group: groups.of(placement.rank).to_owned(),
+        phase: v1::ReplicaPhase::Waiting.into(),
+        node_id: placement.node.0,
+        node_name: node_name(state, placement.node),
+        gpus: placement.gpus.iter().map(u32::from).collect(),
+        gpu_milli: placement.share_milli.into(),
+        failures: 0,
+        bound: true,
     });
-    let replicas: Vec<v1::Replica> = placements.collect();
+    let group = |(group, quote): (&GroupSpec, &GroupQuote)| v1::GroupPlan {
+        group: group.name.to_string(),
+        replicas: quote.replicas,
+        nodes: quote.nodes,
+        gpu_milli: quote.gpu_milli,
+        price_micro_usd_per_hour: quote.price_per_hour.0,
+    };
     let nodes: BTreeSet<NodeId> = plan.placements.iter().map(|one| one.node).collect();
-    let spread = Spread::of(state, nodes.iter().copied());
     v1::PlanJobResponse {
         placeable: true,
-        replicas_placeable: u32::try_from(replicas.len()).unwrap_or(u32::MAX),
-        replicas,
-        nodes: u32::try_from(nodes.len()).unwrap_or(u32::MAX),
+        replicas: replicas.collect(),
+        replicas_next: next,
+        replicas_placeable: u32::try_from(plan.placements.len()).unwrap_or(u32::MAX),
+        nodes: quote.nodes,
         nodes_total: u32::try_from(state.nodes_len()).unwrap_or(u32::MAX),
-        rtt_us_widest: spread.rtt_us_widest(state),
-        regions: spread.regions(state),
-        price_micro_usd_per_hour: price,
-        ..v1::PlanJobResponse::default()
-    }
-}
-
-/// Why a job would not be placed.
-pub fn no_plan(no_plan: crate::call::NoPlan) -> v1::PlanJobResponse {
-    let causes = no_plan.causes.into_iter();
-    v1::PlanJobResponse {
-        placeable: false,
-        reason: Some(reason(&no_plan.reason)),
-        causes: causes.map(|(cause, nodes)| v1::CauseCount { cause, nodes }).collect(),
-        nodes_total: no_plan.nodes_total,
-        replicas_placeable: no_plan.replicas_placeable,
-        rtt_us_needed: no_plan.rtt_us_needed,
+        rtt_us_widest: quote.rtt_widest.0,
+        rtt_us_mean: quote.rtt_mean.0,
+        rtt_pairs_unknown: quote.pairs_unknown,
+        regions: Spread::of(state, nodes.into_iter()).regions(state),
+        price_micro_usd_per_hour: quote.price_per_hour.0,
+        price_micro_usd_total: quote.price_total.map_or(0, |price| price.0),
+        plan_digest: format!("{digest:032x}"),
+        groups: spec.groups.iter().zip(&quote.groups).map(group).collect(),
+        fragmentation: Some(v1::Fragmentation {
+            nodes_whole_before: quote.before.nodes_whole,
+            nodes_whole_after: quote.after.nodes_whole,
+            gpus_apart_before: quote.before.gpus_apart,
+            gpus_apart_after: quote.after.gpus_apart,
+        }),
         ..v1::PlanJobResponse::default()
     }
 }
@@ -279,7 +286,8 @@ fn replica_counts(counts: PhaseCounts) -> v1::ReplicaCounts {
     }
 }
 
-fn phase(phase: JobPhase) -> v1::JobPhase {
+/// A job's phase.
+pub fn phase(phase: JobPhase) -> v1::JobPhase {
     match phase {
         JobPhase::Pending => v1::JobPhase::Pending,
         JobPhase::Placed => v1::JobPhase::Placed,
@@ -312,7 +320,8 @@ fn kind(kind: JobKind) -> v1::JobKind {
     }
 }
 
-fn level(level: Option<Level>) -> v1::TopologyLevel {
+/// A level, or none.
+pub(super) fn level(level: Option<Level>) -> v1::TopologyLevel {
     match level {
         None => v1::TopologyLevel::Unspecified,
         Some(Level::Region) => v1::TopologyLevel::Region,
@@ -366,7 +375,8 @@ fn labels(labels: &Labels) -> BTreeMap<String, String> {
     labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
-fn strategy(strategy: Option<Strategy>) -> v1::Strategy {
+/// A strategy, or none.
+pub(super) fn strategy(strategy: Option<Strategy>) -> v1::Strategy {
     match strategy {
         None => v1::Strategy::Unspecified,
         Some(Strategy::Pack) => v1::Strategy::Pack,
@@ -460,7 +470,8 @@ fn shape(shape: &Shape) -> v1::Shape {
     }
 }
 
-fn selector(selector: &Selector) -> v1::Selector {
+/// A selector.
+pub(super) fn selector(selector: &Selector) -> v1::Selector {
     let texts = |values: &[std::sync::Arc<str>]| values.iter().map(ToString::to_string).collect();
     let (operator, values) = match &selector.condition {
         Condition::In(values) => (v1::SelectorOperator::In, texts(values)),

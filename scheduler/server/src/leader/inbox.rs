@@ -6,7 +6,7 @@
 use super::answer::Slot;
 use super::batch::Returned;
 use crate::applied::{Bag, Follow, lock};
-use crate::call::{CallError, PlanCall, Planned, SubmitCall};
+use crate::call::{CallError, ExplainCall, Explained, PlanCall, Planned, SubmitCall};
 use crate::clock;
 use scheduler_core::event::Event;
 use scheduler_core::id::{JobId, NodeId};
@@ -19,9 +19,9 @@ use tokio::time::Instant;
 /// Most jobs queued: about a third of a second of planning, and 32 full batch calls.
 const JOBS_QUEUED_MAX: usize = 16_384;
 /// Most dry runs queued; each may cost as much as a gang.
-const DRY_RUNS_QUEUED_MAX: usize = 256;
+pub(super) const DRY_RUNS_QUEUED_MAX: usize = 256;
 /// What a caller is told to wait when a queue is full.
-const RETRY_MS: u64 = 50;
+pub(super) const RETRY_MS: u64 = 50;
 /// Most jobs of one batch: one log record of about 100 KiB.
 pub(super) const BATCH_JOBS_MAX: usize = 512;
 /// Batches under way at a time: enough to hide one commit behind the planning of the next.
@@ -47,10 +47,29 @@ pub(super) struct Ask {
     pub(super) since: Instant,
 }
 
-/// One dry run.
-pub(super) struct DryRun {
-    pub(super) call: PlanCall,
-    pub(super) answer: oneshot::Sender<Result<Planned, CallError>>,
+/// A question whose answer changes nothing.
+pub(super) enum DryRun {
+    Plan { call: PlanCall, answer: oneshot::Sender<Result<Planned, CallError>> },
+    Explain { call: ExplainCall, answer: oneshot::Sender<Result<Explained, CallError>> },
+}
+
+impl DryRun {
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Plan { answer, .. } => answer.is_closed(),
+            Self::Explain { answer, .. } => answer.is_closed(),
+        }
+    }
+
+    /// Answers that it cannot be answered.
+    pub(super) fn refuse(self, error: CallError) {
+        // A caller that has gone away needs no answer.
+        match self {
+            Self::Plan { answer, .. } => drop(answer.send(Err(error))),
+            Self::Explain { answer, .. } => drop(answer.send(Err(error))),
+        }
+    }
 }
 
 /// What changed in the state since the planner last looked.
@@ -103,6 +122,8 @@ pub(super) struct Work {
     pub(super) dry_runs: Vec<DryRun>,
     pub(super) notes: Notes,
     pub(super) returned: Vec<Returned>,
+    /// The explainer has answered all it was asked.
+    pub(super) explained: bool,
     /// The term is over.
     pub(super) closed: bool,
 }
@@ -113,6 +134,7 @@ struct Desk {
     dry_runs: VecDeque<DryRun>,
     notes: Notes,
     returned: Vec<Returned>,
+    explained: bool,
     /// Log index up to which `notes` tells, or told, of changes.
     told: u64,
     /// Log index that the planner waits to be told of.
@@ -168,6 +190,12 @@ impl Inbox {
         }
         desk.returned.push(batch);
         drop(desk);
+        self.bell.notify_one();
+    }
+
+    /// Tells that the explainer has answered all it was asked.
+    pub(super) fn explained(&self) {
+        lock(&self.desk).explained = true;
         self.bell.notify_one();
     }
 
@@ -231,7 +259,8 @@ impl Inbox {
 impl Desk {
     /// How long the planner may sleep on, given what is here; `None` = nothing is here.
     fn patience(&self, in_flight: usize, now: Instant) -> Option<Duration> {
-        if self.closed || !self.returned.is_empty() || !self.dry_runs.is_empty() {
+        let news = self.explained || !self.returned.is_empty() || !self.dry_runs.is_empty();
+        if self.closed || news {
             return Some(Duration::ZERO);
         }
         let left = |since: Instant, linger: Duration| {
@@ -260,6 +289,7 @@ impl Desk {
             dry_runs: self.dry_runs.drain(..).collect(),
             notes: std::mem::take(&mut self.notes),
             returned: std::mem::take(&mut self.returned),
+            explained: std::mem::take(&mut self.explained),
             closed: self.closed,
         }
     }
@@ -321,6 +351,7 @@ mod tests {
             request_id: "r".into(),
             body_digest: 0,
             spec: Arc::clone(&spec),
+            check: None,
         };
         let (slots, _) = sheet(count);
         let calls = (0..count).map(call);

@@ -3,13 +3,11 @@
 //! **Invariant:** reads only, and quickly: all of it runs under the state's read lock.
 
 use super::planner::quota_reason;
-use crate::call::{Accepted, CallError, NoPlan, SubmitCall};
+use crate::call::{Accepted, CallError, SubmitCall};
 use scheduler_core::command::{Kind, Rejection};
 use scheduler_core::id::{JobId, NodeId, Rank, TenantId};
 use scheduler_core::job::{Job, JobSpec, Reason};
-use scheduler_core::plan::Unplaceable;
 use scheduler_core::state::State;
-use scheduler_core::view::View;
 use std::sync::Arc;
 
 /// What the state knows of a submission.
@@ -98,26 +96,4 @@ pub(super) fn refusal(state: &State, tenant: &TenantId, spec: &JobSpec) -> Optio
         return Some(Rejection::NotFound { what: Kind::Tenant, id: tenant.to_string() });
     }
     state.check_models(spec).err()
-}
-
-/// What a dry run tells of a job that does not fit.
-pub(super) fn no_plan(unplaceable: &Unplaceable) -> NoPlan {
-    NoPlan {
-        reason: unplaceable.to_reason(),
-        causes: unplaceable.counts.iter().map(|(cause, n)| (cause.to_string(), *n)).collect(),
-        nodes_total: unplaceable.nodes,
-        replicas_placeable: unplaceable
-            .nearest
-            .placeable
-            .iter()
-            .fold(0, |sum: u32, n| sum.saturating_add(*n)),
-        rtt_us_needed: unplaceable.nearest.rtt_max.map_or(0, |rtt| rtt.0),
-    }
-}
-
-/// What a dry run tells of a job over its tenant's quota.
-pub(super) fn no_plan_by_quota(view: &View, reason: Reason) -> NoPlan {
-    let nodes_total = u32::try_from(view.nodes_len()).unwrap_or(u32::MAX);
-    let causes = vec![("quota".to_owned(), nodes_total)];
-    NoPlan { reason, causes, nodes_total, replicas_placeable: 0, rtt_us_needed: 0 }
 }

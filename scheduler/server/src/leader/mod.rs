@@ -2,7 +2,7 @@
 //!
 //! Every server has a [`Leader`]; it works only while the quorum says that this server leads.
 //! `answer` and `inbox` take jobs in, `planner` plans them on a thread of its own, `batch` brings
-//! plans through the log, `backlog` remembers who waits, `duty` does what is due by the clock.
+//! plans through the log, `explainer` says why jobs do not fit, `backlog` remembers who waits, `duty` does what is due by the clock.
 //! **Invariant:** nothing here decides anything: a deposed leader's proposals fail in the log, and
 //! its plans are checked again by `State::apply`.
 
@@ -10,13 +10,17 @@ mod answer;
 mod backlog;
 mod batch;
 mod duty;
+mod explainer;
 mod inbox;
 mod look;
+mod offers;
 mod planner;
 mod read;
 
 use crate::applied::{Fanout, lock};
-use crate::call::{CallError, LeaderCall, LeaderReply, MembershipCall, PlanCall, SubmitCall};
+use crate::call::{
+    CallError, ExplainCall, LeaderCall, LeaderReply, MembershipCall, PlanCall, SubmitCall,
+};
 use crate::clock;
 use crate::config::Cluster;
 use crate::session::{DigestReply, JoinCall, Joined, Leases, Timing};
@@ -89,6 +93,7 @@ impl Leader {
             LeaderCall::Propose(entries) => self.propose(entries, deadline).await,
             LeaderCall::Submit(calls) => self.submit(calls, deadline).await,
             LeaderCall::Plan(call) => self.plan(call, deadline).await,
+            LeaderCall::Explain(call) => self.explain(call, deadline).await,
             LeaderCall::ReadIndex => {
                 let index = within(deadline, self.0.reads.ask(&self.0.quorum)).await?;
                 Ok(LeaderReply::Index(index?))
@@ -158,10 +163,22 @@ impl Leader {
 
     async fn plan(&self, call: PlanCall, deadline: Instant) -> Result<LeaderReply, CallError> {
         let (answer, planned) = oneshot::channel();
-        self.inbox()?.dry_run(DryRun { call, answer })?;
+        self.inbox()?.dry_run(DryRun::Plan { call, answer })?;
         let planned = within(deadline, planned).await?;
         let gone = |_| CallError::NotLeader { leader: None };
         Ok(LeaderReply::Planned(Box::new(planned.map_err(gone)??)))
+    }
+
+    async fn explain(
+        &self,
+        call: ExplainCall,
+        deadline: Instant,
+    ) -> Result<LeaderReply, CallError> {
+        let (answer, explained) = oneshot::channel();
+        self.inbox()?.dry_run(DryRun::Explain { call, answer })?;
+        let explained = within(deadline, explained).await?;
+        let gone = |_| CallError::NotLeader { leader: None };
+        Ok(LeaderReply::Explained(Box::new(explained.map_err(gone)??)))
     }
 
     fn heard(&self, digest: &crate::session::Digest) -> DigestReply {

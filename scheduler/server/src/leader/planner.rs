@@ -8,14 +8,21 @@
 
 use super::backlog::Backlog;
 use super::batch::{Batch, Returned};
-use super::inbox::{Ask, BATCH_JOBS_MAX, BATCHES_IN_FLIGHT_MAX, DryRun, Inbox, Notes, Work};
+use super::explainer::{Explainer, offer};
+use super::inbox::{
+    Ask, BATCH_JOBS_MAX, BATCHES_IN_FLIGHT_MAX, DRY_RUNS_QUEUED_MAX, DryRun, Inbox, Notes,
+    RETRY_MS, Work,
+};
 use super::look::{self, Look};
-use crate::call::Planned;
+use super::offers::Offers;
+use crate::call::{CallError, Check, PlanCall, Planned};
 use crate::clock;
+use crate::convert;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
 use scheduler_core::id::{JobId, NodeId};
 use scheduler_core::job::{JobSpec, Reason, ReasonCode};
+use scheduler_core::plan::quote;
 use scheduler_core::plan::{self, Budget, Policy, Ranks, Request, Unplaceable};
 use scheduler_core::state::State;
 use scheduler_core::view::View;
@@ -45,11 +52,20 @@ pub(super) struct Planner {
     in_flight: usize,
     claims: u64,
     policy: Policy,
+    explainer: Explainer,
+    /// Questions for the explainer, which is busy.
+    to_explain: Vec<DryRun>,
+    offers: Offers,
 }
 
 impl Planner {
     /// A planner that continues every waiting job. The state must show all of earlier terms.
-    pub(super) fn new(quorum: Quorum, inbox: Arc<Inbox>, runtime: Handle) -> Self {
+    pub(super) fn new(
+        quorum: Quorum,
+        inbox: Arc<Inbox>,
+        runtime: Handle,
+        explainer: Explainer,
+    ) -> Self {
         let now = clock::instant();
         let (view, waiting) =
             quorum.read(|state| (view_of(state), state.waiting().collect::<Vec<_>>()));
@@ -57,8 +73,20 @@ impl Planner {
         let mut backlog = Backlog::default();
         waiting.into_iter().for_each(|job| backlog.add(job, now));
         tracing::info!(nodes = view.nodes_len(), "planning begins");
-        let (again, policy) = (VecDeque::new(), Policy::default());
-        Self { quorum, inbox, runtime, view, backlog, again, in_flight: 0, claims: 0, policy }
+        Self {
+            quorum,
+            inbox,
+            runtime,
+            view,
+            backlog,
+            again: VecDeque::new(),
+            in_flight: 0,
+            claims: 0,
+            policy: Policy::default(),
+            explainer,
+            to_explain: Vec::new(),
+            offers: Offers::default(),
+        }
     }
 
     /// Works until the inbox is closed.
@@ -80,10 +108,14 @@ impl Planner {
     }
 
     fn round(&mut self, work: Work) {
-        let Work { asks, dry_runs, mut notes, returned, .. } = work;
+        let Work { asks, dry_runs, mut notes, returned, explained, .. } = work;
+        if explained {
+            self.explainer.came_back();
+        }
         returned.into_iter().for_each(|batch| self.take_back(batch, &mut notes));
         self.take_in(notes);
         dry_runs.into_iter().for_each(|run| self.dry_run(run));
+        self.explain();
         self.again.extend(asks);
         if self.in_flight >= BATCHES_IN_FLIGHT_MAX {
             return;
@@ -222,6 +254,9 @@ impl Planner {
         for (ask, look) in asks.into_iter().zip(looks) {
             match look {
                 Look::Settled(result) => ask.slot.settle(result),
+                Look::OverQuota(reason) if ask.call.check.is_some() => {
+                    self.plan_changed(ask, reason.message.to_string());
+                }
                 Look::OverQuota(reason) => batch.submit(ask, None, reason, None, 0),
                 Look::New => self.plan_one(ask, batch),
             }
@@ -230,6 +265,9 @@ impl Planner {
     }
 
     fn plan_one(&mut self, mut ask: Ask, batch: &mut Batch) {
+        if let Some(check) = ask.call.check {
+            return self.plan_checked(ask, check, batch);
+        }
         if let Some(reason) = ask.pending.take() {
             return batch.submit(ask, None, reason, None, 0);
         }
@@ -269,32 +307,90 @@ impl Planner {
         plan::plan(&self.view, &request, &self.policy, Budget::default())
     }
 
-    fn dry_run(&mut self, run: DryRun) {
-        if run.answer.is_closed() {
-            return;
-        }
+    /// Places the job by the plan that its caller means, or not at all.
+    fn plan_checked(&mut self, ask: Ask, check: Check, batch: &mut Batch) {
         let start = clock::instant();
-        let (tenant, spec) = (&run.call.tenant, &run.call.spec);
+        let spec = Arc::clone(&ask.call.spec);
+        match self.plan_meant(&ask, check) {
+            Ok(plan) => {
+                self.view.note_arrival(&spec);
+                self.view.claim(batch.claim, &spec, &plan);
+                let decide_us = clock::micros_since(start).max(1);
+                batch.submit(ask, Some(plan), Reason::default(), None, decide_us);
+            }
+            Err(why) => self.plan_changed(ask, why),
+        }
+    }
+
+    /// The plan meant, if it can still be carried out as far as is known here; else why not.
+    fn plan_meant(&mut self, ask: &Ask, check: Check) -> Result<Plan, String> {
+        let (call, index) = (&ask.call, check.index);
+        if ask.stale > 0 || ask.pending.is_some() {
+            return Err(format!("what the plan of index {index} uses was taken meanwhile"));
+        }
+        self.catch_up();
+        if let Some(plan) = self.offers.find(&call.tenant, call.body_digest, check) {
+            if quote::is_free(&self.view, &plan.placements) {
+                return Ok(Plan::clone(&plan));
+            }
+            return Err(format!("what the plan of index {index} uses is not free any more"));
+        }
+        let Some(meant) = check.digest else {
+            return Err(format!("this server knows of no plan for this job at index {index}"));
+        };
+        match self.find(&call.spec) {
+            Ok(plan) if quote::digest(&call.spec, &plan.placements) == meant => Ok(plan),
+            Ok(_) => Err(format!("the plan of index {index} is not what would be done now")),
+            Err(why) => Err(format!("the plan of index {index} does not fit now: {why}")),
+        }
+    }
+
+    fn plan_changed(&self, ask: Ask, why: String) {
+        ask.slot.settle(Err(CallError::PlanChanged { why, index: self.view.index() }));
+    }
+
+    fn dry_run(&mut self, run: DryRun) {
+        match run {
+            run if run.is_abandoned() => {}
+            DryRun::Plan { call, answer } => match self.dry_plan(&call) {
+                Ok(Some(planned)) => drop(answer.send(Ok(planned))),
+                Ok(None) => self.to_explain.push(DryRun::Plan { call, answer }),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            run @ DryRun::Explain { .. } => self.to_explain.push(run),
+        }
+    }
+
+    /// A plan that is not carried out; `None` where none is found or the quota is in the way.
+    fn dry_plan(&mut self, call: &PlanCall) -> Result<Option<Planned>, CallError> {
+        let start = clock::instant();
+        let PlanCall { tenant, spec, .. } = call;
         let look = |state: &State| match look::refusal(state, tenant, spec) {
             Some(refusal) => Err(refusal),
-            None => Ok(look::over_quota(state, tenant, spec.gpu_milli())),
+            None => Ok(look::over_quota(state, tenant, spec.gpu_milli()).is_some()),
         };
-        let over_quota = match self.quorum.read(look) {
-            Ok(over_quota) => over_quota,
-            Err(refusal) => {
-                // A caller that has gone away needs no answer.
-                let _ = run.answer.send(Err(refusal.into()));
-                return;
-            }
-        };
-        let verdict = match over_quota {
-            Some(reason) => Err(look::no_plan_by_quota(&self.view, reason)),
-            None => self.find_surely(spec).map_err(|unplaceable| look::no_plan(&unplaceable)),
-        };
+        if self.quorum.read(look)? {
+            return Ok(None);
+        }
+        let Ok(plan) = self.find_surely(spec) else { return Ok(None) };
+        let (index, offer) = (self.view.index(), offer(&self.view, spec, plan));
+        let (body, digest) = (convert::job::digest(spec), offer.digest);
+        self.offers.remember(tenant, body, index, digest, Arc::new(offer.plan.clone()));
         let decide_us = clock::micros_since(start).max(1);
-        let planned = Planned { index: self.view.index(), decide_us, verdict };
-        // A caller that has gone away needs no answer.
-        let _ = run.answer.send(Ok(planned));
+        Ok(Some(Planned { index, decide_us, verdict: Ok(offer) }))
+    }
+
+    /// Hands what waits for an explanation to the explainer, unless that is busy.
+    fn explain(&mut self) {
+        while self.to_explain.len() > DRY_RUNS_QUEUED_MAX {
+            let Some(last) = self.to_explain.pop() else { return };
+            last.refuse(CallError::Busy { retry_ms: RETRY_MS });
+        }
+        if !self.explainer.is_busy() && !self.to_explain.is_empty() {
+            self.catch_up();
+            let runs = std::mem::take(&mut self.to_explain);
+            self.explainer.ask(self.view.clone(), self.policy, runs);
+        }
     }
 }
 
@@ -311,9 +407,10 @@ pub(super) fn spawn(
     inbox: Arc<Inbox>,
     runtime: Handle,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let explainer = Explainer::start(quorum.clone(), Arc::clone(&inbox))?;
     std::thread::Builder::new().name("planner".to_owned()).spawn(move || {
         let guard = EndsProcess;
-        Planner::new(quorum, inbox, runtime).run();
+        Planner::new(quorum, inbox, runtime, explainer).run();
         std::mem::forget(guard);
     })
 }

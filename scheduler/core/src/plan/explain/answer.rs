@@ -51,7 +51,8 @@ pub struct Explanation {
 }
 
 /// Explains why the request does not fit, and what would make it fit. The view is changed on the
-/// way and put back.
+/// way and put back. The budget is that of the search for what helps; without any, only the reasons
+/// are told.
 pub fn explain(
     view: &mut View,
     request: &Request<'_>,
@@ -61,7 +62,7 @@ pub fn explain(
 ) -> Explanation {
     let asked = asked_gpu_milli(request);
     let over_quota = outlook.gpu_milli_left.is_some_and(|left| asked > left);
-    let refusal = plan(view, request, policy, budget).err();
+    let refusal = plan(view, request, policy, Budget::default()).err();
     let ask = Ask::new(view, request);
     let hardest = refusal.as_ref().map_or(0, |refusal| refusal.group);
     let groups: Vec<GroupCounts> = (0..ask.groups.len())
@@ -101,8 +102,8 @@ pub fn explain(
     Explanation { verdict, summary, nodes, hardest, groups, helps, is_cut_short: is_cut }
 }
 
-/// Thousandths of GPUs that the waiting replicas ask for.
-fn asked_gpu_milli(request: &Request<'_>) -> u64 {
+/// Thousandths of GPUs that the waiting replicas of a request ask for.
+pub fn asked_gpu_milli(request: &Request<'_>) -> u64 {
     match request.ranks {
         Ranks::All => request.spec.gpu_milli(),
         Ranks::Some(ranks) => ranks.iter().fold(0u64, |sum, &rank| {

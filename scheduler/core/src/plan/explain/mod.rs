@@ -13,7 +13,7 @@ pub mod outlook;
 mod refusal;
 mod search;
 
-pub use answer::{Explanation, GroupCounts, Help, explain};
+pub use answer::{Explanation, GroupCounts, Help, asked_gpu_milli, explain};
 pub use cause::Cause;
 pub use change::Change;
 pub use outlook::Outlook;
@@ -21,10 +21,11 @@ pub(super) use refusal::{alone, unplaceable};
 
 use crate::job::{REASON_BYTES_MAX, Reason, ReasonCode};
 use crate::unit::{RttUs, TimeMs};
+use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
 
 /// Why it does not fit, in one word: what would have to change first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum Verdict {
     /// The tenant may not hold that much.
     Quota,

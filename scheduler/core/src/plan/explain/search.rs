@@ -67,6 +67,10 @@ impl<'a> Search<'a> {
 
     /// Looks for all changes that help, the ones most wanted first.
     pub(super) fn run(&mut self, standing: &Standing<'_>, groups: &[GroupCounts]) {
+        if self.steps.is_spent() {
+            self.is_cut = true;
+            return;
+        }
         let missing = standing.missing_quota();
         self.fewer_replicas(standing);
         if missing > 0 {
@@ -289,7 +293,7 @@ impl<'a> Search<'a> {
         let gpus = self.view.classes().iter().flat_map(|(_, class)| &class.sample.gpus);
         let mut known: BTreeSet<VramMib> = gpus.map(|gpu| gpu.vram).collect();
         known.insert(VramMib::ZERO);
-        for (least, groups) in shared(self.spec(), |group| vram_min(&group.shape)) {
+        for (least, groups) in shared(self.spec(), |group| group.shape.vram_min()) {
             let values: Vec<_> = known.range(..least).rev().copied().collect();
             self.bound(&values, |vram| Change::VramMin { groups: groups.clone(), vram });
         }
@@ -467,8 +471,6 @@ struct Ahead {
     own_gpu_milli: u64,
 }
 
-/// Values of one kind of condition with the indexes of the groups that share them, in the order of
-/// the spec; at most [`CONDITIONS_MAX`].
 /// GPU models that a shape allows; empty = any.
 fn models(shape: &Shape) -> Vec<Name> {
     if shape.alternatives.iter().any(|one| one.models.is_empty()) {
@@ -477,11 +479,8 @@ fn models(shape: &Shape) -> Vec<Name> {
     shape.alternatives.iter().flat_map(|one| one.models.iter().cloned()).collect()
 }
 
-/// The most vRAM that an alternative of a shape demands.
-fn vram_min(shape: &Shape) -> VramMib {
-    shape.alternatives.iter().map(|one| one.vram_min).max().unwrap_or_default()
-}
-
+/// Values of one kind of condition with the indexes of the groups that share them, in the order of
+/// the spec; at most [`CONDITIONS_MAX`].
 fn shared<T: PartialEq>(spec: &JobSpec, value: impl Fn(&GroupSpec) -> T) -> Vec<(T, Vec<usize>)> {
     let mut found: Vec<(T, Vec<usize>)> = Vec::new();
     for (at, group) in spec.groups.iter().enumerate() {

@@ -33,6 +33,7 @@ fn ask() -> (Ask, oneshot::Receiver<Vec<Result<Accepted, CallError>>>) {
         request_id: "r".into(),
         body_digest: 0,
         spec: Arc::new(spec),
+        check: None,
     };
     let (slots, receive) = sheet(1);
     let slot = slots.into_iter().next().expect("one");

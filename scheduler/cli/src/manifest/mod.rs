@@ -1,0 +1,285 @@
+//! Job files: YAML or JSON on one side, `JobSpec` on the other, both ways.
+//!
+//! The reading side goes over the file by hand, so that every fault is reported with its path and all
+//! faults at once; limits that the servers check anyway are left to them.
+//!
+//! **Invariant:** no field is ignored: an unknown one is a fault. Amounts never pass through binary fractions.
+
+mod read;
+mod unit;
+mod walk;
+mod write;
+
+pub use unit::{microseconds, seconds};
+pub use write::Manifest;
+
+use crate::exit::Failure;
+use proto::v1::JobSpec;
+use std::io::Read;
+
+/// A file of more than this is no job file: the servers take 1 MiB.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Short form of the format for `--help`.
+pub const EXAMPLE: &str = "\
+A job file is YAML or JSON:
+  kind: ray                     # ray | kubernetes | plain
+  name: demo
+  strategy: pack                # pack | spread | strict-pack | strict-spread
+  max_rtt: 60ms                 # widest round trip between two members
+  max_price: 2.50               # US dollars per GPU-hour
+  duration: 2h                  # from ready; left out = until cancelled
+  topology_required: region     # region | zone | site | rack; also topology_preferred
+  max_total_price: 900          # US dollars for the whole duration
+  rtt_scope: all-pairs          # all-pairs | within-groups | head-to-members
+  minimise: diameter            # diameter | mean
+  regions: {allowed: [eu-west], denied: [mars]}
+  suppliers_denied: [shady]
+  compliance: [soc2]            # labels that every node must have as \"true\"
+  labels: {app: train}
+  affinity:                     # anti: apart; preferred: as far as possible
+  - {anti: true, level: node, group: workers, with_jobs: {app: data}}
+  program: {argv: [python, train.py], env: {MODE: fast}}
+  groups:
+  - name: workers
+    role: worker                # worker | head
+    replicas: 1250
+    min_replicas: 1200
+    gpus: 8                     # or a share of one: 0.5
+    gpu_models: [H100-SXM]
+    min_vram: 80GiB             # or several, the most wanted first:
+                                # gpu: [{models, vendor, min_vram, min_compute_capability}]
+    cpu: 8                      # cores; also 500m
+    memory: 64GiB
+    disk: 1TiB
+    custom: {licence: 1}
+    min_bandwidth_up: 10Gbps    # also min_bandwidth_down
+    strategy: pack              # in place of the job's; also topology_required, topology_preferred
+    max_per_node: 1
+    segments: [{level: rack, size: 25}]
+    spread: [{level: zone, max_skew: 1, preferred: true}]
+    selectors: [{key: muster/region, operator: in, values: [eu-west]}]
+    tolerations: [{key: spot, value: \"true\", effect: no-schedule}]";
+
+/// Reads a job file, or stdin for `-`.
+pub fn load(path: &str) -> Result<JobSpec, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {path}: {error}"));
+    let mut text = String::new();
+    let mut source: Box<dyn Read> = if path == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(cannot)?)
+    };
+    source.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(Failure::usage(format!("{path} is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    parse(&text).map_err(|faults| {
+        let mut failure = match faults.as_slice() {
+            [only] => {
+                return Failure::usage(format!("{path}: {only}"))
+                    .next("`muster submit --help` shows the format");
+            }
+            many => Failure::usage(format!("{path}: {} faults", many.len())),
+        };
+        failure.details = faults;
+        failure.next("`muster submit --help` shows the format")
+    })
+}
+
+/// The job that a text describes, or all its faults.
+pub fn parse(text: &str) -> Result<JobSpec, Vec<String>> {
+    let value: serde_json::Value =
+        serde_saphyr::from_str(text).map_err(|error| vec![error.to_string()])?;
+    read::job(&value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{GpuVendor, Group, JobKind, Role, Shape, Strategy, shape::Gpus};
+
+    const FULL: &str = r#"
+kind: ray
+name: demo
+strategy: strict-spread
+topology_required: region
+topology_preferred: site
+max_rtt: 60ms
+duration: 1h30m
+max_price: 2.50
+max_total_price: 1000
+labels: {app: train}
+rtt_scope: head-to-members
+minimise: mean
+regions: {allowed: [eu-west], denied: [mars]}
+suppliers_denied: [shady]
+compliance: [soc2]
+affinity:
+- {anti: true, level: node, group: workers, with_group: workers}
+- {level: site, preferred: true, with_jobs: {app: data}}
+program:
+  argv: [python, train.py]
+  env: {MODE: fast, STEPS: "100"}
+groups:
+- name: head
+  role: head
+  replicas: 1
+  cpu: 500m
+  memory: 1.5GiB
+- name: workers
+  replicas: 1250
+  min_replicas: 1200
+  gpus: 8
+  gpu_models: [H100-SXM, A100]
+  min_vram: 80GiB
+  cpu: 8
+  memory: 64GiB
+  disk: 1TiB
+  selectors:
+  - {key: muster/region, operator: in, values: [eu-west]}
+  - {key: spot, operator: does-not-exist}
+  tolerations:
+  - {key: spot, value: "true", effect: no-schedule}
+  - {}
+- name: shared
+  replicas: 2
+  gpus: 0.25
+- name: picky
+  replicas: 16
+  max_replicas: 32
+  gpus: 1
+  gpu:
+  - {models: [H200], min_vram: 140GiB}
+  - {vendor: nvidia, min_compute_capability: 8.9}
+  - {vendor: amd, min_compute_capability: "12.10"}
+  min_bandwidth_up: 2.5Gbps
+  min_bandwidth_down: 10Gbps
+  custom: {licence: 2}
+  strategy: spread
+  topology_required: zone
+  topology_preferred: rack
+  max_per_node: 4
+  segments: [{level: rack, size: 8}, {level: node, size: 2}]
+  spread: [{level: site, max_skew: 2, preferred: true}]
+"#;
+
+    #[test]
+    fn a_full_file_is_understood() {
+        let spec = parse(FULL).expect("valid");
+        assert_eq!(spec.kind(), JobKind::Ray);
+        assert_eq!(spec.strategy(), Strategy::StrictSpread);
+        assert_eq!(
+            (spec.rtt_us_max, spec.duration_s, spec.price_micro_usd_max),
+            (60_000, 5_400, 2_500_000)
+        );
+        let [head, workers, shared, picky] = spec.groups.as_slice() else { panic!("four groups") };
+        assert_eq!(head.role(), Role::Head);
+        let head_shape = head.shape.as_ref().expect("shape");
+        assert_eq!(
+            (head_shape.cpu_milli, head_shape.memory_mib, head_shape.gpus),
+            (500, 1_536, None)
+        );
+        let shape = workers.shape.as_ref().expect("shape");
+        assert_eq!((workers.replicas, workers.replicas_min), (1_250, 1_200));
+        assert_eq!(shape.gpus, Some(Gpus::GpuCount(8)));
+        assert_eq!((shape.vram_mib_min, shape.cpu_milli), (81_920, 8_000));
+        assert_eq!((shape.memory_mib, shape.disk_mib), (65_536, 1_048_576));
+        assert_eq!(workers.selectors.len(), 2);
+        assert_eq!(workers.tolerations[1].key, "");
+        assert_eq!(shared.shape.as_ref().and_then(|s| s.gpus), Some(Gpus::GpuMilli(250)));
+        assert_eq!((picky.replicas_max, picky.replicas_per_node_max), (32, 4));
+        let shape = picky.shape.as_ref().expect("shape");
+        let able: Vec<u32> =
+            shape.gpu_alternatives.iter().map(|one| one.compute_capability_min).collect();
+        assert_eq!(able, [0, 809, 1_210]);
+        assert_eq!(shape.gpu_alternatives[2].vendor(), GpuVendor::Amd);
+        assert_eq!((shape.bandwidth_up_mbps_min, shape.custom["licence"]), (2_500, 2));
+        assert_eq!((picky.segments[1].size, picky.spread[0].skew_max), (2, 2));
+        assert_eq!(spec.affinities[1].with_job_labels["app"], "data");
+        assert_eq!((spec.regions_denied.len(), spec.price_total_micro_usd_max), (1, 1_000_000_000));
+    }
+
+    #[test]
+    fn writing_and_reading_again_gives_the_same_job() {
+        let spec = parse(FULL).expect("valid");
+        let yaml = serde_saphyr::to_string(&Manifest::from(&spec)).expect("yaml");
+        assert_eq!(parse(&yaml).expect("own output"), spec, "{yaml}");
+        let json = serde_json::to_string(&Manifest::from(&spec)).expect("json");
+        assert_eq!(parse(&json).expect("own output"), spec, "{json}");
+    }
+
+    #[test]
+    fn every_amount_survives_the_round_trip() {
+        let shape = Shape {
+            cpu_milli: 1,
+            memory_mib: 1,
+            disk_mib: 1_025,
+            vram_mib_min: 7,
+            ..Shape::default()
+        };
+        let group = Group { name: "g".into(), replicas: 1, shape: Some(shape), ..Group::default() };
+        for (rtt, price, duration) in [
+            (1, 1, 1),
+            (999, 999_999, 59),
+            (10_000_000, 1_000_000_000, 31_622_400),
+            (1_500, 10, 3_661),
+        ] {
+            let spec = JobSpec {
+                name: "n".into(),
+                kind: JobKind::Plain.into(),
+                groups: vec![group.clone()],
+                strategy: Strategy::Pack.into(),
+                rtt_us_max: rtt,
+                duration_s: duration,
+                price_micro_usd_max: price,
+                ..JobSpec::default()
+            };
+            let yaml = serde_saphyr::to_string(&Manifest::from(&spec)).expect("yaml");
+            let read = parse(&yaml).unwrap_or_else(|faults| panic!("{faults:?}\n{yaml}"));
+            let mut wanted = spec.clone();
+            wanted.groups[0].role = Role::Worker.into();
+            assert_eq!(read, wanted, "{yaml}");
+        }
+    }
+
+    fn faults(text: &str) -> String {
+        parse(text).expect_err(text).join("\n")
+    }
+
+    #[test]
+    fn faults_name_the_path_and_come_all_at_once() {
+        let text = "kind: slurm\nname: 7\nspeed: fast\ngroups: [{name: w, replicas: -1, memory: 64, gpus: 1.5, cpus: 2, gpu: [{vendor: acme, vram: 1}], custom: {a: x}, spread: [{max_skew: 1, preferred: 7}]}]\nregions: [eu]\n";
+        let text = faults(text);
+        for wanted in [
+            "kind: `slurm` is none of ray, kubernetes, plain",
+            "name: must be text, is 7",
+            "speed: unknown field",
+            "groups[0].replicas: must be a whole number from 0 to 4294967295, is -1",
+            "groups[0].memory: needs a unit",
+            "groups[0].gpus: must be a whole number of GPUs, or a share of one from 0.001 to 0.999",
+            "groups[0].cpus: unknown field",
+            "groups[0].gpu[0].vendor: `acme` is none of nvidia, amd",
+            "groups[0].gpu[0].vram: unknown field",
+            "groups[0].custom.a: must be a whole number",
+            "groups[0].spread[0].level: missing",
+            "groups[0].spread[0].preferred: must be true or false, is 7",
+            "regions: must be a mapping, is a list",
+        ] {
+            assert!(text.contains(wanted), "{wanted} not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        assert!(faults("name: a\ngroups: [{name: w, replicas: 1}]").contains("kind: missing"));
+        assert!(faults("kind: ray\nname: a").contains("groups: missing"));
+        assert!(
+            faults("kind: ray\nname: a\ngroups: [{name: w}]")
+                .contains("groups[0].replicas: missing")
+        );
+        assert!(faults("[]").contains("must be a mapping"));
+        assert!(faults("kind: ray\nkind: ray").contains("duplicate"));
+        assert!(!faults("a: [").is_empty());
+    }
+}

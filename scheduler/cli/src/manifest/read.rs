@@ -1,0 +1,269 @@
+//! From a parsed file to `JobSpec`.
+
+use super::unit;
+use super::walk::{Faults, Fields};
+use proto::v1::shape::Gpus;
+use proto::v1::{
+    Affinity, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Role, RttObjective,
+    RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy, TaintEffect,
+    Toleration, TopologyLevel,
+};
+use serde_json::Value;
+
+pub(super) const KINDS: [(&str, JobKind); 3] =
+    [("ray", JobKind::Ray), ("kubernetes", JobKind::Kubernetes), ("plain", JobKind::Plain)];
+pub(super) const STRATEGIES: [(&str, Strategy); 4] = [
+    ("pack", Strategy::Pack),
+    ("spread", Strategy::Spread),
+    ("strict-pack", Strategy::StrictPack),
+    ("strict-spread", Strategy::StrictSpread),
+];
+pub(super) const LEVELS: [(&str, TopologyLevel); 5] = [
+    ("region", TopologyLevel::Region),
+    ("zone", TopologyLevel::Zone),
+    ("site", TopologyLevel::Site),
+    ("rack", TopologyLevel::Rack),
+    ("node", TopologyLevel::Node),
+];
+pub(super) const VENDORS: [(&str, GpuVendor); 7] = [
+    ("nvidia", GpuVendor::Nvidia),
+    ("amd", GpuVendor::Amd),
+    ("intel", GpuVendor::Intel),
+    ("google", GpuVendor::Google),
+    ("aws", GpuVendor::Aws),
+    ("huawei", GpuVendor::Huawei),
+    ("tenstorrent", GpuVendor::Tenstorrent),
+];
+pub(super) const SCOPES: [(&str, RttScope); 3] = [
+    ("all-pairs", RttScope::AllPairs),
+    ("within-groups", RttScope::WithinGroups),
+    ("head-to-members", RttScope::HeadToMembers),
+];
+pub(super) const OBJECTIVES: [(&str, RttObjective); 2] =
+    [("diameter", RttObjective::Diameter), ("mean", RttObjective::Mean)];
+pub(super) const ROLES: [(&str, Role); 2] = [("worker", Role::Worker), ("head", Role::Head)];
+pub(super) const OPERATORS: [(&str, SelectorOperator); 4] = [
+    ("in", SelectorOperator::In),
+    ("not-in", SelectorOperator::NotIn),
+    ("exists", SelectorOperator::Exists),
+    ("does-not-exist", SelectorOperator::DoesNotExist),
+];
+pub(super) const EFFECTS: [(&str, TaintEffect); 2] = [
+    ("no-schedule", TaintEffect::NoSchedule),
+    ("prefer-no-schedule", TaintEffect::PreferNoSchedule),
+];
+
+/// The job that a file describes, or all its faults.
+pub(super) fn job(value: &Value) -> Result<JobSpec, Vec<String>> {
+    let mut faults = Faults::default();
+    let mut spec = JobSpec::default();
+    if let Some(mut fields) = Fields::open("", value, &mut faults) {
+        let f = &mut faults;
+        fields.need("kind", f);
+        fields.need("name", f);
+        fields.need("groups", f);
+        spec.kind = fields.word("kind", &KINDS, f).unwrap_or_default().into();
+        spec.name = fields.text("name", f).unwrap_or_default();
+        spec.strategy = fields.word("strategy", &STRATEGIES, f).unwrap_or(Strategy::Pack).into();
+        spec.topology_required =
+            fields.word("topology_required", &LEVELS, f).unwrap_or_default().into();
+        spec.topology_preferred =
+            fields.word("topology_preferred", &LEVELS, f).unwrap_or_default().into();
+        spec.rtt_us_max = fields.amount("max_rtt", unit::microseconds, f).unwrap_or_default();
+        spec.duration_s = fields.amount("duration", unit::seconds, f).unwrap_or_default();
+        spec.price_micro_usd_max =
+            fields.amount("max_price", |text| unit::decimal(text, 6), f).unwrap_or_default();
+        spec.program =
+            fields.get("program").and_then(|value| program(&fields.at("program"), value, f));
+        spec.labels = fields.text_map("labels", f);
+        spec.rtt_scope = fields.word("rtt_scope", &SCOPES, f).unwrap_or_default().into();
+        spec.rtt_objective = fields.word("minimise", &OBJECTIVES, f).unwrap_or_default().into();
+        spec.price_total_micro_usd_max =
+            fields.amount("max_total_price", |text| unit::decimal(text, 6), f).unwrap_or_default();
+        let path = fields.at("affinity");
+        spec.affinities = each(&path, fields.list("affinity", f), f, affinity);
+        spec.suppliers_denied = fields.texts("suppliers_denied", f);
+        spec.compliance = fields.texts("compliance", f);
+        let path = fields.at("regions");
+        if let Some(mut regions) =
+            fields.get("regions").and_then(|value| Fields::open(&path, value, f))
+        {
+            spec.regions_allowed = regions.texts("allowed", f);
+            spec.regions_denied = regions.texts("denied", f);
+            regions.end(f);
+        }
+        let path = fields.at("groups");
+        spec.groups = each(&path, fields.list("groups", f), f, group);
+        fields.end(f);
+    }
+    faults.into_result(spec)
+}
+
+fn each<T>(
+    path: &str,
+    items: &[Value],
+    faults: &mut Faults,
+    read: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+) -> Vec<T> {
+    let at = |index: usize| format!("{path}[{index}]");
+    items.iter().enumerate().filter_map(|(index, item)| read(&at(index), item, faults)).collect()
+}
+
+fn group(path: &str, value: &Value, f: &mut Faults) -> Option<Group> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("name", f);
+    fields.need("replicas", f);
+    let name = fields.text("name", f).unwrap_or_default();
+    let role = fields.word("role", &ROLES, f).unwrap_or(Role::Worker).into();
+    let replicas = fields.count("replicas", f).unwrap_or_default();
+    let replicas_min = fields.count("min_replicas", f).unwrap_or_default();
+    let replicas_max = fields.count("max_replicas", f).unwrap_or_default();
+    let shape = shape(&mut fields, f);
+    let path = fields.at("selectors");
+    let selectors = each(&path, fields.list("selectors", f), f, selector);
+    let path = fields.at("tolerations");
+    let tolerations = each(&path, fields.list("tolerations", f), f, toleration);
+    let replicas_per_node_max = fields.count("max_per_node", f).unwrap_or_default();
+    let strategy = fields.word("strategy", &STRATEGIES, f).unwrap_or_default().into();
+    let topology_required = fields.word("topology_required", &LEVELS, f).unwrap_or_default();
+    let topology_preferred = fields.word("topology_preferred", &LEVELS, f).unwrap_or_default();
+    let path = fields.at("segments");
+    let segments = each(&path, fields.list("segments", f), f, segment);
+    let path = fields.at("spread");
+    let spread = each(&path, fields.list("spread", f), f, spread);
+    fields.end(f);
+    Some(Group {
+        name,
+        role,
+        replicas,
+        replicas_min,
+        shape: Some(shape),
+        selectors,
+        tolerations,
+        replicas_max,
+        replicas_per_node_max,
+        strategy,
+        topology_required: topology_required.into(),
+        topology_preferred: topology_preferred.into(),
+        segments,
+        spread,
+    })
+}
+
+/// The fields of a group that say what one replica needs.
+fn shape(fields: &mut Fields<'_>, f: &mut Faults) -> Shape {
+    let gpus = fields.amount("gpus", gpus, f).flatten();
+    let path = fields.at("gpu");
+    let gpu_alternatives = each(&path, fields.list("gpu", f), f, alternative);
+    Shape {
+        gpus,
+        gpu_models: fields.texts("gpu_models", f),
+        vram_mib_min: fields.amount("min_vram", vram, f).unwrap_or_default(),
+        cpu_milli: fields.amount("cpu", unit::cpu, f).unwrap_or_default(),
+        memory_mib: fields.amount("memory", unit::mebibytes, f).unwrap_or_default(),
+        disk_mib: fields.amount("disk", unit::mebibytes, f).unwrap_or_default(),
+        gpu_alternatives,
+        bandwidth_up_mbps_min: bandwidth(fields, "min_bandwidth_up", f),
+        bandwidth_down_mbps_min: bandwidth(fields, "min_bandwidth_down", f),
+        custom: fields.count_map("custom", f),
+    }
+}
+
+fn bandwidth(fields: &mut Fields<'_>, key: &'static str, f: &mut Faults) -> u32 {
+    fields.amount(key, unit::bandwidth, f).unwrap_or_default()
+}
+
+fn alternative(path: &str, value: &Value, f: &mut Faults) -> Option<GpuAlternative> {
+    let mut fields = Fields::open(path, value, f)?;
+    let able = fields.amount("min_compute_capability", unit::compute_capability, f);
+    let one = GpuAlternative {
+        models: fields.texts("models", f),
+        vendor: fields.word("vendor", &VENDORS, f).unwrap_or_default().into(),
+        vram_mib_min: fields.amount("min_vram", vram, f).unwrap_or_default(),
+        compute_capability_min: able.unwrap_or_default(),
+    };
+    fields.end(f);
+    Some(one)
+}
+
+fn segment(path: &str, value: &Value, f: &mut Faults) -> Option<Segment> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("level", f);
+    fields.need("size", f);
+    let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
+    let size = fields.count("size", f).unwrap_or_default();
+    fields.end(f);
+    Some(Segment { level, size })
+}
+
+fn spread(path: &str, value: &Value, f: &mut Faults) -> Option<Spread> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("level", f);
+    let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
+    let skew_max = fields.count("max_skew", f).unwrap_or(1);
+    let preferred = fields.flag("preferred", f);
+    fields.end(f);
+    Some(Spread { level, skew_max, preferred })
+}
+
+fn affinity(path: &str, value: &Value, f: &mut Faults) -> Option<Affinity> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("level", f);
+    let one = Affinity {
+        anti: fields.flag("anti", f),
+        level: fields.word("level", &LEVELS, f).unwrap_or_default().into(),
+        preferred: fields.flag("preferred", f),
+        group: fields.text("group", f).unwrap_or_default(),
+        with_group: fields.text("with_group", f).unwrap_or_default(),
+        with_job_labels: fields.text_map("with_jobs", f),
+    };
+    fields.end(f);
+    Some(one)
+}
+
+fn gpus(text: &str) -> Result<Option<Gpus>, String> {
+    let wanted = "must be a whole number of GPUs, or a share of one from 0.001 to 0.999";
+    let milli = unit::decimal(text, 3).map_err(|why| format!("{wanted}; {why}"))?;
+    match milli {
+        0 => Ok(None),
+        1..1000 => Ok(u32::try_from(milli).ok().map(Gpus::GpuMilli)),
+        _ if milli.is_multiple_of(1000) => match u32::try_from(milli / 1000) {
+            Ok(count) => Ok(Some(Gpus::GpuCount(count))),
+            Err(_) => Err(format!("`{text}` is too large")),
+        },
+        _ => Err(format!("{wanted}, is {text}")),
+    }
+}
+
+fn vram(text: &str) -> Result<u32, String> {
+    u32::try_from(unit::mebibytes(text)?).map_err(|_| format!("`{text}` is too large"))
+}
+
+fn selector(path: &str, value: &Value, f: &mut Faults) -> Option<Selector> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("key", f);
+    fields.need("operator", f);
+    let key = fields.text("key", f).unwrap_or_default();
+    let operator = fields.word("operator", &OPERATORS, f).unwrap_or_default().into();
+    let values = fields.texts("values", f);
+    fields.end(f);
+    Some(Selector { key, operator, values })
+}
+
+fn toleration(path: &str, value: &Value, f: &mut Faults) -> Option<Toleration> {
+    let mut fields = Fields::open(path, value, f)?;
+    let key = fields.text("key", f).unwrap_or_default();
+    let value = fields.text("value", f);
+    let effect = fields.word("effect", &EFFECTS, f).unwrap_or_default().into();
+    fields.end(f);
+    Some(Toleration { key, value, effect })
+}
+
+fn program(path: &str, value: &Value, f: &mut Faults) -> Option<Program> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("argv", f);
+    let argv = fields.texts("argv", f);
+    let program = Program { argv, env: fields.text_map("env", f) };
+    fields.end(f);
+    Some(program)
+}

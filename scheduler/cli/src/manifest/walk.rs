@@ -1,0 +1,227 @@
+//! A walk over a parsed file that remembers its path and collects faults.
+//!
+//! **Invariant:** `Fields::end` reports every field that nobody asked for.
+
+use super::unit;
+use crate::output::text::printable_line;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// Longest piece of the file that a fault repeats.
+const QUOTE_CHARS_MAX: usize = 60;
+
+/// Faults found so far.
+#[derive(Default)]
+pub(super) struct Faults(Vec<String>);
+
+impl Faults {
+    pub(super) fn add(&mut self, path: &str, what: impl AsRef<str>) {
+        let what = what.as_ref();
+        self.0.push(if path.is_empty() { what.to_owned() } else { format!("{path}: {what}") });
+    }
+
+    pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<String>> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
+    }
+}
+
+/// The fields of one mapping.
+pub(super) struct Fields<'a> {
+    path: String,
+    map: &'a Map<String, Value>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The mapping at a path; anything else is a fault.
+    pub(super) fn open(path: &str, value: &'a Value, faults: &mut Faults) -> Option<Self> {
+        match value {
+            Value::Object(map) => Some(Self { path: path.to_owned(), map, asked: Vec::new() }),
+            other => {
+                faults.add(path, format!("must be a mapping, is {}", quote(other)));
+                None
+            }
+        }
+    }
+
+    /// Path of one of the fields.
+    pub(super) fn at(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// A field; a null counts as left out.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&'a Value> {
+        if !self.asked.contains(&key) {
+            self.asked.push(key);
+        }
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A field that must be there.
+    pub(super) fn need(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a Value> {
+        let value = self.get(key);
+        if value.is_none() {
+            faults.add(&self.at(key), "missing");
+        }
+        value
+    }
+
+    /// Text.
+    pub(super) fn text(&mut self, key: &'static str, faults: &mut Faults) -> Option<String> {
+        let value = self.get(key)?;
+        text(&self.at(key), value, faults)
+    }
+
+    /// A list of texts; left out = empty.
+    pub(super) fn texts(&mut self, key: &'static str, faults: &mut Faults) -> Vec<String> {
+        let path = self.at(key);
+        self.list(key, faults)
+            .iter()
+            .enumerate()
+            .filter_map(|(index, item)| text(&format!("{path}[{index}]"), item, faults))
+            .collect()
+    }
+
+    /// A list; left out = empty.
+    pub(super) fn list(&mut self, key: &'static str, faults: &mut Faults) -> &'a [Value] {
+        match self.get(key) {
+            None => &[],
+            Some(Value::Array(items)) => items,
+            Some(other) => {
+                faults.add(&self.at(key), format!("must be a list, is {}", quote(other)));
+                &[]
+            }
+        }
+    }
+
+    /// Names and texts; left out = none.
+    pub(super) fn text_map(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> BTreeMap<String, String> {
+        self.map_of(key, "names to texts", faults, text)
+    }
+
+    /// Names and whole numbers; left out = none.
+    pub(super) fn count_map(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults,
+    ) -> BTreeMap<String, u64> {
+        self.map_of(key, "names to whole numbers", faults, |path, value, faults| {
+            let number = value.as_u64();
+            if number.is_none() {
+                faults.add(path, format!("must be a whole number, is {}", quote(value)));
+            }
+            number
+        })
+    }
+
+    fn map_of<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        faults: &mut Faults,
+        read: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+    ) -> BTreeMap<String, T> {
+        let path = self.at(key);
+        match self.get(key) {
+            None => BTreeMap::new(),
+            Some(Value::Object(map)) => map
+                .iter()
+                .filter_map(|(key, value)| {
+                    let path = format!("{path}.{}", printable_line(key));
+                    Some((key.clone(), read(&path, value, faults)?))
+                })
+                .collect(),
+            Some(_) => {
+                faults.add(&path, format!("must be a mapping of {what}"));
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// True or false; left out = false.
+    pub(super) fn flag(&mut self, key: &'static str, faults: &mut Faults) -> bool {
+        let Some(value) = self.get(key) else { return false };
+        if !value.is_boolean() {
+            faults.add(&self.at(key), format!("must be true or false, is {}", quote(value)));
+        }
+        value.as_bool().unwrap_or_default()
+    }
+
+    /// A whole number.
+    pub(super) fn count(&mut self, key: &'static str, faults: &mut Faults) -> Option<u32> {
+        let value = self.get(key)?;
+        let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+        if number.is_none() {
+            let range =
+                format!("must be a whole number from 0 to {}, is {}", u32::MAX, quote(value));
+            faults.add(&self.at(key), range);
+        }
+        number
+    }
+
+    /// An amount, read by one of the functions of `unit`.
+    pub(super) fn amount<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let amount = match unit::scalar(value) {
+            Some(text) => read(&text),
+            None => Err(format!("must be an amount, is {}", quote(value))),
+        };
+        amount.map_err(|why| faults.add(&self.at(key), why)).ok()
+    }
+
+    /// One of a few words; left out = `None`.
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&'static str, T)],
+        faults: &mut Faults,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
+        if found.is_none() {
+            let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            faults.add(&self.at(key), format!("{} is none of {}", quote(value), all.join(", ")));
+        }
+        found.map(|(_, meaning)| *meaning)
+    }
+
+    /// Reports the fields that nobody asked for.
+    pub(super) fn end(self, faults: &mut Faults) {
+        for key in self.map.keys().filter(|key| !self.asked.contains(&key.as_str())) {
+            let known = self.asked.join(", ");
+            faults.add(&self.at(&printable_line(key)), format!("unknown field; known are {known}"));
+        }
+    }
+}
+
+/// Text at a path.
+pub(super) fn text(path: &str, value: &Value, faults: &mut Faults) -> Option<String> {
+    let text = value.as_str();
+    if text.is_none() {
+        faults.add(path, format!("must be text, is {} (put it in quotes)", quote(value)));
+    }
+    text.map(str::to_owned)
+}
+
+fn quote(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => format!("`{text}`"),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
+        other => other.to_string(),
+    };
+    let text = printable_line(&text);
+    if text.chars().count() <= QUOTE_CHARS_MAX {
+        return text;
+    }
+    text.chars().take(QUOTE_CHARS_MAX).collect::<String>() + "..."
+}

@@ -1,0 +1,186 @@
+//! The explainer's thread: why jobs do not fit, on a copy of the planner's view.
+//!
+//! An explanation may take a hundred times as long as a plan, so it does not hold up the planner:
+//! that only copies its view, once for all questions that have come meanwhile.
+//! **Invariant:** one copy at a time; nothing is changed but the copy; the state's lock is held for
+//! short slices only.
+
+use super::inbox::{DryRun, Inbox};
+use super::look;
+use crate::call::{
+    CallError, ExplainCall, ExplainTarget, Explained, GroupNoPlan, NoPlan, Offer, PlanCall, Planned,
+};
+use crate::clock;
+use raft_store::Quorum;
+use scheduler_core::command::Plan;
+use scheduler_core::id::TenantId;
+use scheduler_core::job::{JobSpec, REASON_BYTES_MAX, Reason};
+use scheduler_core::plan::explain::outlook::HELD_MAX;
+use scheduler_core::plan::quote::{Quote, digest};
+use scheduler_core::plan::{
+    Budget, Explanation, Outlook, Policy, Ranks, Request, Verdict, explain, plan,
+};
+use scheduler_core::state::State;
+use scheduler_core::view::View;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// Steps for the search of what would help: tens of milliseconds.
+const HELPS: Budget = Budget { steps_max: 8_000_000 };
+/// No search of what would help.
+const NO_HELPS: Budget = Budget { steps_max: 0 };
+/// Replicas of running jobs read under one hold of the state's lock: about a millisecond.
+const READ_SLICE: usize = HELD_MAX / 16;
+
+/// Questions, and the view to answer them on.
+struct Work {
+    view: View,
+    policy: Policy,
+    runs: Vec<DryRun>,
+}
+
+/// The planner's hold of the explainer.
+pub(super) struct Explainer {
+    send: Sender<Work>,
+    is_busy: bool,
+}
+
+impl Explainer {
+    /// Starts the thread; it ends when this is dropped.
+    pub(super) fn start(quorum: Quorum, inbox: Arc<Inbox>) -> std::io::Result<Self> {
+        let (send, receive) = channel();
+        let thread = std::thread::Builder::new().name("explainer".to_owned());
+        thread.spawn(move || work_off(&quorum, &inbox, &receive))?;
+        Ok(Self { send, is_busy: false })
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// It has answered all it was asked.
+    pub(super) fn came_back(&mut self) {
+        self.is_busy = false;
+    }
+
+    /// Asks; it must not be busy.
+    pub(super) fn ask(&mut self, view: View, policy: Policy, runs: Vec<DryRun>) {
+        self.is_busy = true;
+        // If the thread is gone, the questions are dropped, which answers them.
+        let _ = self.send.send(Work { view, policy, runs });
+    }
+}
+
+fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Work>) {
+    while let Ok(Work { mut view, policy, runs }) = receive.recv() {
+        for run in runs.into_iter().filter(|run| !run.is_abandoned()) {
+            let mut desk = Desk { quorum, view: &mut view, policy: &policy };
+            // A caller that has gone away needs no answer.
+            match run {
+                DryRun::Plan { call, answer } => {
+                    let _ = answer.send(desk.plan(&call));
+                }
+                DryRun::Explain { call, answer } => {
+                    let _ = answer.send(desk.explain(&call));
+                }
+            }
+        }
+        inbox.explained();
+    }
+}
+
+struct Desk<'a> {
+    quorum: &'a Quorum,
+    view: &'a mut View,
+    policy: &'a Policy,
+}
+
+impl Desk<'_> {
+    /// A dry run that the planner found no plan for.
+    fn plan(&mut self, call: &PlanCall) -> Result<Planned, CallError> {
+        let start = clock::instant();
+        let request = Request::whole(&call.spec);
+        let budget = if call.with_helps { HELPS } else { NO_HELPS };
+        let why = self.why(&call.tenant, &request, budget);
+        let mut verdict = Err(why);
+        if verdict.as_ref().is_err_and(|why| why.verdict.is_none())
+            && let Ok(found) = plan(self.view, &request, self.policy, Budget::default())
+        {
+            // What it lacked has come meanwhile.
+            verdict = Ok(offer(self.view, &call.spec, found));
+        }
+        let decide_us = clock::micros_since(start).max(1);
+        Ok(Planned { index: self.view.index(), decide_us, verdict })
+    }
+
+    fn explain(&mut self, call: &ExplainCall) -> Result<Explained, CallError> {
+        let start = clock::instant();
+        let (waiting, why) = match &call.target {
+            ExplainTarget::Spec(spec) => {
+                let refusal = self.quorum.read(|state| look::refusal(state, &call.tenant, spec));
+                refusal.map_or(Ok(()), Err)?;
+                (spec.replicas(), Some(self.why(&call.tenant, &Request::whole(spec), HELPS)))
+            }
+            ExplainTarget::Job(job) => {
+                let wait = self.quorum.read(|state| look::waiting(state, *job));
+                wait.map_or((0, None), |wait| {
+                    let spec = &wait.job.spec;
+                    let (ranks, count) = match &wait.ranks {
+                        Some(ranks) => (Ranks::Some(ranks), ranks.len()),
+                        None => (Ranks::All, usize::try_from(spec.replicas()).unwrap_or(0)),
+                    };
+                    let request = Request { spec, ranks, fixed: &wait.fixed, avoid: &[] };
+                    let why = self.why(&call.tenant, &request, HELPS);
+                    (u32::try_from(count).unwrap_or(u32::MAX), Some(why))
+                })
+            }
+        };
+        let decide_us = clock::micros_since(start).max(1);
+        Ok(Explained { index: self.view.index(), decide_us, waiting, why })
+    }
+
+    fn why(&mut self, tenant: &TenantId, request: &Request<'_>, budget: Budget) -> NoPlan {
+        let mut outlook = self.quorum.read(|state| Outlook::begin(state, tenant));
+        let mut next = 0;
+        let mut read_on = |state: &State| outlook.read_on(state, &mut next, READ_SLICE);
+        while budget.steps_max > 0 && self.quorum.read(&mut read_on) {}
+        let answer = explain(self.view, request, self.policy, &outlook, budget);
+        let over_quota = match answer.verdict {
+            Some(Verdict::Quota) => {
+                let asked = scheduler_core::plan::explain::asked_gpu_milli(request);
+                self.quorum.read(|state| look::over_quota(state, tenant, asked))
+            }
+            _ => None,
+        };
+        no_plan(answer, over_quota)
+    }
+}
+
+fn no_plan(answer: Explanation, over_quota: Option<Reason>) -> NoPlan {
+    let code = answer.verdict.map_or_else(Default::default, Verdict::code);
+    let mut message = answer.summary;
+    // All ASCII, so any byte is a boundary.
+    message.truncate(REASON_BYTES_MAX);
+    let reason = over_quota.unwrap_or_else(|| Reason { code, message: message.into() });
+    let groups = answer.groups.into_iter().map(|group| GroupNoPlan {
+        group: group.group,
+        causes: group.counts.iter().map(|(cause, nodes)| (cause.to_string(), *nodes)).collect(),
+        placeable: group.placeable,
+        wanted: group.wanted,
+    });
+    NoPlan {
+        verdict: answer.verdict,
+        reason,
+        nodes_total: answer.nodes,
+        hardest: answer.hardest,
+        groups: groups.collect(),
+        helps: answer.helps.into_iter().map(|help| (help.change, help.is_least)).collect(),
+        is_cut_short: answer.is_cut_short,
+    }
+}
+
+/// A plan as a dry run tells of it.
+pub(super) fn offer(view: &View, spec: &JobSpec, plan: Plan) -> Offer {
+    let quote = Quote::new(view, spec, &plan.placements);
+    Offer { digest: digest(spec, &plan.placements), quote, plan }
+}

@@ -1,0 +1,126 @@
+//! Offers: the plans that dry runs told of lately, so that a caller can have one of them applied.
+//!
+//! **Invariant:** bounded, and only a memory: a forgotten offer makes a submission abort, never
+//! place something else.
+
+use crate::call::Check;
+use scheduler_core::command::Plan;
+use scheduler_core::id::TenantId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Offers remembered: some minutes of people's dry runs.
+const OFFERS_MAX: usize = 4_096;
+/// Replicas in all of them together: ten of the largest jobs, some 30 MB.
+const PLACEMENTS_MAX: usize = 1_000_000;
+
+struct Offer {
+    tenant: TenantId,
+    /// Digest of the spec.
+    body: u128,
+    index: u64,
+    digest: u128,
+    plan: Arc<Plan>,
+}
+
+/// The latest offers of one term.
+#[derive(Default)]
+pub(super) struct Offers {
+    latest: VecDeque<Offer>,
+    placements: usize,
+}
+
+impl Offers {
+    pub(super) fn remember(
+        &mut self,
+        tenant: &TenantId,
+        body: u128,
+        index: u64,
+        digest: u128,
+        plan: Arc<Plan>,
+    ) {
+        self.placements += plan.placements.len();
+        self.latest.push_back(Offer { tenant: tenant.clone(), body, index, digest, plan });
+        while self.latest.len() > OFFERS_MAX || self.placements > PLACEMENTS_MAX {
+            let Some(oldest) = self.latest.pop_front() else { return };
+            self.placements -= oldest.plan.placements.len();
+        }
+    }
+
+    /// The plan meant, which was told for this spec; the last one where the digest is left out.
+    pub(super) fn find(&self, tenant: &TenantId, body: u128, meant: Check) -> Option<Arc<Plan>> {
+        let is_meant = |offer: &&Offer| {
+            offer.index == meant.index
+                && meant.digest.is_none_or(|digest| digest == offer.digest)
+                && offer.body == body
+                && offer.tenant == *tenant
+        };
+        self.latest.iter().rev().find(is_meant).map(|offer| Arc::clone(&offer.plan))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scheduler_core::command::Placement;
+    use scheduler_core::id::{Epoch, Name, NodeId, Rank};
+    use scheduler_core::unit::GpuSet;
+
+    fn tenant(text: &str) -> TenantId {
+        TenantId(Name::parse(text).expect("a name"))
+    }
+
+    /// A plan that can be told by its length.
+    fn plan(replicas: u32) -> Arc<Plan> {
+        let placement = |rank| Placement {
+            rank: Rank(rank),
+            node: NodeId(0),
+            node_epoch: Epoch(1),
+            gpus: GpuSet::EMPTY,
+            share_milli: 0,
+        };
+        Arc::new(Plan { placements: (0..replicas).map(placement).collect() })
+    }
+
+    fn meant(index: u64, digest: Option<u128>) -> Check {
+        Check { index, digest }
+    }
+
+    #[test]
+    fn an_offer_is_found_by_what_names_it() {
+        let (a, b) = (tenant("a"), tenant("b"));
+        let mut offers = Offers::default();
+        offers.remember(&a, 1, 7, 100, plan(1));
+        offers.remember(&a, 1, 7, 101, plan(2));
+        offers.remember(&a, 1, 8, 102, plan(3));
+        let found = |who, body, meant| offers.find(who, body, meant).map(|p| p.placements.len());
+        assert_eq!(found(&a, 1, meant(7, None)), Some(2));
+        assert_eq!(found(&a, 1, meant(7, Some(100))), Some(1));
+        assert_eq!(found(&a, 1, meant(8, None)), Some(3));
+        for (who, body, meant) in [
+            (&a, 1, meant(8, Some(100))),
+            (&a, 1, meant(9, None)),
+            (&a, 2, meant(7, None)),
+            (&b, 1, meant(7, None)),
+        ] {
+            assert_eq!(found(who, body, meant), None, "{meant:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_by_number_and_by_size() {
+        let a = tenant("a");
+        let mut offers = Offers::default();
+        for index in 0..=OFFERS_MAX as u64 {
+            offers.remember(&a, 1, index, 0, plan(1));
+        }
+        assert!(offers.find(&a, 1, meant(0, None)).is_none());
+        assert!(offers.find(&a, 1, meant(1, None)).is_some());
+        for index in 0..20 {
+            offers.remember(&a, 2, index, 0, plan(100_000));
+        }
+        assert_eq!(offers.latest.len(), 10);
+        assert!(offers.placements <= PLACEMENTS_MAX);
+        assert!(offers.find(&a, 2, meant(19, None)).is_some());
+    }
+}
