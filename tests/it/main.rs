@@ -9,6 +9,7 @@ mod harness;
 mod access;
 mod bad_input;
 mod explain;
+mod manifest;
 mod placement;
 mod quorum;
 mod sessions;

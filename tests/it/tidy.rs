@@ -191,7 +191,7 @@ fn dependencies(member: &str) -> BTreeSet<String> {
 
 #[test]
 fn crates_import_only_what_they_may() {
-    let never: [(&str, &[&str]); 6] = [
+    let never: [(&str, &[&str]); 7] = [
         (
             "proto",
             &["scheduler-core", "scheduler-server", "scheduler-agent", "raft-store", "simulator"],
@@ -210,6 +210,10 @@ fn crates_import_only_what_they_may() {
             &["openraft", "sled", "tonic", "tokio", "scheduler-server", "raft-store", "muster"],
         ),
         ("scheduler/cli", &["openraft", "sled", "tests"]),
+        (
+            "scheduler/manifest",
+            &["scheduler-core", "scheduler-server", "tokio", "tonic", "openraft", "sled", "muster"],
+        ),
     ];
     for (member, banned) in never {
         let has = dependencies(member);

@@ -3,7 +3,7 @@
 //! **Invariant:** nothing happens here; values are only parsed and bounded.
 
 use crate::exit::EXIT_CODES;
-use crate::manifest;
+use crate::job_file;
 use crate::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -58,14 +58,14 @@ pub enum Command {
     Agent(AgentArgs),
     /// Run many simulated agents in one process.
     Fleet(FleetArgs),
-    /// Submit a job file.
-    #[command(after_long_help = manifest::EXAMPLE)]
+    /// Submit a job: a native job file, or a manifest of Ray, KubeRay, Kubernetes, Kueue, KAI or YuniKorn.
+    #[command(after_long_help = job_file::HELP)]
     Submit(SubmitArgs),
     /// Say where a job would go, or why it would wait; changes nothing.
-    #[command(after_long_help = manifest::EXAMPLE)]
+    #[command(after_long_help = job_file::HELP)]
     Plan(PlanArgs),
     /// Say why a job waits, or would wait, and what would make it fit.
-    #[command(after_long_help = manifest::EXAMPLE)]
+    #[command(after_long_help = job_file::HELP)]
     Explain(ExplainArgs),
     /// List jobs.
     Jobs(JobsArgs),
@@ -255,7 +255,7 @@ pub struct FleetArgs {
 /// `submit`.
 #[derive(Clone, Debug, Args)]
 pub struct SubmitArgs {
-    /// Job file in YAML or JSON; - for stdin.
+    /// Manifest of any kind in YAML or JSON; - for stdin.
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
     /// Makes a repeat safe: the same id places at most one job. Made up when left out.
@@ -287,7 +287,7 @@ pub struct ExplainArgs {
 /// `plan`.
 #[derive(Clone, Debug, Args)]
 pub struct PlanArgs {
-    /// Job file in YAML or JSON; - for stdin.
+    /// Manifest of any kind in YAML or JSON; - for stdin.
     #[arg(short, long, value_name = "FILE")]
     pub file: String,
 }
@@ -625,7 +625,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     let time = if let Some(ms) = text.strip_suffix("ms") {
         ms.parse().map(Duration::from_millis).map_err(|e| e.to_string())?
     } else {
-        Duration::from_secs(manifest::seconds(text)?)
+        Duration::from_secs(manifest::native::seconds(text)?)
     };
     if time.is_zero() || time > TIMEOUT_MAX {
         return Err("must be more than nothing and at most an hour".to_owned());
@@ -634,7 +634,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn rtt_us(text: &str) -> Result<u32, String> {
-    manifest::microseconds(text)
+    manifest::native::microseconds(text)
 }
 
 fn odd_servers(text: &str) -> Result<u32, String> {

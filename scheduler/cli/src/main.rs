@@ -12,7 +12,7 @@ mod cluster;
 mod command;
 mod dev;
 mod exit;
-mod manifest;
+mod job_file;
 mod output;
 
 use args::Cli;

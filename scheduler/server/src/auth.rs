@@ -57,6 +57,7 @@ pub const PERMISSIONS: &[(&str, Need)] = &[
     ("/muster.v1.JobService/ListJobs", Need::Tenant),
     ("/muster.v1.JobService/WatchJob", Need::Tenant),
     ("/muster.v1.JobService/CancelJob", Need::Tenant),
+    ("/muster.v1.JobService/TranslateManifest", Need::Tenant),
     ("/muster.v1.NodeService/Join", Need::Supplier),
     ("/muster.v1.NodeService/Session", Need::Supplier),
     ("/muster.v1.NodeService/Leave", Need::Supplier),

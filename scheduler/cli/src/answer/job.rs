@@ -1,10 +1,10 @@
 //! Jobs and their replicas as answers.
 
 use super::{Listed, or_dash, word};
-use crate::manifest::Manifest;
 use crate::output::Answer;
 use crate::output::table::Table;
 use crate::output::text::{age, grouped, milli, now_ms, ranges, rtt, time};
+use manifest::native::Manifest;
 use proto::v1;
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 
 use super::explain::Explanation;
 use super::job::{Reason, Replica, placement_table};
-use crate::manifest::Manifest;
 use crate::output::Answer;
 use crate::output::table::Table;
 use crate::output::text::{decimal, dollars_rounded, grouped, milli, rtt};
+use manifest::native::Manifest;
 use proto::v1;
 use serde::Serialize;
 
@@ -274,10 +274,11 @@ mod tests {
     use crate::output::{Format, render};
 
     fn spec() -> v1::JobSpec {
-        crate::manifest::parse(
+        manifest::read(
             "kind: ray\nname: a\nduration: 2h\ngroups: [{name: w, replicas: 10, gpus: 8}]",
         )
         .expect("valid")
+        .spec
     }
 
     #[test]

@@ -4,13 +4,15 @@ use super::Context;
 use crate::answer::explain::Explained;
 use crate::args::ExplainArgs;
 use crate::exit::{Ending, Exit};
-use crate::manifest;
+use crate::job_file;
 use proto::v1::{ExplainJobRequest, explain_job_request::Target};
 
 pub(super) async fn explain(context: &Context, args: ExplainArgs) -> Ending {
     let (target, tenant) = match (args.id, &args.file) {
         (Some(id), _) => (Some(Target::JobId(id)), String::new()),
-        (None, Some(file)) => (Some(Target::Spec(manifest::load(file)?)), context.tenant.clone()),
+        (None, Some(file)) => {
+            (Some(Target::Spec(job_file::load(file, &context.output)?)), context.tenant.clone())
+        }
         (None, None) => (None, String::new()),
     };
     let request = ExplainJobRequest { target, tenant };

@@ -20,7 +20,7 @@ use crate::answer::List;
 use crate::args::{Cli, Command, DEFAULT_SERVER, Global, ReadArgs};
 use crate::client::{Client, Settings};
 use crate::exit::{Ending, Exit, Failure};
-use crate::output::{self, Answer, Output};
+use crate::output::{self, Answer, Format, Output};
 use clap::CommandFactory;
 use proto::v1::Consistency;
 
@@ -77,6 +77,9 @@ fn servers(global: &Global) -> Vec<String> {
 /// Runs a command.
 pub async fn run(cli: Cli) -> Ending {
     let global = cli.global;
+    if global.output == Format::Native && !matches!(cli.command, Command::Plan(_)) {
+        return Err(Failure::usage("-o native is for `plan` only"));
+    }
     match cli.command {
         Command::Dev(args) => crate::dev::run(&global, args).await,
         Command::Server(args) => server::run(args).await,

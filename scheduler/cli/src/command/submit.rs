@@ -5,14 +5,15 @@ use crate::answer::job::{Job, Submitted};
 use crate::answer::plan::Plan;
 use crate::args::{PlanArgs, SubmitArgs, WatchArgs};
 use crate::exit::{Ending, Exit, Failure};
-use crate::manifest;
+use crate::job_file;
+use crate::output::{self, Format};
 use proto::v1::{JobPhase, JobSpec, PlanJobRequest, PlanJobResponse, SubmitJobRequest};
 
 /// Pages of a plan asked for before giving up: three times what the largest job needs.
 const PAGES_MAX: u32 = 16;
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
-    let spec = manifest::load(&args.file)?;
+    let spec = job_file::load(&args.file, &context.output)?;
     let request_id = args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let request = SubmitJobRequest {
         request_id,
@@ -62,7 +63,12 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
 }
 
 pub(super) async fn plan(context: &Context, args: PlanArgs) -> Ending {
-    let spec = manifest::load(&args.file)?;
+    let spec = job_file::load(&args.file, &context.output)?;
+    if context.output.format == Format::Native {
+        // What the manifest was understood as needs no server.
+        output::print(&job_file::native(&spec)?)?;
+        return Ok(Exit::Done);
+    }
     let answer = planned(context, &spec).await?;
     let plan = Plan::new(&spec, answer);
     context.output.show(&plan)?;

@@ -23,6 +23,8 @@ pub enum Format {
     Json,
     /// YAML.
     Yaml,
+    /// What a manifest was understood as, as a native job file; only for `plan`, which then asks no server.
+    Native,
 }
 
 /// An answer that can be shown.
@@ -57,7 +59,7 @@ impl Output {
         match self.format {
             Format::Table | Format::Wide => print(&format!("{}\n", text::printable_line(line))),
             Format::Json => print(&format!("{}\n", json(answer, false)?)),
-            Format::Yaml => print(&format!("---\n{}", yaml(answer)?)),
+            Format::Yaml | Format::Native => print(&format!("---\n{}", yaml(answer)?)),
         }
     }
 
@@ -82,7 +84,7 @@ pub fn render(format: Format, answer: &impl Answer) -> Result<String, Failure> {
             Ok(tables.iter().map(Table::render).collect::<Vec<_>>().join("\n"))
         }
         Format::Json => Ok(json(answer, true)? + "\n"),
-        Format::Yaml => yaml(answer),
+        Format::Yaml | Format::Native => yaml(answer),
     }
 }
 

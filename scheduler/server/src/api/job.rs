@@ -256,6 +256,13 @@ impl JobService for JobApi {
         Ok(response)
     }
 
+    async fn translate_manifest(
+        &self,
+        request: Request<v1::TranslateManifestRequest>,
+    ) -> Result<Response<v1::TranslateManifestResponse>, Status> {
+        super::manifest::translate(request.into_inner()).await
+    }
+
     async fn explain_job(
         &self,
         request: Request<v1::ExplainJobRequest>,

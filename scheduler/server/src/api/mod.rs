@@ -4,6 +4,7 @@
 //! it was settled by [`crate::auth::Gate`] before.
 
 pub mod job;
+mod manifest;
 pub mod node;
 pub mod node_admin;
 pub mod quorum;

@@ -2,13 +2,11 @@
 //!
 //! **Invariant:** decimal digits in, integers out; what does not come out whole is refused, never rounded.
 
-use serde_json::Value;
-
 /// Digits in front of and behind the point that we take: more is a slip of the hand.
 const DIGITS_MAX: usize = 18;
 
 /// An amount in the unit of 10^-`digits`; refuses more digits behind the point than that.
-pub(super) fn decimal(text: &str, digits: usize) -> Result<u64, String> {
+pub(crate) fn decimal(text: &str, digits: usize) -> Result<u64, String> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let is_number = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     if (whole.is_empty() && part.is_empty()) || !is_number(whole) || !is_number(part) {
@@ -29,19 +27,6 @@ pub(super) fn decimal(text: &str, digits: usize) -> Result<u64, String> {
         return Ok(0);
     }
     number.parse().map_err(|_| format!("`{text}` is too large"))
-}
-
-/// Text of a scalar that may stand for a number. Binary fractions are written in their shortest form, which
-/// gives back the digits of the file for any number of up to 15 digits.
-pub(super) fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.trim().to_owned()),
-        Value::Number(number) => Some(match number.as_f64() {
-            Some(float) if number.is_f64() => float.to_string(),
-            _ => number.to_string(),
-        }),
-        _ => None,
-    }
 }
 
 /// MiB from `64GiB`, `512MiB`, `1.5TiB`, `64Gi`.

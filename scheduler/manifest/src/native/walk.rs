@@ -2,28 +2,11 @@
 //!
 //! **Invariant:** `Fields::end` reports every field that nobody asked for.
 
-use super::unit;
-use crate::output::text::printable_line;
+use crate::decode::{kind_of, scalar};
+use crate::finding::{At, Findings};
+use crate::text::printable_line;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-
-/// Longest piece of the file that a fault repeats.
-const QUOTE_CHARS_MAX: usize = 60;
-
-/// Faults found so far.
-#[derive(Default)]
-pub(super) struct Faults(Vec<String>);
-
-impl Faults {
-    pub(super) fn add(&mut self, path: &str, what: impl AsRef<str>) {
-        let what = what.as_ref();
-        self.0.push(if path.is_empty() { what.to_owned() } else { format!("{path}: {what}") });
-    }
-
-    pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<String>> {
-        if self.0.is_empty() { Ok(value) } else { Err(self.0) }
-    }
-}
 
 /// The fields of one mapping.
 pub(super) struct Fields<'a> {
@@ -34,11 +17,11 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The mapping at a path; anything else is a fault.
-    pub(super) fn open(path: &str, value: &'a Value, faults: &mut Faults) -> Option<Self> {
+    pub(super) fn open(path: &str, value: &'a Value, faults: &mut Findings) -> Option<Self> {
         match value {
             Value::Object(map) => Some(Self { path: path.to_owned(), map, asked: Vec::new() }),
             other => {
-                faults.add(path, format!("must be a mapping, is {}", quote(other)));
+                faults.fault(&At::of(path), format!("must be a mapping, is {}", kind_of(other)));
                 None
             }
         }
@@ -58,22 +41,22 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that must be there.
-    pub(super) fn need(&mut self, key: &'static str, faults: &mut Faults) -> Option<&'a Value> {
+    pub(super) fn need(&mut self, key: &'static str, faults: &mut Findings) -> Option<&'a Value> {
         let value = self.get(key);
         if value.is_none() {
-            faults.add(&self.at(key), "missing");
+            faults.fault(&At::of(&self.at(key)), "missing");
         }
         value
     }
 
     /// Text.
-    pub(super) fn text(&mut self, key: &'static str, faults: &mut Faults) -> Option<String> {
+    pub(super) fn text(&mut self, key: &'static str, faults: &mut Findings) -> Option<String> {
         let value = self.get(key)?;
         text(&self.at(key), value, faults)
     }
 
     /// A list of texts; left out = empty.
-    pub(super) fn texts(&mut self, key: &'static str, faults: &mut Faults) -> Vec<String> {
+    pub(super) fn texts(&mut self, key: &'static str, faults: &mut Findings) -> Vec<String> {
         let path = self.at(key);
         self.list(key, faults)
             .iter()
@@ -83,12 +66,15 @@ impl<'a> Fields<'a> {
     }
 
     /// A list; left out = empty.
-    pub(super) fn list(&mut self, key: &'static str, faults: &mut Faults) -> &'a [Value] {
+    pub(super) fn list(&mut self, key: &'static str, faults: &mut Findings) -> &'a [Value] {
         match self.get(key) {
             None => &[],
             Some(Value::Array(items)) => items,
             Some(other) => {
-                faults.add(&self.at(key), format!("must be a list, is {}", quote(other)));
+                faults.fault(
+                    &At::of(&self.at(key)),
+                    format!("must be a list, is {}", kind_of(other)),
+                );
                 &[]
             }
         }
@@ -98,7 +84,7 @@ impl<'a> Fields<'a> {
     pub(super) fn text_map(
         &mut self,
         key: &'static str,
-        faults: &mut Faults,
+        faults: &mut Findings,
     ) -> BTreeMap<String, String> {
         self.map_of(key, "names to texts", faults, text)
     }
@@ -107,12 +93,13 @@ impl<'a> Fields<'a> {
     pub(super) fn count_map(
         &mut self,
         key: &'static str,
-        faults: &mut Faults,
+        faults: &mut Findings,
     ) -> BTreeMap<String, u64> {
         self.map_of(key, "names to whole numbers", faults, |path, value, faults| {
             let number = value.as_u64();
             if number.is_none() {
-                faults.add(path, format!("must be a whole number, is {}", quote(value)));
+                faults
+                    .fault(&At::of(path), format!("must be a whole number, is {}", kind_of(value)));
             }
             number
         })
@@ -122,8 +109,8 @@ impl<'a> Fields<'a> {
         &mut self,
         key: &'static str,
         what: &str,
-        faults: &mut Faults,
-        read: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+        faults: &mut Findings,
+        read: impl Fn(&str, &Value, &mut Findings) -> Option<T>,
     ) -> BTreeMap<String, T> {
         let path = self.at(key);
         match self.get(key) {
@@ -136,29 +123,32 @@ impl<'a> Fields<'a> {
                 })
                 .collect(),
             Some(_) => {
-                faults.add(&path, format!("must be a mapping of {what}"));
+                faults.fault(&At::of(&path), format!("must be a mapping of {what}"));
                 BTreeMap::new()
             }
         }
     }
 
     /// True or false; left out = false.
-    pub(super) fn flag(&mut self, key: &'static str, faults: &mut Faults) -> bool {
+    pub(super) fn flag(&mut self, key: &'static str, faults: &mut Findings) -> bool {
         let Some(value) = self.get(key) else { return false };
         if !value.is_boolean() {
-            faults.add(&self.at(key), format!("must be true or false, is {}", quote(value)));
+            faults.fault(
+                &At::of(&self.at(key)),
+                format!("must be true or false, is {}", kind_of(value)),
+            );
         }
         value.as_bool().unwrap_or_default()
     }
 
     /// A whole number.
-    pub(super) fn count(&mut self, key: &'static str, faults: &mut Faults) -> Option<u32> {
+    pub(super) fn count(&mut self, key: &'static str, faults: &mut Findings) -> Option<u32> {
         let value = self.get(key)?;
         let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
         if number.is_none() {
             let range =
-                format!("must be a whole number from 0 to {}, is {}", u32::MAX, quote(value));
-            faults.add(&self.at(key), range);
+                format!("must be a whole number from 0 to {}, is {}", u32::MAX, kind_of(value));
+            faults.fault(&At::of(&self.at(key)), range);
         }
         number
     }
@@ -168,14 +158,14 @@ impl<'a> Fields<'a> {
         &mut self,
         key: &'static str,
         read: impl Fn(&str) -> Result<T, String>,
-        faults: &mut Faults,
+        faults: &mut Findings,
     ) -> Option<T> {
         let value = self.get(key)?;
-        let amount = match unit::scalar(value) {
+        let amount = match scalar(value) {
             Some(text) => read(&text),
-            None => Err(format!("must be an amount, is {}", quote(value))),
+            None => Err(format!("must be an amount, is {}", kind_of(value))),
         };
-        amount.map_err(|why| faults.add(&self.at(key), why)).ok()
+        amount.map_err(|why| faults.fault(&At::of(&self.at(key)), why)).ok()
     }
 
     /// One of a few words; left out = `None`.
@@ -183,45 +173,40 @@ impl<'a> Fields<'a> {
         &mut self,
         key: &'static str,
         words: &[(&'static str, T)],
-        faults: &mut Faults,
+        faults: &mut Findings,
     ) -> Option<T> {
         let value = self.get(key)?;
         let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));
         if found.is_none() {
             let all: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            faults.add(&self.at(key), format!("{} is none of {}", quote(value), all.join(", ")));
+            faults.fault(
+                &At::of(&self.at(key)),
+                format!("{} is none of {}", kind_of(value), all.join(", ")),
+            );
         }
         found.map(|(_, meaning)| *meaning)
     }
 
     /// Reports the fields that nobody asked for.
-    pub(super) fn end(self, faults: &mut Faults) {
+    pub(super) fn end(self, faults: &mut Findings) {
         for key in self.map.keys().filter(|key| !self.asked.contains(&key.as_str())) {
             let known = self.asked.join(", ");
-            faults.add(&self.at(&printable_line(key)), format!("unknown field; known are {known}"));
+            faults.fault(
+                &At::of(&self.at(&printable_line(key))),
+                format!("unknown field; known are {known}"),
+            );
         }
     }
 }
 
 /// Text at a path.
-pub(super) fn text(path: &str, value: &Value, faults: &mut Faults) -> Option<String> {
+pub(super) fn text(path: &str, value: &Value, faults: &mut Findings) -> Option<String> {
     let text = value.as_str();
     if text.is_none() {
-        faults.add(path, format!("must be text, is {} (put it in quotes)", quote(value)));
+        faults.fault(
+            &At::of(path),
+            format!("must be text, is {} (put it in quotes)", kind_of(value)),
+        );
     }
     text.map(str::to_owned)
-}
-
-fn quote(value: &Value) -> String {
-    let text = match value {
-        Value::String(text) => format!("`{text}`"),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "a mapping".to_owned(),
-        other => other.to_string(),
-    };
-    let text = printable_line(&text);
-    if text.chars().count() <= QUOTE_CHARS_MAX {
-        return text;
-    }
-    text.chars().take(QUOTE_CHARS_MAX).collect::<String>() + "..."
 }

@@ -6,19 +6,17 @@
 //! **Invariant:** no field is ignored: an unknown one is a fault. Amounts never pass through binary fractions.
 
 mod read;
-mod unit;
+pub(crate) mod unit;
 mod walk;
 mod write;
 
 pub use unit::{microseconds, seconds};
 pub use write::Manifest;
 
-use crate::exit::Failure;
+use crate::document::Document;
+use crate::finding::Findings;
 use proto::v1::JobSpec;
-use std::io::Read;
-
-/// A file of more than this is no job file: the servers take 1 MiB.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+use serde_json::Value;
 
 /// Short form of the format for `--help`.
 pub const EXAMPLE: &str = "\
@@ -61,43 +59,30 @@ A job file is YAML or JSON:
     selectors: [{key: muster/region, operator: in, values: [eu-west]}]
     tolerations: [{key: spot, value: \"true\", effect: no-schedule}]";
 
-/// Reads a job file, or stdin for `-`.
-pub fn load(path: &str) -> Result<JobSpec, Failure> {
-    let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {path}: {error}"));
-    let mut text = String::new();
-    let mut source: Box<dyn Read> = if path == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(cannot)?)
-    };
-    source.by_ref().take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(Failure::usage(format!("{path} is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    parse(&text).map_err(|faults| {
-        let mut failure = match faults.as_slice() {
-            [only] => {
-                return Failure::usage(format!("{path}: {only}"))
-                    .next("`muster submit --help` shows the format");
-            }
-            many => Failure::usage(format!("{path}: {} faults", many.len())),
-        };
-        failure.details = faults;
-        failure.next("`muster submit --help` shows the format")
-    })
+/// Whether a document has the shape of a native job: Kubernetes' objects say their version.
+pub(crate) fn is_one(value: &Value) -> bool {
+    value.get("apiVersion").is_none()
 }
 
-/// The job that a text describes, or all its faults.
-pub fn parse(text: &str) -> Result<JobSpec, Vec<String>> {
-    let value: serde_json::Value =
-        serde_saphyr::from_str(text).map_err(|error| vec![error.to_string()])?;
-    read::job(&value)
+/// Reads a native job.
+pub(crate) fn read(document: &Document, findings: &mut Findings) -> JobSpec {
+    read::job(&document.value, findings)
+}
+
+/// The job as the YAML of a native job file; reading it again gives the same job.
+pub fn to_yaml(spec: &JobSpec) -> Result<String, String> {
+    serde_saphyr::to_string(&Manifest::from(spec)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proto::v1::{GpuVendor, Group, JobKind, Role, Shape, Strategy, shape::Gpus};
+
+    fn parse(text: &str) -> Result<JobSpec, Vec<String>> {
+        let faults = |faults: Vec<crate::Fault>| faults.iter().map(ToString::to_string).collect();
+        crate::read(text).map(|understood| understood.spec).map_err(faults)
+    }
 
     const FULL: &str = r#"
 kind: ray

@@ -3,7 +3,7 @@
 use super::read::{
     EFFECTS, KINDS, LEVELS, OBJECTIVES, OPERATORS, ROLES, SCOPES, STRATEGIES, VENDORS,
 };
-use crate::output::text::{decimal, dollars, mebibytes, milli, seconds};
+use crate::text::{decimal, dollars, mebibytes, milli, rtt, seconds};
 use proto::v1::{
     Affinity, GpuAlternative, Group, JobSpec, Program, Segment, Selector, Spread, Toleration,
     shape::Gpus,
@@ -177,7 +177,7 @@ impl From<&JobSpec> for Manifest {
             strategy: word(&STRATEGIES, spec.strategy()).unwrap_or("pack"),
             topology_required: word(&LEVELS, spec.topology_required()),
             topology_preferred: word(&LEVELS, spec.topology_preferred()),
-            max_rtt: (spec.rtt_us_max > 0).then(|| crate::output::text::rtt(spec.rtt_us_max)),
+            max_rtt: (spec.rtt_us_max > 0).then(|| rtt(spec.rtt_us_max)),
             duration: (spec.duration_s > 0).then(|| seconds(spec.duration_s)),
             max_price: (spec.price_micro_usd_max > 0).then(|| dollars(spec.price_micro_usd_max)),
             labels: spec.labels.clone(),

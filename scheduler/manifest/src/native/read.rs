@@ -1,7 +1,8 @@
 //! From a parsed file to `JobSpec`.
 
 use super::unit;
-use super::walk::{Faults, Fields};
+use super::walk::Fields;
+use crate::finding::Findings;
 use proto::v1::shape::Gpus;
 use proto::v1::{
     Affinity, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Role, RttObjective,
@@ -53,12 +54,10 @@ pub(super) const EFFECTS: [(&str, TaintEffect); 2] = [
     ("prefer-no-schedule", TaintEffect::PreferNoSchedule),
 ];
 
-/// The job that a file describes, or all its faults.
-pub(super) fn job(value: &Value) -> Result<JobSpec, Vec<String>> {
-    let mut faults = Faults::default();
+/// The job that a file describes.
+pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
     let mut spec = JobSpec::default();
-    if let Some(mut fields) = Fields::open("", value, &mut faults) {
-        let f = &mut faults;
+    if let Some(mut fields) = Fields::open("", value, f) {
         fields.need("kind", f);
         fields.need("name", f);
         fields.need("groups", f);
@@ -96,20 +95,20 @@ pub(super) fn job(value: &Value) -> Result<JobSpec, Vec<String>> {
         spec.groups = each(&path, fields.list("groups", f), f, group);
         fields.end(f);
     }
-    faults.into_result(spec)
+    spec
 }
 
 fn each<T>(
     path: &str,
     items: &[Value],
-    faults: &mut Faults,
-    read: impl Fn(&str, &Value, &mut Faults) -> Option<T>,
+    faults: &mut Findings,
+    read: impl Fn(&str, &Value, &mut Findings) -> Option<T>,
 ) -> Vec<T> {
     let at = |index: usize| format!("{path}[{index}]");
     items.iter().enumerate().filter_map(|(index, item)| read(&at(index), item, faults)).collect()
 }
 
-fn group(path: &str, value: &Value, f: &mut Faults) -> Option<Group> {
+fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("name", f);
     fields.need("replicas", f);
@@ -151,7 +150,7 @@ fn group(path: &str, value: &Value, f: &mut Faults) -> Option<Group> {
 }
 
 /// The fields of a group that say what one replica needs.
-fn shape(fields: &mut Fields<'_>, f: &mut Faults) -> Shape {
+fn shape(fields: &mut Fields<'_>, f: &mut Findings) -> Shape {
     let gpus = fields.amount("gpus", gpus, f).flatten();
     let path = fields.at("gpu");
     let gpu_alternatives = each(&path, fields.list("gpu", f), f, alternative);
@@ -169,11 +168,11 @@ fn shape(fields: &mut Fields<'_>, f: &mut Faults) -> Shape {
     }
 }
 
-fn bandwidth(fields: &mut Fields<'_>, key: &'static str, f: &mut Faults) -> u32 {
+fn bandwidth(fields: &mut Fields<'_>, key: &'static str, f: &mut Findings) -> u32 {
     fields.amount(key, unit::bandwidth, f).unwrap_or_default()
 }
 
-fn alternative(path: &str, value: &Value, f: &mut Faults) -> Option<GpuAlternative> {
+fn alternative(path: &str, value: &Value, f: &mut Findings) -> Option<GpuAlternative> {
     let mut fields = Fields::open(path, value, f)?;
     let able = fields.amount("min_compute_capability", unit::compute_capability, f);
     let one = GpuAlternative {
@@ -186,7 +185,7 @@ fn alternative(path: &str, value: &Value, f: &mut Faults) -> Option<GpuAlternati
     Some(one)
 }
 
-fn segment(path: &str, value: &Value, f: &mut Faults) -> Option<Segment> {
+fn segment(path: &str, value: &Value, f: &mut Findings) -> Option<Segment> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("level", f);
     fields.need("size", f);
@@ -196,7 +195,7 @@ fn segment(path: &str, value: &Value, f: &mut Faults) -> Option<Segment> {
     Some(Segment { level, size })
 }
 
-fn spread(path: &str, value: &Value, f: &mut Faults) -> Option<Spread> {
+fn spread(path: &str, value: &Value, f: &mut Findings) -> Option<Spread> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("level", f);
     let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
@@ -206,7 +205,7 @@ fn spread(path: &str, value: &Value, f: &mut Faults) -> Option<Spread> {
     Some(Spread { level, skew_max, preferred })
 }
 
-fn affinity(path: &str, value: &Value, f: &mut Faults) -> Option<Affinity> {
+fn affinity(path: &str, value: &Value, f: &mut Findings) -> Option<Affinity> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("level", f);
     let one = Affinity {
@@ -239,7 +238,7 @@ fn vram(text: &str) -> Result<u32, String> {
     u32::try_from(unit::mebibytes(text)?).map_err(|_| format!("`{text}` is too large"))
 }
 
-fn selector(path: &str, value: &Value, f: &mut Faults) -> Option<Selector> {
+fn selector(path: &str, value: &Value, f: &mut Findings) -> Option<Selector> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("key", f);
     fields.need("operator", f);
@@ -250,7 +249,7 @@ fn selector(path: &str, value: &Value, f: &mut Faults) -> Option<Selector> {
     Some(Selector { key, operator, values })
 }
 
-fn toleration(path: &str, value: &Value, f: &mut Faults) -> Option<Toleration> {
+fn toleration(path: &str, value: &Value, f: &mut Findings) -> Option<Toleration> {
     let mut fields = Fields::open(path, value, f)?;
     let key = fields.text("key", f).unwrap_or_default();
     let value = fields.text("value", f);
@@ -259,7 +258,7 @@ fn toleration(path: &str, value: &Value, f: &mut Faults) -> Option<Toleration> {
     Some(Toleration { key, value, effect })
 }
 
-fn program(path: &str, value: &Value, f: &mut Faults) -> Option<Program> {
+fn program(path: &str, value: &Value, f: &mut Findings) -> Option<Program> {
     let mut fields = Fields::open(path, value, f)?;
     fields.need("argv", f);
     let argv = fields.texts("argv", f);

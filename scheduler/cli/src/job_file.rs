@@ -1,0 +1,87 @@
+//! Manifests on disk or on stdin, read into jobs.
+//!
+//! **Invariant:** what a manifest says and muster leaves aside is told on stderr.
+
+use crate::exit::Failure;
+use crate::output::Output;
+use manifest::{TEXT_BYTES_MAX, Understood};
+use proto::v1::JobSpec;
+use std::io::Read;
+
+/// What `--help` says of manifests.
+pub const HELP: &str = manifest::native::EXAMPLE;
+
+/// Reads a manifest of any kind, or stdin for `-`; notes go to stderr.
+pub fn load(path: &str, output: &Output) -> Result<JobSpec, Failure> {
+    let Understood { spec, notes } = read(path)?;
+    for note in notes {
+        output.say(&format!("note: {note}"));
+    }
+    Ok(spec)
+}
+
+fn read(path: &str) -> Result<Understood, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {path}: {error}"));
+    let mut bytes = Vec::new();
+    let mut source: Box<dyn Read> = if path == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(cannot)?)
+    };
+    source.by_ref().take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    manifest::read_bytes(&bytes).map_err(|faults| {
+        let next = "`muster submit --help` shows the format of native jobs";
+        if let [only] = faults.as_slice() {
+            return Failure::usage(format!("{path}: {only}")).next(next);
+        }
+        let mut failure = Failure::usage(format!("{path}: {} faults", faults.len())).next(next);
+        failure.details = faults.iter().map(ToString::to_string).collect();
+        failure
+    })
+}
+
+/// The job as a native job file.
+pub fn native(spec: &JobSpec) -> Result<String, Failure> {
+    manifest::native::to_yaml(spec)
+        .map_err(|why| Failure::refused(format!("cannot write YAML: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+    use crate::output::Format;
+    use std::io::Write;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(bytes).expect("written");
+        file
+    }
+
+    fn load_bytes(bytes: &[u8]) -> Result<JobSpec, Failure> {
+        let file = file(bytes);
+        load(&file.path().display().to_string(), &Output::new(Format::Table, true))
+    }
+
+    #[test]
+    fn a_manifest_of_any_kind_is_loaded_and_said_again() {
+        let spec = load_bytes(b"{bundles: [{GPU: 1}], strategy: STRICT_SPREAD}").expect("a job");
+        let native = native(&spec).expect("written");
+        assert_eq!(load_bytes(native.as_bytes()).expect("own output"), spec, "{native}");
+    }
+
+    #[test]
+    fn faults_name_the_file_and_end_as_wrong_usage() {
+        let one = load_bytes(b"{bundles: [{GPU: 1}], colour: red}").expect_err("unknown field");
+        assert_eq!(one.exit, Exit::Usage);
+        assert!(one.message.ends_with(": colour: unknown field"), "{}", one.message);
+        let two = load_bytes(b"{bundles: 3, colour: red}").expect_err("two faults");
+        assert_eq!(two.details.len(), 2);
+        for bad in [&b"\xff\xfe"[..], &vec![b'a'; TEXT_BYTES_MAX + 10], b""] {
+            assert_eq!(load_bytes(bad).expect_err("no manifest").exit, Exit::Usage);
+        }
+        let missing = load("/no/such/file", &Output::new(Format::Table, true));
+        assert!(missing.expect_err("no file").message.starts_with("cannot read"));
+    }
+}

@@ -1,0 +1,359 @@
+//! Kubernetes' `Workload` and `PodGroup`: which pods start together, and where.
+//!
+//! **Invariant:** a minimum is kept for the group it was said of; over several groups at once it is kept only
+//! where it means all of them. A topology key is always a must: Kubernetes has no wish there.
+
+use super::members::{Members, priority, together};
+use super::pod::{Metadata, PodClaim};
+use crate::decode::{Rest, Verdict};
+use crate::finding::{At, Findings, quote};
+use crate::topology;
+use serde::Deserialize;
+
+/// What becomes of fields that the structs below do not name.
+pub(super) const REST: Rest = &[
+    ("WorkloadDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
+    ("PodGroupDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
+    (
+        "PodGroupSpec",
+        &["parentCompositePodGroupName"],
+        Verdict::Refused("groups of groups; a muster job starts all of its groups together"),
+    ),
+    ("PodGroupSpec", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
+    ("PodGroupTemplate", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
+    ("Composite", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
+    ("Disruption", &["single", "all"], Verdict::Ignored("muster preempts nobody")),
+];
+
+/// What a `Job`, a `PodGroup` and a template of one say alike.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Scheduling {
+    pub(super) scheduling_policy: Option<Policy>,
+    pub(super) scheduling_constraints: Option<Constraints>,
+    #[serde(rename = "disruptionMode")]
+    pub(super) _disruption_mode: Option<Disruption>,
+    pub(super) resource_claims: Vec<PodClaim>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Policy {
+    basic: Option<Basic>,
+    gang: Option<Gang>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Basic {}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Gang {
+    min_count: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Constraints {
+    topology: Vec<TopologyConstraint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct TopologyConstraint {
+    key: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Disruption {}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct WorkloadDocument {
+    #[serde(rename = "apiVersion")]
+    pub(super) _api_version: String,
+    #[serde(rename = "kind")]
+    pub(super) _kind: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: WorkloadSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct WorkloadSpec {
+    pub(super) controller_ref: Option<Reference>,
+    pub(super) pod_group_templates: Vec<PodGroupTemplate>,
+    pub(super) composite_pod_group_templates: Vec<Composite>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Reference {
+    #[serde(rename = "apiGroup")]
+    pub(super) _api_group: Option<String>,
+    pub(super) kind: String,
+    pub(super) name: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodGroupTemplate {
+    pub(super) name: String,
+    scheduling_policy: Option<Policy>,
+    scheduling_constraints: Option<Constraints>,
+    #[serde(rename = "disruptionMode")]
+    _disruption_mode: Option<Disruption>,
+    resource_claims: Vec<PodClaim>,
+    priority_class_name: Option<String>,
+    priority: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Composite {
+    #[serde(rename = "name")]
+    _name: String,
+    scheduling_policy: Option<CompositePolicy>,
+    scheduling_constraints: Option<Constraints>,
+    #[serde(rename = "disruptionMode")]
+    _disruption_mode: Option<Disruption>,
+    priority_class_name: Option<String>,
+    priority: Option<i32>,
+    pod_group_templates: Vec<PodGroupTemplate>,
+    composite_pod_group_templates: Vec<Composite>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct CompositePolicy {
+    #[serde(rename = "basic")]
+    _basic: Option<Basic>,
+    gang: Option<CompositeGang>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct CompositeGang {
+    min_group_count: Option<u32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodGroupDocument {
+    #[serde(rename = "apiVersion")]
+    pub(super) _api_version: String,
+    #[serde(rename = "kind")]
+    pub(super) _kind: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: PodGroupSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PodGroupSpec {
+    pub(super) workload_ref: Option<WorkloadRef>,
+    scheduling_policy: Option<Policy>,
+    scheduling_constraints: Option<Constraints>,
+    #[serde(rename = "disruptionMode")]
+    _disruption_mode: Option<Disruption>,
+    resource_claims: Vec<PodClaim>,
+    priority_class_name: Option<String>,
+    priority: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct WorkloadRef {
+    pub(super) workload_name: String,
+    #[serde(alias = "podGroupTemplateName")]
+    pub(super) template_name: String,
+}
+
+/// What is said of the pods of one pod group, and where.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub(super) at: At,
+    pub(super) name: String,
+    pub(super) scheduling: Scheduling,
+}
+
+impl PodGroupTemplate {
+    fn rule(&self, at: &At, findings: &mut Findings) -> Rule {
+        priority(at, self.priority, self.priority_class_name.as_deref(), findings);
+        let scheduling = Scheduling {
+            scheduling_policy: self.scheduling_policy.clone(),
+            scheduling_constraints: self.scheduling_constraints.clone(),
+            resource_claims: self.resource_claims.clone(),
+            ..Scheduling::default()
+        };
+        Rule { at: at.clone(), name: self.name.clone(), scheduling }
+    }
+}
+
+impl PodGroupDocument {
+    /// What the group says itself; a policy left out comes from its template.
+    pub(super) fn rule(&self, at: &At, workloads: &[Workload], findings: &mut Findings) -> Rule {
+        let at_spec = at.field("spec");
+        let spec = &self.spec;
+        priority(&at_spec, spec.priority, spec.priority_class_name.as_deref(), findings);
+        let own = Scheduling {
+            scheduling_policy: spec.scheduling_policy.clone(),
+            scheduling_constraints: spec.scheduling_constraints.clone(),
+            resource_claims: spec.resource_claims.clone(),
+            ..Scheduling::default()
+        };
+        let name = self.metadata.name.clone().unwrap_or_default();
+        if own.scheduling_policy.is_none()
+            && let Some(of) = &spec.workload_ref
+        {
+            let template = workloads
+                .iter()
+                .filter(|workload| workload.name == of.workload_name)
+                .flat_map(|workload| &workload.rules)
+                .find(|rule| rule.name == of.template_name);
+            if let Some(rule) = template {
+                return Rule { name, ..rule.clone() };
+            }
+            let problem = format!(
+                "no Workload {} with a template {} stands in this text",
+                quote(&of.workload_name),
+                quote(&of.template_name)
+            );
+            findings.fault(&at_spec.field("workloadRef"), problem);
+        }
+        Rule { at: at_spec, name, scheduling: own }
+    }
+}
+
+/// A `Workload` with its templates, those inside composites too.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    pub(super) at: At,
+    pub(super) name: String,
+    pub(super) controller: Option<Reference>,
+    pub(super) rules: Vec<Rule>,
+}
+
+impl WorkloadDocument {
+    pub(super) fn workload(&self, at: &At, findings: &mut Findings) -> Workload {
+        let at_spec = at.field("spec");
+        let mut rules = Vec::new();
+        templates(&at_spec, &self.spec.pod_group_templates, &mut rules, findings);
+        composites(&at_spec, &self.spec.composite_pod_group_templates, &mut rules, findings);
+        if rules.is_empty() {
+            findings.fault(&at_spec.field("podGroupTemplates"), "needs at least one template");
+        }
+        Workload {
+            at: at.clone(),
+            name: self.metadata.name.clone().unwrap_or_default(),
+            controller: self.spec.controller_ref.clone(),
+            rules,
+        }
+    }
+}
+
+fn templates(at: &At, all: &[PodGroupTemplate], rules: &mut Vec<Rule>, findings: &mut Findings) {
+    let at = at.field("podGroupTemplates");
+    for (index, template) in all.iter().enumerate() {
+        rules.push(template.rule(&at.index(index), findings));
+    }
+}
+
+fn composites(at: &At, all: &[Composite], rules: &mut Vec<Rule>, findings: &mut Findings) {
+    let at = at.field("compositePodGroupTemplates");
+    for (index, one) in all.iter().enumerate() {
+        let at = at.index(index);
+        let children = one.pod_group_templates.len() + one.composite_pod_group_templates.len();
+        let gang = one.scheduling_policy.as_ref().and_then(|policy| policy.gang.as_ref());
+        let least = gang.and_then(|gang| gang.min_group_count);
+        match least {
+            Some(least) if usize::try_from(least).is_ok_and(|least| least < children) => {
+                findings.fault(
+                    &at.down(&["schedulingPolicy", "gang", "minGroupCount"]),
+                    format!(
+                        "is not supported: {least} of {children}; every group of a job is needed"
+                    ),
+                );
+            }
+            Some(_) => {}
+            None => findings.fault(
+                &at.field("schedulingPolicy"),
+                "is not supported: groups of groups that start apart; use gang",
+            ),
+        }
+        if one.scheduling_constraints.is_some() {
+            findings.fault(
+                &at.field("schedulingConstraints"),
+                "is not supported on groups of groups: put it on the pod groups",
+            );
+        }
+        priority(&at, one.priority, one.priority_class_name.as_deref(), findings);
+        templates(&at, &one.pod_group_templates, rules, findings);
+        composites(&at, &one.composite_pod_group_templates, rules, findings);
+    }
+}
+
+/// Holds members to what is said of their pod group.
+pub(super) fn pin_scheduling(
+    at: &At,
+    scheduling: &Scheduling,
+    members: &mut [Members],
+    findings: &mut Findings,
+) {
+    pin_policy(&at.field("schedulingPolicy"), scheduling, members, findings);
+    let topology = scheduling.scheduling_constraints.as_ref().map(|all| all.topology.as_slice());
+    let at_topology = at.down(&["schedulingConstraints", "topology"]);
+    match topology.unwrap_or_default() {
+        [] => {}
+        [one] => {
+            let at = at_topology.index(0).field("key");
+            if let Some(level) = topology::level_at(&at, &one.key, findings) {
+                together(&at, members, level, false);
+            }
+        }
+        many => {
+            let problem = format!("has {} keys; at most 1 is allowed", many.len());
+            findings.fault(&at_topology, problem);
+        }
+    }
+    for (index, claim) in scheduling.resource_claims.iter().enumerate() {
+        // A claim of the group is one set of devices that all its pods share.
+        let at = at.field("resourceClaims").index(index);
+        let why = "is not supported: devices shared by several replicas; claim them in the pods";
+        findings.fault(&at, format!("{why} ({})", quote(&claim.name)));
+    }
+}
+
+fn pin_policy(at: &At, scheduling: &Scheduling, members: &mut [Members], findings: &mut Findings) {
+    let Some(policy) = &scheduling.scheduling_policy else { return };
+    let total = members.iter().fold(0_u32, |sum, one| sum.saturating_add(one.group.replicas));
+    match (&policy.gang, &policy.basic) {
+        (Some(_), Some(_)) | (None, None) => {
+            findings.fault(at, "needs either `gang` or `basic`");
+        }
+        (None, Some(_)) => {
+            findings
+                .note(&at.field("basic"), "read as: the job may start with one pod of each group");
+            for one in members.iter_mut() {
+                one.group.replicas_min = 1;
+            }
+        }
+        (Some(gang), None) => {
+            let at = at.down(&["gang", "minCount"]);
+            let Some(least) = gang.min_count else { return findings.fault(&at, "missing") };
+            match members {
+                [only] => only.at_least(&at, least, findings),
+                _ if least == total => {}
+                _ => findings.fault(
+                    &at,
+                    format!(
+                        "is {least} over groups of different pods with {total} pods in all: which of \
+                         them may be missing? Give each group its own minimum"
+                    ),
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Objects of Kubernetes and its neighbours: one application in one text.
+//!
+//! **Invariant:** every document is used, told as ignored, or refused.
+
+mod application;
+mod claim;
+mod gang;
+mod job;
+mod kai;
+mod kueue;
+mod members;
+mod pinned;
+mod placement;
+pub(crate) mod pod;
+mod relation;
+mod resources;
+mod yunikorn;
+
+pub(crate) use application::{assemble, finish_group};
+pub(crate) use claim::Known;
+pub(crate) use job::{Owner, name_of};
+pub(crate) use members::{Members, NO_PRIORITIES, shorter};
+pub(crate) use pinned::Pinned;

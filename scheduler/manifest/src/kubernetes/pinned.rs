@@ -1,0 +1,189 @@
+//! What annotations and labels pin to an object or a pod: the words of Kueue, KAI and YuniKorn, and ours.
+//!
+//! **Invariant:** an annotation of a scheduler that is not known here is a fault; free text is told as ignored.
+
+use super::pod::Metadata;
+use super::{kai, kueue, yunikorn};
+use crate::decode::word;
+use crate::finding::{At, Findings, quote};
+use crate::native::unit;
+use proto::v1;
+use std::collections::BTreeMap;
+
+/// A name and the place that says it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Named {
+    pub(crate) at: At,
+    pub(crate) name: String,
+}
+
+/// All that is pinned to one object or pod template.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Pinned {
+    pub(crate) topology_required: v1::TopologyLevel,
+    pub(crate) topology_preferred: v1::TopologyLevel,
+    pub(crate) segments: Vec<v1::Segment>,
+    /// Kueue: pod sets of one group stay together.
+    pub(crate) podset_group: Option<Named>,
+    /// Kueue: fewest pods to start with.
+    pub(crate) replicas_min: Option<(At, u32)>,
+    /// Kueue: plain pods that are one workload, and how many they are.
+    pub(crate) pods_group: Option<Named>,
+    pub(crate) pods_total: Option<(At, u32)>,
+    pub(crate) duration_s: Option<u64>,
+    /// KAI: thousandths of a GPU.
+    pub(crate) gpu_milli: Option<(At, u32)>,
+    /// KAI: PodGroup and its part.
+    pub(crate) kai_group: Option<Named>,
+    pub(crate) kai_subgroup: Option<Named>,
+    /// YuniKorn: groups of an application, and the one that a pod is of.
+    pub(crate) task_groups: Option<(At, Vec<yunikorn::TaskGroup>)>,
+    pub(crate) task_group: Option<Named>,
+    /// YuniKorn: the application that a pod is of.
+    pub(crate) application: Option<Named>,
+    /// Ours.
+    pub(crate) kind: Option<v1::JobKind>,
+    pub(crate) rtt_us_max: u32,
+    pub(crate) price_micro_usd_max: u64,
+    /// Labels that are no scheduler's words.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// One annotation or label.
+pub(super) struct Entry<'a> {
+    pub(super) at: At,
+    pub(super) key: &'a str,
+    pub(super) value: &'a str,
+}
+
+impl Entry<'_> {
+    /// A whole number.
+    pub(super) fn number(&self, findings: &mut Findings) -> Option<u32> {
+        let number = self.value.trim().parse::<u32>().ok();
+        if number.is_none() {
+            let problem = format!("must be a whole number, is {}", quote(self.value));
+            findings.fault(&self.at, problem);
+        }
+        number
+    }
+
+    pub(super) fn named(&self) -> Option<Named> {
+        Some(Named { at: self.at.clone(), name: self.value.to_owned() })
+    }
+
+    pub(super) fn ignored(&self, why: &str, findings: &mut Findings) {
+        findings.note(&self.at, format!("ignored: {why}"));
+    }
+
+    pub(super) fn unknown(&self, of: &str, findings: &mut Findings) {
+        findings.fault(&self.at, format!("is not known here as a word of {of}"));
+    }
+}
+
+impl Pinned {
+    /// Reads an object's annotations and labels.
+    pub(crate) fn read(at: &At, metadata: &Metadata, findings: &mut Findings) -> Self {
+        let mut pinned = Self::default();
+        let mut slice = kueue::Slice::default();
+        for (key, value) in &metadata.annotations {
+            let entry = Entry { at: at.field("annotations").field(key), key, value };
+            pinned.annotation(&entry, &mut slice, findings);
+        }
+        for (key, value) in &metadata.labels {
+            let entry = Entry { at: at.field("labels").field(key), key, value };
+            pinned.label(&entry, findings);
+        }
+        pinned.segments = slice.segments(&at.field("annotations"), findings);
+        if let Some(namespace) = metadata.namespace.as_deref().filter(|text| !text.is_empty()) {
+            let text = format!(
+                "ignored: the tenant follows from the token, not from {}",
+                quote(namespace)
+            );
+            findings.note(&at.field("namespace"), text);
+        }
+        pinned
+    }
+
+    fn annotation(&mut self, entry: &Entry<'_>, slice: &mut kueue::Slice, findings: &mut Findings) {
+        let key = entry.key;
+        if let Some(word) = key.strip_prefix("kueue.x-k8s.io/") {
+            kueue::annotation(self, word, entry, slice, findings);
+        } else if kai::is_annotation(key) {
+            kai::annotation(self, entry, findings);
+        } else if let Some(word) = key.strip_prefix("yunikorn.apache.org/") {
+            yunikorn::annotation(self, word, entry, findings);
+        } else if let Some(word) = key.strip_prefix("muster/") {
+            self.own(word, entry, findings);
+        } else if is_foreign(key) {
+            findings
+                .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
+        } else {
+            entry.ignored("free text that steers nothing", findings);
+        }
+    }
+
+    fn label(&mut self, entry: &Entry<'_>, findings: &mut Findings) {
+        let key = entry.key;
+        if let Some(word) = key.strip_prefix("kueue.x-k8s.io/") {
+            kueue::label(self, word, entry, findings);
+        } else if kai::is_label(key) {
+            kai::label(self, entry, findings);
+        } else if let Some(word) = key.strip_prefix("yunikorn.apache.org/") {
+            yunikorn::annotation(self, word, entry, findings);
+        } else if key == "applicationId" {
+            self.application = entry.named();
+        } else if is_foreign(key) {
+            findings
+                .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
+        } else {
+            self.labels.insert(key.to_owned(), entry.value.to_owned());
+        }
+    }
+
+    /// Annotations of our own, for what the other systems have no words for.
+    fn own(&mut self, word_of: &str, entry: &Entry<'_>, findings: &mut Findings) {
+        const KINDS: [(&str, v1::JobKind); 3] = [
+            ("ray", v1::JobKind::Ray),
+            ("kubernetes", v1::JobKind::Kubernetes),
+            ("plain", v1::JobKind::Plain),
+        ];
+        let at = &entry.at;
+        match word_of {
+            "kind" => self.kind = word(at, entry.value, &KINDS, findings),
+            "max-rtt" => match unit::microseconds(entry.value) {
+                Ok(us) => self.rtt_us_max = us,
+                Err(why) => findings.fault(at, why),
+            },
+            "max-price" => match unit::decimal(entry.value, 6) {
+                Ok(micro_usd) => self.price_micro_usd_max = micro_usd,
+                Err(why) => findings.fault(at, why),
+            },
+            "duration" => match unit::seconds(entry.value) {
+                Ok(seconds) => self.duration_s = Some(seconds),
+                Err(why) => findings.fault(at, why),
+            },
+            _ => findings.fault(at, "unknown; known are muster/kind, max-rtt, max-price, duration"),
+        }
+    }
+}
+
+/// Whether a key belongs to a scheduler whose words are not read here.
+fn is_foreign(key: &str) -> bool {
+    const DOMAINS: [&str; 7] = [
+        "volcano.sh",
+        "grove.io",
+        "scheduling.x-k8s.io",
+        "scheduling.sigs.k8s.io",
+        "armadaproject.io",
+        "koordinator.sh",
+        "run.ai",
+    ];
+    let domain = key.split('/').next().unwrap_or_default();
+    key.contains('/')
+        && (key == "scheduling.k8s.io/group-name"
+            || DOMAINS.iter().any(|known| {
+                domain
+                    .strip_suffix(known)
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }))
+}

@@ -1,0 +1,235 @@
+//! What goes wrong elsewhere when requests are carried from one system to another.
+
+use crate::{faults, group, job, kubernetes_job, notes, ray_cluster, shape};
+use proto::v1::shape::Gpus;
+use proto::v1::{Role, SelectorOperator, Strategy, TopologyLevel};
+
+/// A cluster of two worker groups must not start with all of one and none of the other.
+#[test]
+fn minima_stay_with_their_groups() {
+    let text = ray_cluster("", "minReplicas: 3", "", "")
+        + "  - {groupName: cpu, replicas: 10, minReplicas: 2, template: {spec: {containers: [{resources: {requests: {cpu: 1}}}]}}}\n";
+    let spec = job(&text);
+    let minima: Vec<_> = spec
+        .groups
+        .iter()
+        .map(|group| (group.name.as_str(), group.replicas, group.replicas_min))
+        .collect();
+    assert_eq!(minima, [("head", 1, 0), ("gpu", 4, 3), ("cpu", 10, 2)]);
+    assert_eq!(spec.groups[0].role(), Role::Head);
+}
+
+#[test]
+fn a_minimum_over_different_pods_is_refused() {
+    let pods = |count: u32| {
+        format!(
+            "apiVersion: scheduling.run.ai/v2alpha2\nkind: PodGroup\nmetadata: {{name: g}}\nspec: \
+             {{minMember: {count}}}\n---\n{}---\n{}",
+            pod("a", 1),
+            pod("b", 2)
+        )
+    };
+    assert!(
+        faults(&pods(1))
+            .contains("documents[0].spec.minMember: is 1 over groups of different pods")
+    );
+    assert_eq!(job(&pods(2)).groups.len(), 2);
+}
+
+fn pod(name: &str, gpus: u32) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, annotations: {{pod-group-name: g}}}}\nspec: \
+         {{containers: [{{resources: {{limits: {{nvidia.com/gpu: {gpus}}}}}}}]}}\n"
+    )
+}
+
+#[test]
+fn strict_pack_is_one_node_and_not_a_domain() {
+    let spec = job("{bundles: [{GPU: 1}, {GPU: 1}], strategy: STRICT_PACK}");
+    assert_eq!(spec.strategy(), Strategy::StrictPack);
+    assert_eq!(spec.topology_required(), TopologyLevel::Unspecified);
+    // On a label of racks it is a domain, and bundles may lie on many nodes.
+    let spec =
+        job("{bundles: [{GPU: 1}, {GPU: 1}], topology_strategy: {ray.io/gpu-domain: STRICT_PACK}}");
+    assert_eq!(spec.strategy(), Strategy::Pack);
+    assert_eq!(spec.topology_required(), TopologyLevel::Rack);
+}
+
+#[test]
+fn no_strategy_is_pack() {
+    for text in ["{bundles: [{CPU: 1}]}", "{bundles: [{CPU: 1}], strategy: null}"] {
+        assert_eq!(job(text).strategy(), Strategy::Pack, "{text}");
+    }
+}
+
+#[test]
+fn a_topology_key_of_kubernetes_is_never_a_wish() {
+    let constraint =
+        "scheduling:\n  schedulingConstraints: {topology: [{key: topology.kubernetes.io/zone}]}";
+    let spec = job(&kubernetes_job("", constraint, "", ""));
+    assert_eq!(group(&spec, "train").topology_required(), TopologyLevel::Zone);
+    assert_eq!(group(&spec, "train").topology_preferred(), TopologyLevel::Unspecified);
+}
+
+#[test]
+fn several_hosts_make_a_segment_and_count_as_members() {
+    let text = ray_cluster("", "minReplicas: 2\nnumOfHosts: 4", "", "");
+    let spec = job(&text);
+    let workers = group(&spec, "gpu");
+    assert_eq!((workers.replicas, workers.replicas_min), (16, 8));
+    let segments: Vec<_> = workers.segments.iter().map(|one| (one.level(), one.size)).collect();
+    assert_eq!(segments, [(TopologyLevel::Site, 4)]);
+    assert!(notes(&text).contains("spec.workerGroupSpecs[0].numOfHosts: read as"));
+    let slice = "annotations: {kueue.x-k8s.io/podset-slice-required-topology: cloud.provider.com/topology-rack, kueue.x-k8s.io/podset-slice-size: \"4\"}";
+    let spec = job(&ray_cluster("", "numOfHosts: 4", slice, ""));
+    let segments: Vec<_> =
+        group(&spec, "gpu").segments.iter().map(|one| (one.level(), one.size)).collect();
+    assert_eq!(segments, [(TopologyLevel::Rack, 4)]);
+    assert!(
+        faults(&ray_cluster("", "numOfHosts: 3", slice, ""))
+            .contains("numOfHosts: is 3, but the slices")
+    );
+}
+
+#[test]
+fn what_is_suspended_is_not_submitted() {
+    for (text, path) in [
+        (kubernetes_job("", "suspend: true", "", ""), "spec.suspend: is true"),
+        (ray_cluster("suspend: true", "", "", ""), "spec.suspend: is true"),
+        (ray_cluster("", "suspend: true", "", ""), "spec.workerGroupSpecs[0].suspend: is true"),
+    ] {
+        assert!(faults(&text).contains(path), "{path}");
+    }
+    job(&kubernetes_job("", "suspend: false", "", ""));
+}
+
+#[test]
+fn priorities_are_refused_unless_they_say_nothing() {
+    for (text, path) in [
+        (
+            kubernetes_job("", "", "", "priorityClassName: high"),
+            "spec.template.spec.priorityClassName",
+        ),
+        (kubernetes_job("", "", "", "priority: 5"), "spec.template.spec.priority"),
+        (ray_cluster("", "priority: 3", "", ""), "spec.workerGroupSpecs[0].priority"),
+        (
+            kubernetes_job("labels: {kueue.x-k8s.io/priority-class: high}", "", "", ""),
+            "metadata.labels[\"kueue.x-k8s.io/priority-class\"]",
+        ),
+    ] {
+        let faults = faults(&text);
+        assert!(
+            faults.contains(&format!("{path}: is not supported: jobs have no priorities")),
+            "{faults}"
+        );
+    }
+    job(&kubernetes_job("", "", "", "priority: 0"));
+}
+
+#[test]
+fn label_selectors_of_ray() {
+    let spec = job(
+        "bundles: [{CPU: 1}]\nbundle_label_selector: [{a: v, b: \"!v\", c: \"in(x,y)\", d: \"!in(x,y)\", ray.io/availability-zone: z1}]",
+    );
+    let selectors: Vec<_> = spec.groups[0]
+        .selectors
+        .iter()
+        .map(|one| (one.key.as_str(), one.operator(), one.values.join(",")))
+        .collect();
+    assert_eq!(
+        selectors,
+        [
+            ("a", SelectorOperator::In, "v".to_owned()),
+            ("b", SelectorOperator::NotIn, "v".to_owned()),
+            ("c", SelectorOperator::In, "x,y".to_owned()),
+            ("d", SelectorOperator::NotIn, "x,y".to_owned()),
+            ("muster/zone", SelectorOperator::In, "z1".to_owned()),
+        ]
+    );
+    let bad = faults("bundles: [{CPU: 1}]\nbundle_label_selector: [{a: \"in(x\"}, {}]");
+    assert!(bad.contains("bundle_label_selector: has 2 selectors for 1 bundles"), "{bad}");
+    assert!(bad.contains("bundle_label_selector[0].a: `in(x` lacks its closing bracket"), "{bad}");
+    let excluded =
+        "bundles: [{GPU: 1}]\nbundle_label_selector: [{ray.io/accelerator-type: \"!H100\"}]";
+    assert!(faults(excluded).contains("GPU models can be asked for, not excluded"));
+}
+
+#[test]
+fn quantities() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - resources: \
+                {requests: {cpu: 500m, memory: 64Gi, ephemeral-storage: 1T, rdma/hca: 2}, limits: \
+                {nvidia.com/gpu: \"4\"}}\n";
+    let spec = job(text);
+    let shape = shape(&spec.groups[0]);
+    assert_eq!((shape.cpu_milli, shape.memory_mib, shape.disk_mib), (500, 65_536, 953_675));
+    assert_eq!(shape.gpus, Some(Gpus::GpuCount(4)));
+    assert_eq!(shape.custom.iter().collect::<Vec<_>>(), [(&"rdma.hca".to_owned(), &2)]);
+    let notes = notes(text);
+    assert!(notes.contains("requests.ephemeral-storage: rounded up to 953675MiB"), "{notes}");
+    assert!(
+        notes.contains("requests[\"rdma/hca\"]: counted as the resource `rdma.hca`"),
+        "{notes}"
+    );
+    for (from, to, wanted) in [
+        ("500m", "-1", "requests.cpu: `-1` is negative"),
+        ("64Gi", "64GB", "requests.memory: `64GB` has an unknown unit"),
+        ("\"4\"", "0.5", "limits[\"nvidia.com/gpu\"]: must be a whole number of GPUs"),
+        (
+            "nvidia.com/gpu",
+            "nvidia.com/mig-1g.10gb",
+            "is not supported: parts of a GPU made with MIG",
+        ),
+        ("rdma/hca", "hugepages-2Mi", "nodes here do not say which huge pages they have"),
+    ] {
+        let faults = faults(&text.replace(from, to));
+        assert!(faults.contains(wanted), "{wanted} not in {faults}");
+    }
+}
+
+#[test]
+fn shares_of_a_gpu() {
+    let with = |annotation: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{annotation}}}}}\nspec: \
+             {{containers: [{{resources: {{requests: {{cpu: 1}}}}}}]}}\n"
+        )
+    };
+    assert_eq!(
+        shape(&job(&with("gpu-fraction: \"0.25\"")).groups[0]).gpus,
+        Some(Gpus::GpuMilli(250))
+    );
+    assert_eq!(shape(&job("{bundles: [{GPU: 0.5}]}").groups[0]).gpus, Some(Gpus::GpuMilli(500)));
+    for (annotation, wanted) in [
+        ("gpu-fraction: \"1.5\"", "must be from 0.001 to 0.999"),
+        ("gpu-fraction: \"0\"", "must be from 0.001 to 0.999"),
+        ("gpu-memory: \"2000\"", "metadata.annotations.gpu-memory: is not supported: which share"),
+        ("gpu-fraction: \"0.5\", gpu-fraction-num-devices: \"2\"", "shares of several GPUs"),
+    ] {
+        assert!(faults(&with(annotation)).contains(wanted), "{annotation}");
+    }
+    assert!(
+        faults("{bundles: [{GPU: 1.5}]}")
+            .contains("bundles[0].GPU: must be whole or less than one")
+    );
+}
+
+#[test]
+fn pods_that_cannot_share_a_node_do_not() {
+    let ports = "hostNetwork: true\ninitContainers: []";
+    let text = kubernetes_job("", "", "", ports).replace(
+        "resources: {limits: {nvidia.com/gpu: 8}}",
+        "resources: {limits: {nvidia.com/gpu: 8}}\n        ports: [{containerPort: 29500}]",
+    );
+    assert_eq!(group(&job(&text), "train").replicas_per_node_max, 1);
+    assert!(notes(&text).contains("ports[0]: read as: no two of these pods on one node"));
+}
+
+#[test]
+fn waves_are_no_gang() {
+    assert!(
+        faults(&kubernetes_job("", "completions: 100", "", ""))
+            .contains("spec.completions: is not supported")
+    );
+    let spec = job(&kubernetes_job("", "completions: 5", "", ""));
+    assert_eq!(group(&spec, "train").replicas, 5);
+}
