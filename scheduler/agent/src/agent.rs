@@ -17,6 +17,7 @@ use crate::replica::{
     Phase,
 };
 use crate::runtime::{self, Haste, Runtime, RuntimeError, Start, Stop};
+use futures::FutureExt as _;
 use proto::v1;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,8 +77,6 @@ pub struct Agent<R> {
     lease: Lease,
     /// Time between heartbeats.
     heartbeat: Duration,
-    /// When the server was last heard.
-    heard_at: Instant,
     /// Whether trouble was logged since the last answer: the rest of it is told more quietly.
     troubled: bool,
     /// What should run; `None` = not known since the start or the last fence.
@@ -126,7 +125,6 @@ impl<R: Runtime> Agent<R> {
             registration: None,
             lease: Lease::default(),
             heartbeat: ADOPTED_LEASE,
-            heard_at: Instant::now(),
             troubled: false,
             desired: None,
         }
@@ -148,7 +146,7 @@ impl<R: Runtime> Agent<R> {
             }
             tokio::select! {
                 biased;
-                () = &mut timer => self.on_time(Instant::now()),
+                () = &mut timer => self.on_time(Instant::now()).await?,
                 order = next_order(&mut orders) => match order {
                     Order::Run => {}
                     Order::Exit => return Ok(Ended::Ordered),
@@ -185,13 +183,29 @@ impl<R: Runtime> Agent<R> {
             Stage::Up { heartbeat_at } => Some(heartbeat_at),
             Stage::Joining | Stage::Opening | Stage::Fencing | Stage::Ending(_) => None,
         };
-        let earliest = stage.into_iter().chain(self.lease.until()).min();
+        let earliest = stage.into_iter().chain(self.lease.until()).chain(self.silent_at()).min();
         earliest.unwrap_or_else(|| Instant::now() + IDLE)
     }
 
-    fn on_time(&mut self, now: Instant) {
+    /// When a server that is connected but does not prolong the lease is left for another.
+    fn silent_at(&self) -> Option<Instant> {
+        let connected = matches!(self.stage, Stage::Opening | Stage::Up { .. });
+        if connected { self.lease.silent_at() } else { None }
+    }
+
+    async fn on_time(&mut self, now: Instant) -> Result<(), AgentError> {
         if self.lease.until().is_some_and(|until| until <= now) {
-            return self.fence("the lease ended");
+            self.fence("the lease ended");
+            return Ok(());
+        }
+        if self.silent_at().is_some_and(|at| at <= now) {
+            // Perhaps it was this process that was held up and the answer is here, unread.
+            if let Some(event) = self.link.next().now_or_never() {
+                return self.on_link(event).await;
+            }
+            self.link.turn();
+            self.lost(&Status::unavailable("the server has fallen silent"));
+            return Ok(());
         }
         match self.stage {
             Stage::Out { join_at } if join_at <= now => {
@@ -202,6 +216,7 @@ impl<R: Runtime> Agent<R> {
             Stage::Up { heartbeat_at } if heartbeat_at <= now => self.beat(now),
             _ => {}
         }
+        Ok(())
     }
 
     fn open(&mut self, now: Instant) {
@@ -219,11 +234,6 @@ impl<R: Runtime> Agent<R> {
     }
 
     fn beat(&mut self, now: Instant) {
-        let silence_max = (self.heartbeat * 2).max(self.lease.length() / 2);
-        if now.duration_since(self.heard_at) > silence_max {
-            self.link.turn();
-            return self.lost(&Status::unavailable("the server has fallen silent"));
-        }
         if let Some(outbox) = self.link.outbox().filter(|outbox| !outbox.has_heartbeat()) {
             outbox.heartbeat(self.lease.heartbeat(now));
         }
@@ -240,16 +250,15 @@ impl<R: Runtime> Agent<R> {
                 self.on_joined(registration, lease, heartbeat, sent_at).await;
             }
             link::Event::Opened => {
-                self.heard_at = Instant::now();
+                let now = Instant::now();
                 // Anywhere within the second half of the interval, so that agents that came
                 // together do not beat together.
                 let spread = self.link.backoff().jitter().up_to(self.heartbeat / 2);
-                let at = self.heard_at + self.heartbeat / 2 + spread;
+                let at = now + self.heartbeat / 2 + spread;
                 self.stage = Stage::Up { heartbeat_at: self.next_beat(at) };
             }
             link::Event::HeartbeatAck(sequence) => {
                 if self.lease.acknowledged(sequence) {
-                    self.heard_at = Instant::now();
                     self.troubled = false;
                     self.link.backoff().reset();
                 }
@@ -297,7 +306,6 @@ impl<R: Runtime> Agent<R> {
 
     async fn on_desired(&mut self, desired: v1::DesiredState) {
         let Some(registration) = self.registration else { return };
-        self.heard_at = Instant::now();
         let mark = Mark { epoch: desired.epoch, index: desired.index };
         if mark.epoch > registration.epoch {
             self.link.turn();

@@ -9,6 +9,12 @@ use tokio::time::Instant;
 
 /// Heartbeats without an answer that are remembered; an answer to an older one is of no use.
 const UNANSWERED_MAX: usize = 8;
+/// A server has a third of the lease to answer: a heartbeat sent after a quarter of it still leaves
+/// two fifths for another server. Less would make agents of an overloaded server move about.
+const PATIENCE_PER_LEASE: u32 = 3;
+/// However little of the lease is left, a server has an eighth of it: answers are gathered for a
+/// tenth of the lease.
+const HASTE_PER_LEASE: u32 = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -17,6 +23,8 @@ pub struct Lease {
     until: Option<Instant>,
     sequence: u64,
     unanswered: VecDeque<(u64, Instant)>,
+    /// When the oldest heartbeat was sent that has no answer, remembered or not.
+    waiting_since: Option<Instant>,
 }
 
 impl Lease {
@@ -25,13 +33,13 @@ impl Lease {
     pub fn grant(&mut self, length: Duration, sent_at: Instant) {
         self.length = length;
         self.until = Some(sent_at + length);
-        self.unanswered.clear();
+        self.forget_unanswered();
     }
 
     /// No lease any more.
     pub fn clear(&mut self) {
         self.until = None;
-        self.unanswered.clear();
+        self.forget_unanswered();
     }
 
     /// When it ends; `None` when there is none.
@@ -44,9 +52,20 @@ impl Lease {
         self.length
     }
 
+    /// When the server, asked to prolong the lease and giving no answer, is taken for silent; `None`
+    /// while nothing is asked. What else it says does not matter: only this keeps the lease. Always
+    /// early enough to ask another server before the lease ends.
+    pub fn silent_at(&self) -> Option<Instant> {
+        let sent_at = self.waiting_since?;
+        let left = self.until?.saturating_duration_since(sent_at);
+        let patience = (self.length / PATIENCE_PER_LEASE).min(left / 2);
+        Some(sent_at + patience.max(self.length / HASTE_PER_LEASE))
+    }
+
     /// A new stream: what the old one has not answered will not be answered.
     pub fn forget_unanswered(&mut self) {
         self.unanswered.clear();
+        self.waiting_since = None;
     }
 
     /// Notes that a heartbeat goes out now; gives its number.
@@ -56,6 +75,7 @@ impl Lease {
             self.unanswered.pop_front();
         }
         self.unanswered.push_back((self.sequence, now));
+        self.waiting_since.get_or_insert(now);
         self.sequence
     }
 
@@ -65,6 +85,7 @@ impl Lease {
             return false;
         };
         let Some((_, sent_at)) = self.unanswered.drain(..=at).next_back() else { return false };
+        self.waiting_since = self.unanswered.front().map(|(_, sent_at)| *sent_at);
         let until = sent_at + self.length;
         let longer = self.until.is_some_and(|now| until > now);
         if longer {
@@ -111,6 +132,31 @@ mod tests {
         lease.grant(LENGTH, after(start, 5));
         assert!(!lease.acknowledged(other));
         assert_eq!(lease.until(), Some(after(start, 15)));
+    }
+
+    #[test]
+    fn silence_is_found_out_well_before_the_end() {
+        let (start, mut lease) = (Instant::now(), Lease::default());
+        lease.grant(LENGTH, start);
+        assert_eq!(lease.silent_at(), None, "nothing was asked");
+        let first = lease.heartbeat(after(start, 2));
+        lease.heartbeat(after(start, 4));
+        assert_eq!(lease.silent_at(), Some(after(start, 2) + LENGTH / 3), "the oldest counts");
+        assert!(lease.acknowledged(first));
+        assert_eq!(lease.silent_at(), Some(after(start, 4) + LENGTH / 3));
+        // Another server is asked late: half of what is left, then the least there is.
+        lease.forget_unanswered();
+        assert_eq!(lease.silent_at(), None);
+        lease.heartbeat(after(start, 8));
+        assert_eq!(lease.silent_at(), Some(after(start, 10)));
+        lease.forget_unanswered();
+        lease.heartbeat(after(start, 11));
+        assert_eq!(lease.silent_at(), Some(after(start, 11) + LENGTH / 8));
+        // More heartbeats than are remembered do not make it look as if one had been answered.
+        for second in 12..12 + 2 * UNANSWERED_MAX as u64 {
+            lease.heartbeat(after(start, second));
+        }
+        assert_eq!(lease.silent_at(), Some(after(start, 11) + LENGTH / 8));
     }
 
     #[test]

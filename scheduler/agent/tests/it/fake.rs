@@ -35,6 +35,8 @@ pub(crate) struct Manner {
     pub(crate) epoch: u32,
     /// Whether heartbeats are answered.
     pub(crate) answers: bool,
+    /// Whether sessions are answered at all; if not, the call hangs.
+    pub(crate) opens: bool,
     /// Answers to the next joins, before they succeed again.
     pub(crate) join_refusals: Vec<Status>,
     /// Answers to the next sessions, before they succeed again.
@@ -54,6 +56,7 @@ impl Default for Manner {
             heartbeat_ms: 20,
             epoch: 1,
             answers: true,
+            opens: true,
             join_refusals: Vec::new(),
             session_refusals: Vec::new(),
             desired: None,
@@ -181,6 +184,14 @@ impl Fake {
         self.say(session, v1::session_response::Message::Desired(desired));
     }
 
+    /// Says again what should run; nothing where the agent has gone.
+    pub(crate) fn repeat(&self, session: usize, desired: v1::DesiredState) {
+        let message = Some(v1::session_response::Message::Desired(desired));
+        if let Some(words) = self.service.sessions.lock().unwrap().get(&session) {
+            let _ = words.send(Ok(v1::SessionResponse { message }));
+        }
+    }
+
     pub(crate) fn end(&self, session: usize, reason: v1::SessionEndReason) {
         let end = v1::SessionEnd { reason: reason.into(), message: "as the test wants".to_owned() };
         self.say(session, v1::session_response::Message::End(end));
@@ -251,6 +262,9 @@ impl NodeService for Service {
             if !manner.session_refusals.is_empty() {
                 return Err(manner.session_refusals.remove(0));
             }
+        }
+        if !self.manner.lock().unwrap().opens {
+            std::future::pending::<()>().await;
         }
         let (words, stream) = mpsc::unbounded_channel();
         let session = {

@@ -301,6 +301,43 @@ async fn a_server_that_falls_silent_is_left() {
     live.exit().await;
 }
 
+/// A server that talks but does not prolong the lease is as good as silent.
+#[tokio::test]
+async fn a_server_that_acknowledges_nothing_is_left_before_the_lease_ends() {
+    let manner = Manner { lease_ms: 3000, heartbeat_ms: 1000, answers: false, ..Manner::default() };
+    let mut first = Fake::start(manner).await;
+    let mut second = Fake::start(Manner::default()).await;
+    let mut live = Live::start(&[&first, &second]);
+    let (session, hello) = first.hello().await;
+    let mut talk = tokio::time::interval(Duration::from_millis(50));
+    let mut desired =
+        v1::DesiredState { epoch: 1, index: 10, assignments: vec![assignment(1, 0, &[0])] };
+    let (_, again) = loop {
+        tokio::select! {
+            moved = second.hello() => break moved,
+            _ = talk.tick() => first.repeat(session, desired.clone()),
+        }
+        desired.index += 1;
+    };
+    assert_eq!(again, hello, "the same session goes on, without another join");
+    assert_eq!(live.strings.drain(), [Told::Start(1)], "what runs was not disturbed");
+    assert_eq!(live.shared.meter.get(Figure::Fences), 0);
+    live.exit().await;
+}
+
+/// A server that hangs while the session is opened costs less than the lease too.
+#[tokio::test]
+async fn a_server_that_opens_nothing_is_left_before_the_lease_ends() {
+    let manner = Manner { lease_ms: 3000, opens: false, ..Manner::default() };
+    let mut first = Fake::start(manner).await;
+    let mut second = Fake::start(Manner::default()).await;
+    let live = Live::start(&[&first, &second]);
+    first.join().await;
+    assert_eq!(second.hello().await.1.epoch, 1);
+    assert_eq!(live.shared.meter.get(Figure::Fences), 0);
+    live.exit().await;
+}
+
 #[tokio::test]
 async fn a_removed_node_stops_everything_and_ends() {
     let (fake, mut live, session) = running(Manner::default()).await;
