@@ -5,6 +5,7 @@
 //! **Invariant:** no rule of the scheduler is written here a second time; the world only makes
 //! entries, as servers do, and looks at what comes of them.
 
+pub mod grouping;
 pub mod heap;
 pub mod packing;
 pub mod scenario;

@@ -508,6 +508,8 @@ pub enum BenchCommand {
     Scale(ScaleArgs),
     /// How much of a fleet each packing policy gets to use, on the jobs of a trace.
     Packing(crate::bench::PackingArgs),
+    /// How near the planner chooses sites over given RTTs, against exact search.
+    Grouping(crate::bench::GroupingArgs),
 }
 
 /// Flags of all benches.

@@ -6,6 +6,7 @@
 
 pub mod kalos;
 pub mod openb;
+pub mod rtt;
 mod table;
 
 pub use table::TraceError;

@@ -5,12 +5,14 @@
 
 mod e2e;
 mod failover;
+mod grouping;
 mod jobs;
 mod load;
 mod packing;
 mod report;
 mod scale;
 
+pub use grouping::GroupingArgs;
 pub use packing::PackingArgs;
 
 use crate::args::{BenchArgs, BenchCommand, Global};
@@ -37,6 +39,7 @@ pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
         BenchCommand::Failover(args) => ("failover", args.bench.clone(), false),
         BenchCommand::Scale(args) => ("scale", args.bench.clone(), false),
         BenchCommand::Packing(args) => return packing::run(output, args),
+        BenchCommand::Grouping(args) => return grouping::run(output, args),
     };
     let mut stand = Stand::start(output, &args, sessions)?;
     let mut report = Report::new(name, &args, stand.cluster.home());
@@ -71,8 +74,8 @@ async fn measure(
         BenchCommand::Jobs(args) => jobs::measure(stand, args, report).await,
         BenchCommand::Failover(args) => failover::measure(stand, args, report).await,
         BenchCommand::Scale(args) => scale::measure(stand, args, report).await,
-        // Needs no servers, and was run before there were any.
-        BenchCommand::Packing(_) => Ok(()),
+        // Need no servers, and were run before there were any.
+        BenchCommand::Packing(_) | BenchCommand::Grouping(_) => Ok(()),
     }
 }
 

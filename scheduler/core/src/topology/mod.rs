@@ -2,13 +2,14 @@
 //!
 //! A pair's RTT is measured (or told by an operator), else estimated from the coordinates of both
 //! sites, else unknown. Each has its usual value, the median, by which objectives go, and a high
-//! one, against which bounds are held. `coordinate` estimates, `net` lays all pairs out for the
-//! planner.
+//! one, against which bounds are held. `coordinate` estimates, `embed` finds coordinates that
+//! suit what was measured, `net` lays all pairs out for the planner.
 //! **Invariant:** a site lies in one zone of one region for ever; an RTT is the same both ways; a
 //! pair neither measured nor estimated is never taken for near. All values are integers.
 
 #[deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 mod coordinate;
+pub mod embed;
 mod net;
 
 pub use coordinate::{Coordinate, DIMENSIONS};
@@ -205,6 +206,12 @@ impl Sites {
             self.coordinates.pop();
         }
         true
+    }
+
+    /// The same sites, of which nothing was measured yet.
+    pub fn without_rtts(&self) -> Self {
+        let rtts = vec![Vec::new(); self.len()];
+        Self { rtts, coordinates: Vec::new(), ..self.clone() }
     }
 
     /// What was measured of pairs (a <= b), by rising (b, a). Inner ones only where they were set.

@@ -1,0 +1,97 @@
+//! How long the choice of sites takes with 300 and 1,000 sites: the yes or no to a bound, near
+//! sites without an objective, the least diameter and the least mean; over cities and over RTTs
+//! without geometry.
+//!
+//! **Invariant:** worlds come from a seed, so figures of two runs are of the same cases.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use scheduler_core::fixture::cities::{cities, no_geometry};
+use scheduler_core::plan::Budget;
+use scheduler_core::plan::near::{Answer, Objective, Question, Vertex, any, bound_needed, choose};
+use scheduler_core::topology::{Net, Sites, embed};
+use std::hint::black_box;
+
+/// Heavy-tailed capacities, about 460,000 units in all for 300 sites.
+fn vertices(sites: usize) -> Vec<Vertex> {
+    (0u16..)
+        .take(sites)
+        .map(|site| {
+            let tail = u64::from(site).wrapping_mul(2_654_435_761) % 997 + 20;
+            Vertex { site, have: vec![300_000 / tail] }
+        })
+        .collect()
+}
+
+fn questions(c: &mut Criterion, called: &str, sites: &Sites) {
+    let net = Net::new(sites);
+    let vertices = vertices(sites.len());
+    let mut group = c.benchmark_group(format!("near/{called}"));
+    group.sample_size(10);
+    for units in [1_250u64, 10_000, 30_000] {
+        let need = &[units][..];
+        let question = |bound_us, objective| Question {
+            net: &net,
+            vertices: &vertices,
+            need,
+            fixed: &[],
+            bound_us,
+            objective,
+        };
+        let budget = Budget::default();
+        let Some(needed) = bound_needed(&question(None, Objective::Any), budget) else { continue };
+        for milli in [950u32, 1_000, 1_020, 1_200] {
+            let bound = Some((u64::from(needed) * u64::from(milli) / 1_000) as u32);
+            let asked = question(bound, Objective::Any);
+            let answer = match any(&asked, budget) {
+                Answer::Chosen(choice) => format!("{} sites", choice.sites.len()),
+                other => format!("{other:?}"),
+            };
+            eprintln!("{units} within {milli} thousandths of {needed} us: {answer}");
+            group.bench_function(format!("{units} yes or no at {milli}"), |b| {
+                b.iter(|| black_box(any(&asked, budget)));
+            });
+        }
+        let bound = Some(needed + needed / 5);
+        for (called, asked) in [
+            ("bound 1.2", question(bound, Objective::Any)),
+            ("no bound", question(None, Objective::Any)),
+            ("least diameter", question(None, Objective::Diameter)),
+            ("least mean", question(None, Objective::Mean)),
+        ] {
+            if let Answer::Chosen(choice) = choose(&asked, budget) {
+                let (usual, mean) = (choice.median_us, choice.mean_us);
+                eprintln!(
+                    "{units} {called}: {} sites, {usual} us, mean {mean:?}, floor {}",
+                    choice.sites.len(),
+                    choice.floor_us
+                );
+            }
+            group.bench_function(format!("{units} {called}"), |b| {
+                b.iter(|| black_box(choose(&asked, budget)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn upkeep(c: &mut Criterion) {
+    let mut group = c.benchmark_group("sites");
+    group.sample_size(10);
+    for count in [300, 1_000] {
+        let sites = cities(count, 7);
+        group.bench_function(format!("net of {count}"), |b| b.iter(|| black_box(Net::new(&sites))));
+        group.bench_function(format!("coordinates of {count}"), |b| {
+            b.iter(|| black_box(embed::embed(&sites)));
+        });
+    }
+    group.finish();
+}
+
+fn near(c: &mut Criterion) {
+    questions(c, "300 cities", &cities(300, 7));
+    questions(c, "1000 cities", &cities(1_000, 7));
+    questions(c, "300 without geometry", &no_geometry(300, 7));
+}
+
+criterion_group!(benches, near, upkeep);
+criterion_main!(benches);

@@ -1,0 +1,264 @@
+//! Round-trip times between places: a list of pairs, or a square table. Plain or packed.
+//!
+//! A list has columns `src`, `dst` and `avg_ms` (or `rtt_ms`), and may have `max_ms` and `mdev_ms`
+//! (mean deviation), as ping prints them. A square has names in its first row and column and
+//! milliseconds in its cells; an empty cell is an unknown RTT.
+//! **Invariant:** a value that cannot be read is an error that names file, line and column.
+
+use flate2::read::MultiGzDecoder;
+use scheduler_core::id::{Name, SiteId};
+use scheduler_core::node::Place;
+use scheduler_core::topology::{Measured, SITES_MAX, Sites};
+use scheduler_core::unit::{RttUs, TimeMs};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest RTT taken: ten seconds, as in the state.
+const RTT_MS_MAX: f64 = 10_000.0;
+/// Mean deviations above the mean that an RTT rarely exceeds: for most shapes of jitter some 95 of
+/// 100 round trips stay below.
+const DEVIATIONS: f64 = 2.0;
+
+/// Why RTTs could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RttError {
+    #[error("{file} cannot be read: {source}", file = file.display())]
+    File { file: PathBuf, source: std::io::Error },
+    #[error("{file}, line {line}: {source}", file = file.display())]
+    Row { file: PathBuf, line: u64, source: csv::Error },
+    #[error("{file} is neither a list of pairs (columns src, dst, avg_ms) nor a square: {why}", file = file.display())]
+    Form { file: PathBuf, why: String },
+    #[error("{file}, line {line}, column {column}: {value:?} {what}", file = file.display())]
+    Value { file: PathBuf, line: u64, column: String, value: String, what: String },
+    #[error("{file} has {found} places; 2 to {SITES_MAX} are allowed", file = file.display())]
+    Places { file: PathBuf, found: usize },
+}
+
+/// RTTs of one ordered pair in milliseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Told {
+    usual: f64,
+    high: f64,
+}
+
+/// Places and the RTTs between them.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RttTable {
+    /// As the file calls them, in order of first sight.
+    pub places: Vec<String>,
+    /// By ordered pair of places.
+    told: BTreeMap<(usize, usize), Told>,
+}
+
+impl RttTable {
+    /// Reads a file; one that ends in `.gz` is unpacked.
+    pub fn read(file: &Path) -> Result<Self, RttError> {
+        let failed = |source| RttError::File { file: file.to_owned(), source };
+        let opened = BufReader::new(File::open(file).map_err(failed)?);
+        let packed = file.extension().is_some_and(|ending| ending == "gz");
+        let read: Box<dyn Read> =
+            if packed { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
+        let mut reader = csv::Reader::from_reader(read);
+        let bad_row = |line, source| RttError::Row { file: file.to_owned(), line, source };
+        let headers = reader.headers().map_err(|source| bad_row(1, source))?.clone();
+        let column = |name: &str| headers.iter().position(|header| header.trim() == name);
+        let list = column("src").zip(column("dst")).zip(column("avg_ms").or(column("rtt_ms")));
+        let mut parser =
+            Parser { file, headers: &headers, table: Self::empty(), numbers: BTreeMap::new() };
+        if list.is_none() {
+            // A square's columns are its places, in this order.
+            for name in headers.iter().skip(1) {
+                parser.place(name);
+            }
+        }
+        for record in reader.records() {
+            let record = record.map_err(|source| {
+                bad_row(source.position().map_or(0, csv::Position::line), source)
+            })?;
+            match list {
+                Some(((src, dst), usual)) => {
+                    parser.pair(&record, src, dst, usual, column("max_ms"), column("mdev_ms"))?;
+                }
+                None => parser.square_row(&record)?,
+            }
+        }
+        let found = parser.table.places.len();
+        match found {
+            2..=SITES_MAX => Ok(parser.table),
+            _ => Err(RttError::Places { file: file.to_owned(), found }),
+        }
+    }
+
+    fn empty() -> Self {
+        Self { places: Vec::new(), told: BTreeMap::new() }
+    }
+
+    /// The usual RTT and the one that is rarely exceeded, both ways taken together: the mean of the
+    /// usual ones, the larger of the high ones. `None` = the file does not tell.
+    pub fn rtt(&self, a: usize, b: usize) -> Option<(RttUs, RttUs)> {
+        let ways = [self.told.get(&(a, b)), self.told.get(&(b, a))];
+        let known: Vec<&Told> = ways.into_iter().flatten().collect();
+        let usual = known.iter().map(|told| told.usual).sum::<f64>() / known.len().max(1) as f64;
+        let high = known.iter().map(|told| told.high).fold(usual, f64::max);
+        let us = |ms: f64| RttUs(((ms * 1_000.0) as u32).max(1));
+        (!known.is_empty()).then(|| (us(usual), us(high)))
+    }
+
+    /// These places as sites 0, 1, … with the RTTs among them.
+    pub fn sites(&self, places: &[usize]) -> Sites {
+        let mut sites = Sites::default();
+        let word = |text: String| Name::parse(&text).ok();
+        for number in 0..places.len() {
+            // Numbers, since a file may call its places whatever it likes.
+            let at = word(format!("site-{number}"));
+            let place = at.zip(word("all".to_owned())).map(|(site, all)| Place {
+                region: all.clone(),
+                zone: all.clone(),
+                site,
+                rack: all,
+            });
+            let Some(id) = place.and_then(|place| sites.join(&place).ok()) else { continue };
+            for (other, &far) in (0u16..).zip(&places[..number]) {
+                let Some((median, high)) = self.rtt(places[number], far) else { continue };
+                let told = Measured { median, high, samples: 0, at: TimeMs::ZERO };
+                sites.set_rtt(id, SiteId(other), told);
+            }
+        }
+        sites
+    }
+}
+
+struct Parser<'a> {
+    file: &'a Path,
+    headers: &'a csv::StringRecord,
+    table: RttTable,
+    numbers: BTreeMap<String, usize>,
+}
+
+impl Parser<'_> {
+    fn place(&mut self, name: &str) -> usize {
+        let name = name.trim();
+        if let Some(&known) = self.numbers.get(name) {
+            return known;
+        }
+        let number = self.table.places.len();
+        self.table.places.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), number);
+        number
+    }
+
+    fn pair(
+        &mut self,
+        record: &csv::StringRecord,
+        src: usize,
+        dst: usize,
+        usual: usize,
+        max: Option<usize>,
+        deviation: Option<usize>,
+    ) -> Result<(), RttError> {
+        let name = |at: usize| record.get(at).unwrap_or_default().to_owned();
+        let (a, b) = (self.place(&name(src)), self.place(&name(dst)));
+        let Some(usual) = self.ms(record, usual)? else { return Ok(()) };
+        let maybe = |at: Option<usize>| at.map_or(Ok(None), |at| self.ms(record, at));
+        let (max, deviation) = (maybe(max)?, maybe(deviation)?);
+        let high = usual + DEVIATIONS * deviation.unwrap_or(0.0);
+        let high = max.map_or(high, |max| high.min(max.max(usual)));
+        self.table.told.insert((a, b), Told { usual, high });
+        Ok(())
+    }
+
+    fn square_row(&mut self, record: &csv::StringRecord) -> Result<(), RttError> {
+        let name = record.get(0).unwrap_or_default().trim().to_owned();
+        if !self.numbers.contains_key(&name) {
+            let why = format!("the row {name:?} has no column of that name");
+            return Err(RttError::Form { file: self.file.to_owned(), why });
+        }
+        let from = self.place(&name);
+        for at in 1..record.len() {
+            let to = self.place(self.headers.get(at).unwrap_or_default());
+            if let Some(usual) = self.ms(record, at)?.filter(|_| to != from) {
+                self.table.told.insert((from, to), Told { usual, high: usual });
+            }
+        }
+        Ok(())
+    }
+
+    /// Milliseconds; `None` for an empty cell.
+    fn ms(&self, record: &csv::StringRecord, at: usize) -> Result<Option<f64>, RttError> {
+        let value = record.get(at).unwrap_or_default().trim();
+        if value.is_empty() {
+            return Ok(None);
+        }
+        match value.parse::<f64>() {
+            Ok(ms) if (0.0..=RTT_MS_MAX).contains(&ms) => Ok(Some(ms)),
+            _ => Err(RttError::Value {
+                file: self.file.to_owned(),
+                line: record.position().map_or(0, csv::Position::line),
+                column: self.headers.get(at).unwrap_or_default().to_owned(),
+                value: value.to_owned(),
+                what: format!("is not a number of milliseconds up to {RTT_MS_MAX}"),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn read(text: &str, ending: &str) -> Result<RttTable, RttError> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join(format!("rtt.{ending}"));
+        let mut bytes = text.as_bytes().to_vec();
+        if ending.ends_with("gz") {
+            let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            packer.write_all(&bytes).expect("packs");
+            bytes = packer.finish().expect("packs");
+        }
+        std::fs::write(&path, bytes).expect("writes");
+        RttTable::read(&path)
+    }
+
+    #[test]
+    fn a_list_of_pairs_is_read_packed_or_not() {
+        let text =
+            "src,dst,avg_ms,min_ms,max_ms,mdev_ms\n0,1,10,9,30,2\n1,0,12,9,13,2\n2,0,5,5,5,0\n";
+        for ending in ["csv", "csv.gz"] {
+            let table = read(text, ending).expect("reads");
+            assert_eq!(table.places, ["0", "1", "2"]);
+            assert_eq!(table.rtt(0, 1), Some((RttUs(11_000), RttUs(14_000))));
+            assert_eq!(table.rtt(0, 2), Some((RttUs(5_000), RttUs(5_000))));
+            assert_eq!(table.rtt(1, 2), None);
+            let sites = table.sites(&[2, 0]);
+            assert_eq!(sites.rtt(SiteId(0), SiteId(1)), Some(RttUs(5_000)));
+        }
+    }
+
+    #[test]
+    fn a_square_is_read_with_its_gaps() {
+        let table = read("Source,east,west,north\neast,,7,\nwest,9,0,3\nnorth,,3,\n", "csv")
+            .expect("reads");
+        assert_eq!(table.places, ["east", "west", "north"]);
+        assert_eq!(table.rtt(1, 0), Some((RttUs(8_000), RttUs(9_000))));
+        assert_eq!(table.rtt(0, 2), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (text, told) in [
+            ("src,dst,avg_ms\n0,1,fast\n", "line 2, column avg_ms: \"fast\""),
+            ("src,dst,avg_ms\n0,1,NaN\n", "line 2, column avg_ms"),
+            ("src,dst,avg_ms\n0,1,-1\n", "line 2, column avg_ms"),
+            ("src,dst,avg_ms\n", "has 0 places"),
+            ("x,a,b\nc,1,2\n", "the row \"c\" has no column"),
+            ("x,a,b\na,1\n", "line 2"),
+        ] {
+            let error = read(text, "csv").expect_err(text).to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        assert!(matches!(RttTable::read(Path::new("/nowhere")), Err(RttError::File { .. })));
+    }
+}
