@@ -11,6 +11,7 @@ mod bad_input;
 mod explain;
 mod manifest;
 mod placement;
+mod probing;
 mod quorum;
 mod sessions;
 mod smoke;

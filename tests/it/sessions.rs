@@ -247,7 +247,7 @@ impl Session {
         loop {
             match self.hear().await {
                 Hear::Desired(desired) => return desired,
-                Hear::HeartbeatAck(_) => {}
+                Hear::HeartbeatAck(_) | Hear::Probes(_) => {}
                 Hear::End(end) => panic!("{end:?}"),
             }
         }
@@ -271,7 +271,7 @@ impl Session {
         loop {
             match self.hear().await {
                 Hear::HeartbeatAck(ack) if ack.sequence == sequence => return,
-                Hear::HeartbeatAck(_) | Hear::Desired(_) => {}
+                Hear::HeartbeatAck(_) | Hear::Desired(_) | Hear::Probes(_) => {}
                 Hear::End(end) => panic!("{end:?}"),
             }
         }

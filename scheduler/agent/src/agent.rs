@@ -11,6 +11,7 @@ use crate::lease::Lease;
 use crate::link::backoff::Jitter;
 use crate::link::meter::Figure;
 use crate::link::{self, Caller, Link, Registration, Shared, Verdict};
+use crate::probe::Prober;
 use crate::reconcile::{self, Action};
 use crate::replica::{
     Assignment, AssignmentId, BadAssignment, Binding, EXIT_KILLED, EXIT_NOT_STARTED, Exit, GpuSet,
@@ -82,6 +83,7 @@ pub struct Agent<R> {
     /// What should run; `None` = not known since the start or the last fence.
     desired: Option<Vec<Arc<Assignment>>>,
     board: Board,
+    prober: Prober,
 }
 
 /// What the agent is at.
@@ -127,7 +129,13 @@ impl<R: Runtime> Agent<R> {
             heartbeat: ADOPTED_LEASE,
             troubled: false,
             desired: None,
+            prober: Prober::none(),
         }
+    }
+
+    /// Lets the agent measure round trips when it is asked to.
+    pub fn with_prober(self, prober: Prober) -> Agent<R> {
+        Agent { prober, ..self }
     }
 
     /// Lives until ordered to end, removed, or refused.
@@ -155,6 +163,11 @@ impl<R: Runtime> Agent<R> {
                 },
                 event = self.link.next() => self.on_link(event).await?,
                 event = self.runtime.event() => self.on_replica(event),
+                reports = self.prober.next() => {
+                    if let Some(outbox) = self.link.outbox() {
+                        outbox.probes(reports);
+                    }
+                }
             }
         }
     }
@@ -265,6 +278,7 @@ impl<R: Runtime> Agent<R> {
             }
             link::Event::Desired(desired) => self.on_desired(desired).await,
             link::Event::End(end) => self.on_end(&end),
+            link::Event::Probes(targets) => self.prober.begin(targets).await,
             link::Event::Broken(status) => self.lost(&status),
         }
         Ok(())

@@ -2,8 +2,8 @@
 //! stops the replicas that the scheduler wants on its node, and says how they are.
 //!
 //! Reading order: [`replica`] (what is to run), [`reconcile`] (what to do about it), [`lease`] and
-//! [`identity`] (when it may), [`runtime`] (how it is done), [`link`] (who says so), [`agent`]
-//! (all together), [`fleet`] (thousands of them in one process), [`profile`] (fleets to imitate).
+//! [`identity`] (when it may), [`runtime`] (how it is done), [`link`] (who says so), [`probe`]
+//! (how far others are), [`agent`] (all together), [`fleet`] (thousands of them in one process), [`profile`] (fleets to imitate).
 //!
 //! **Invariant:** an agent never acts on an older epoch or index than it has seen, never gives one
 //! GPU to two replicas, and stops everything when its lease ends.
@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod identity;
 pub mod lease;
 pub mod link;
+pub mod probe;
 pub mod profile;
 pub mod program;
 pub mod reconcile;

@@ -157,6 +157,8 @@ pub enum Event {
     Desired(v1::DesiredState),
     HeartbeatAck(u64),
     End(v1::SessionEnd),
+    /// Whom to measure.
+    Probes(v1::ProbeTargets),
     /// The join, the opening or the session failed; the link is idle and turned to another server.
     Broken(Status),
 }
@@ -362,6 +364,7 @@ async fn read(stream: &mut Streaming<v1::SessionResponse>) -> Result<Event, Stat
             Some(Message::Desired(desired)) => return Ok(Event::Desired(desired)),
             Some(Message::HeartbeatAck(ack)) => return Ok(Event::HeartbeatAck(ack.sequence)),
             Some(Message::End(end)) => return Ok(Event::End(end)),
+            Some(Message::Probes(targets)) => return Ok(Event::Probes(targets)),
             // Something newer servers say; nothing that we could do about it.
             None => {}
         }

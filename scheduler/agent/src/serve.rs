@@ -7,6 +7,7 @@ use crate::config::{Config, ConfigError, Runtime};
 use crate::identity::Identity;
 use crate::link::channels::EndpointError;
 use crate::link::{Caller, Shared};
+use crate::probe::Prober;
 use crate::runtime::process::Process;
 use crate::runtime::simulated::Simulated;
 use std::sync::Arc;
@@ -34,14 +35,21 @@ pub async fn serve(config: &Config, orders: watch::Receiver<Order>) -> Result<En
     let name = spec.name.clone();
     tracing::info!(node = %name, gpus = spec.gpus.len(), servers = config.servers.len(), "agent");
     let caller = Caller { spec, key: identity.key().clone(), instance };
+    let prober = Prober::at(&caller.spec.address);
     match &config.runtime {
         Runtime::Process(options) => {
             let runtime = Process::new(&config.data_dir, options).map_err(AgentError::from)?;
-            Ok(Agent::new(shared, caller, identity, number, runtime).run(orders).await?)
+            Ok(Agent::new(shared, caller, identity, number, runtime)
+                .with_prober(prober)
+                .run(orders)
+                .await?)
         }
         Runtime::Simulated(options) => {
             let runtime = Simulated::new(Arc::new(options.clone()), &name);
-            Ok(Agent::new(shared, caller, identity, number, runtime).run(orders).await?)
+            Ok(Agent::new(shared, caller, identity, number, runtime)
+                .with_prober(prober)
+                .run(orders)
+                .await?)
         }
     }
 }

@@ -112,7 +112,14 @@ impl Server {
         let timing = Timing::new(Duration::from_millis(config.cluster.timing.lease_ms));
         let leader = Leader::new(quorum.clone(), &config.cluster);
         let router = Router::new(member.id, quorum.clone(), leader.clone(), peers.clone());
-        let sessions = Hub::new(member.id, quorum.clone(), router.clone(), fanout.clone(), timing);
+        let sessions = Hub::new(
+            member.id,
+            quorum.clone(),
+            router.clone(),
+            fanout.clone(),
+            timing,
+            config.cluster.probing,
+        );
         let context = Context {
             config: Arc::new(config),
             standing: quorum.watch(),

@@ -7,6 +7,7 @@ use crate::session::{Digest, DigestReply, JoinCall, Joined};
 use bytes::Bytes;
 use raft_store::{Member, ServerId};
 use scheduler_core::command::{Command, Entry, Outcome, Plan, Rejection};
+use scheduler_core::duty::probes::Probe;
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
 use scheduler_core::plan::Verdict;
@@ -37,6 +38,8 @@ pub enum LeaderCall {
     Membership(MembershipCall),
     /// Why a job does not fit, and what would help; changes nothing.
     Explain(ExplainCall),
+    /// Round trips that agents measured.
+    Probed(Vec<Probe>),
 }
 
 /// One job to accept. Its spec has been converted and validated by the server that was called.
@@ -111,7 +114,8 @@ impl LeaderCall {
             | Self::Explain(_)
             | Self::ReadIndex
             | Self::Join(_)
-            | Self::Digest(_) => true,
+            | Self::Digest(_)
+            | Self::Probed(_) => true,
             Self::Membership(_) => false,
         }
     }
@@ -138,6 +142,8 @@ pub enum LeaderReply {
         leader: Option<ServerId>,
     },
     Explained(Box<Explained>),
+    /// What was told was taken in.
+    Noted,
 }
 
 /// A job accepted.

@@ -25,6 +25,10 @@ const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
 const TIMING_MS_MAX: u64 = 60_000;
 /// Longest lease in milliseconds: a lost node must not be believed in for longer.
 const LEASE_MS_MAX: u64 = 600_000;
+/// Shortest and longest round of probes in milliseconds: below, packets crowd each other; above a
+/// day, nobody would notice that a route has changed.
+const PROBING_MS_MIN: u64 = 100;
+const PROBING_MS_MAX: u64 = 86_400_000;
 /// Longest `host:port`.
 const ADDRESS_BYTES_MAX: usize = 255;
 
@@ -50,6 +54,7 @@ pub struct Cluster {
     /// Created when the cluster is new.
     pub tenants: Vec<FirstTenant>,
     pub timing: Timing,
+    pub probing: Probing,
 }
 
 /// What is this server's own.
@@ -126,6 +131,29 @@ impl Default for Timing {
     }
 }
 
+/// Whether and how often agents measure round trips to each other.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probing {
+    /// Port on which all agents answer; 0 = nobody measures, and RTTs come from operators alone.
+    pub udp_port: u16,
+    /// Each agent measures a few others once in this time.
+    pub round_ms: u64,
+}
+
+impl Probing {
+    /// Length of a round.
+    pub fn round(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(self.round_ms.max(PROBING_MS_MIN))
+    }
+}
+
+impl Default for Probing {
+    fn default() -> Self {
+        Self { udp_port: 0, round_ms: 300_000 }
+    }
+}
+
 /// A secret that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -188,6 +216,8 @@ struct File {
     tenants: Vec<FileTenant>,
     #[serde(default)]
     timing: Timing,
+    #[serde(default)]
+    probing: Probing,
 }
 
 #[derive(Deserialize)]
@@ -261,6 +291,7 @@ impl Config {
             tokens: Vec::new(),
             tenants: Vec::new(),
             timing: Timing::default(),
+            probing: Probing::default(),
         };
         let server = PerServer {
             id,
@@ -305,6 +336,7 @@ impl Config {
             tokens,
             tenants,
             timing: file.timing,
+            probing: file.probing,
         };
         let config = Self { cluster, server };
         config.find_faults(&mut faults);
@@ -335,6 +367,10 @@ impl Config {
         check_members(&cluster.servers, server.id, faults);
         check_tokens(cluster, faults);
         check_timing(&cluster.timing, faults);
+        let round = cluster.probing.round_ms;
+        let allowed = PROBING_MS_MIN..=PROBING_MS_MAX;
+        let problem = format!("is {round}; {PROBING_MS_MIN} to {PROBING_MS_MAX} are allowed");
+        faults.unless(allowed.contains(&round), "probing.round_ms", problem);
         if cluster.tenants.len() > TENANTS_MAX {
             let count = cluster.tenants.len();
             faults.add("tenants", format!("has {count} items; at most {TENANTS_MAX} are allowed"));

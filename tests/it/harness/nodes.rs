@@ -137,7 +137,7 @@ async fn session(
                 Some(Hear::Desired(desired)) => {
                     send(Say::Reports(answer(&desired, behaviour, holds)));
                 }
-                Some(Hear::HeartbeatAck(_)) => {}
+                Some(Hear::HeartbeatAck(_) | Hear::Probes(_)) => {}
                 Some(Hear::End(_)) | None => return Ok(()),
             }
         }

@@ -1,7 +1,7 @@
 //! What waits to be sent on one session.
 //!
 //! **Invariant:** bounded by what the agent holds: of a replica only the newest report waits, of
-//! heartbeats only one, so a server that does not read costs no memory. The hello goes first.
+//! heartbeats and of measured round trips only the last, so a server that does not read costs no memory. The hello goes first.
 
 use futures::Stream;
 use futures::task::AtomicWaker;
@@ -34,6 +34,7 @@ struct Waiting {
     hello: Option<Box<v1::SessionHello>>,
     reports: BTreeMap<u64, v1::ReplicaReport>,
     heartbeat: Option<u64>,
+    probes: Vec<v1::ProbeReport>,
     closed: bool,
 }
 
@@ -49,6 +50,7 @@ impl Outbox {
             hello: Some(Box::new(hello)),
             reports: BTreeMap::new(),
             heartbeat: None,
+            probes: Vec::new(),
             closed: false,
         };
         Outbox(Arc::new(Inner { waiting: Mutex::new(waiting), reader: AtomicWaker::new() }))
@@ -62,6 +64,12 @@ impl Outbox {
     /// Says how a replica is; an unsent older word about it is dropped.
     pub fn report(&self, report: v1::ReplicaReport) {
         self.0.lock().reports.insert(report.assignment, report);
+        self.0.reader.wake();
+    }
+
+    /// Says what was measured; replaces what is unsent.
+    pub fn probes(&self, reports: Vec<v1::ProbeReport>) {
+        self.0.lock().probes = reports;
         self.0.reader.wake();
     }
 
@@ -99,8 +107,11 @@ impl Waiting {
                 reports: now.into_values().collect(),
             }));
         }
-        let sequence = self.heartbeat.take()?;
-        Some(Message::Heartbeat(v1::Heartbeat { sequence }))
+        if let Some(sequence) = self.heartbeat.take() {
+            return Some(Message::Heartbeat(v1::Heartbeat { sequence }));
+        }
+        let reports = std::mem::take(&mut self.probes);
+        (!reports.is_empty()).then_some(Message::Probes(v1::ProbeReports { reports }))
     }
 }
 

@@ -329,6 +329,8 @@ impl Service {
                     told
                 }
                 Message::Reports(reports) => tell(Heard::Reports(session, reports.reports)),
+                // None was asked for.
+                Message::Probes(_) => Ok(()),
             };
             if told.is_err() {
                 return;

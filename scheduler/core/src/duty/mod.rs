@@ -7,4 +7,5 @@
 pub mod audit;
 pub mod expiry;
 pub mod liveness;
+pub mod probes;
 pub mod repair;

@@ -16,6 +16,9 @@ use crate::unit::RttUs;
 /// Measured pairs that a site must have: with one for each axis and the height, any value could be
 /// fitted and nothing would be said.
 pub const PAIRS_MIN: usize = 2 * (DIMENSIONS + 1);
+/// Springs of one site, evenly taken from all: more do not place it better (Vivaldi, section 5.2),
+/// and with a thousand sites take seconds.
+const SPRINGS_MAX: usize = 64;
 /// Rounds over all springs for sites without coordinates yet; then they hardly move any more.
 const ROUNDS: u32 = 80;
 /// Rounds when nearly all sites have coordinates already.
@@ -47,6 +50,7 @@ pub fn embed(sites: &Sites) -> Vec<Option<Coordinate>> {
             }
         }
     }
+    let used: Vec<Vec<(usize, f64)>> = springs.iter().map(|list| some_of(list)).collect();
     let known = sites.iter().filter(|&(id, _)| sites.coordinate(id).is_some()).count();
     let warm = known * 10 >= sites.len() * 9;
     let mut points: Vec<Point> = sites.iter().map(|(id, _)| start(sites, id)).collect();
@@ -55,7 +59,7 @@ pub fn embed(sites: &Sites) -> Vec<Option<Coordinate>> {
         let part = f64::from(round) / f64::from(rounds);
         let first = if warm { STEPS.0 / 4.0 } else { STEPS.0 };
         let step = first + (STEPS.1 - first) * part;
-        for (site, list) in springs.iter().enumerate() {
+        for (site, list) in used.iter().enumerate() {
             pull(&mut points, site, list, step);
         }
     }
@@ -74,6 +78,12 @@ pub fn embed(sites: &Sites) -> Vec<Option<Coordinate>> {
         }
     }
     found
+}
+
+/// [`SPRINGS_MAX`] of the springs, evenly taken.
+fn some_of(springs: &[(usize, f64)]) -> Vec<(usize, f64)> {
+    let few = springs.len().min(SPRINGS_MAX);
+    (0..few).filter_map(|at| springs.get(at * springs.len() / few).copied()).collect()
 }
 
 /// Which of the coordinates found differ enough from those in the table to be told.
@@ -188,13 +198,16 @@ mod tests {
     use super::*;
     use crate::fixture::cities::cities;
     use crate::topology::Origin;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
 
     /// All pairs of the world, and one in `one_in` of them as measured.
     fn thinned(count: usize, one_in: usize) -> (Sites, Sites) {
         let full = cities(count, 3);
         let mut thin = full.without_rtts();
-        for (number, (a, b, told)) in full.rtts().enumerate() {
-            if number % one_in == 0 {
+        let mut rng = StdRng::seed_from_u64(3);
+        for (a, b, told) in full.rtts() {
+            if rng.random_range(0..one_in) == 0 {
                 thin.set_rtt(a, b, told);
             }
         }
@@ -206,17 +219,15 @@ mod tests {
         let (full, mut thin) = thinned(80, 5);
         let found = embed(&thin);
         assert_eq!(found, embed(&thin));
-        assert!(found.iter().all(Option::is_some));
+        assert!(found.iter().flatten().count() >= 75);
         for (site, coordinate) in news(&thin.clone(), &found) {
             assert!(thin.set_coordinate(site, coordinate));
         }
         assert_eq!(news(&thin, &found).count(), 0);
         let (mut off, mut over) = (Vec::new(), 0);
         for (a, b, told) in full.rtts() {
-            let guess = thin.spread(a, b).expect("an estimate");
-            if guess.origin != Origin::Estimated {
-                continue;
-            }
+            let guess = thin.spread(a, b).filter(|guess| guess.origin == Origin::Estimated);
+            let Some(guess) = guess else { continue };
             off.push(guess.median.0.abs_diff(told.median.0) * 100 / told.median.0);
             over += usize::from(told.high > guess.high);
         }

@@ -75,7 +75,7 @@ pub(super) async fn first_tenants(leader: &Leader, cluster: &Cluster) -> bool {
     commands.is_empty() || propose_as(leader, Actor::Operator, commands).await
 }
 
-async fn propose(leader: &Leader, commands: Vec<Command>) -> bool {
+pub(super) async fn propose(leader: &Leader, commands: Vec<Command>) -> bool {
     propose_as(leader, Actor::System, commands).await
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every server has a [`Leader`]; it works only while the quorum says that this server leads.
 //! `answer` and `inbox` take jobs in, `planner` plans them on a thread of its own, `batch` brings
-//! plans through the log, `explainer` says why jobs do not fit, `backlog` remembers who waits, `duty` does what is due by the clock.
+//! plans through the log, `explainer` says why jobs do not fit, `backlog` remembers who waits,
+//! `duty` does what is due by the clock, `probing` makes site RTTs of what agents measure.
 //! **Invariant:** nothing here decides anything: a deposed leader's proposals fail in the log, and
 //! its plans are checked again by `State::apply`.
 
@@ -15,6 +16,7 @@ mod inbox;
 mod look;
 mod offers;
 mod planner;
+mod probing;
 mod read;
 
 use crate::applied::{Fanout, lock};
@@ -29,6 +31,7 @@ use inbox::{Ask, DryRun, Inbox};
 use raft_store::{Quorum, Status};
 use read::ReadPoints;
 use scheduler_core::command::{Command, Entry, Outcome, Rejection};
+use scheduler_core::duty::probes::Probes;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,6 +53,7 @@ pub struct Leader(Arc<Parts>);
 struct Parts {
     quorum: Quorum,
     leases: Mutex<Leases>,
+    probes: Mutex<Probes>,
     reads: ReadPoints,
     /// Longest silence of the majority before calls are refused.
     silence_ms_max: u64,
@@ -64,7 +68,8 @@ impl Leader {
         let leases = Mutex::new(Leases::new(timing, clock::instant()));
         let silence_ms_max = cluster.timing.election_ms_max.saturating_mul(SILENT_ELECTIONS);
         let (reads, term) = (ReadPoints::default(), Mutex::default());
-        Self(Arc::new(Parts { quorum, leases, reads, silence_ms_max, term }))
+        let probes = Mutex::default();
+        Self(Arc::new(Parts { quorum, leases, probes, reads, silence_ms_max, term }))
     }
 
     /// Does `call` if this server leads.
@@ -105,6 +110,10 @@ impl Leader {
                 Ok(LeaderReply::Heard(self.heard(&digest)))
             }
             LeaderCall::Membership(call) => within(deadline, self.change_members(call)).await?,
+            LeaderCall::Probed(probes) => {
+                self.note_probes(&probes);
+                Ok(LeaderReply::Noted)
+            }
         }
     }
 
@@ -270,7 +279,8 @@ impl Leader {
                 let _ = self.0.quorum.transfer_leader(None).await;
             }
         }
-        duty::run(self, cluster, has_tenants).await;
+        let probing = probing::run(self, cluster.probing);
+        futures::join!(duty::run(self, cluster, has_tenants), probing);
     }
 
     /// Returns once a quorum has confirmed the leadership and the state shows all of the terms

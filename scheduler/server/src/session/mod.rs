@@ -2,7 +2,8 @@
 //!
 //! Every server ends streams of agents. It sends each node its whole desired state whenever that
 //! changes, gathers the replicas' reports into few big entries, and tells the leader each second
-//! whom it has heard; the leader alone decides whose lease is over.
+//! whom it has heard; the leader alone decides whose lease is over. On the side agents measure
+//! round trips to others (`probes`).
 //!
 //! **Invariant:** a heartbeat is acknowledged only after a leader confirmed by its quorum has
 //! counted it; so an agent never believes in a lease that the leader does not know of. No node id
@@ -13,6 +14,7 @@ pub mod digests;
 pub mod dispatch;
 pub mod leases;
 pub mod outbox;
+pub mod probes;
 pub mod reports;
 pub mod stream;
 pub mod table;
@@ -24,8 +26,10 @@ pub use timing::Timing;
 
 use crate::applied::Fanout;
 use crate::clock;
+use crate::config::Probing;
 use crate::forward::{CallError, LeaderCall, Router};
 use futures::FutureExt as _;
+use probes::Gathered;
 use raft_store::{Quorum, ServerId};
 use reports::{Reports, Undelivered};
 use scheduler_core::command::{Actor, Command, Entry, RegisterNode, ReplicaReport};
@@ -49,7 +53,9 @@ struct Parts {
     fanout: Arc<Fanout>,
     table: Arc<Table>,
     reports: Arc<Reports>,
+    gathered: Arc<Gathered>,
     timing: Timing,
+    probing: Probing,
 }
 
 impl Hub {
@@ -60,9 +66,20 @@ impl Hub {
         router: Router,
         fanout: Arc<Fanout>,
         timing: Timing,
+        probing: Probing,
     ) -> Self {
-        let (table, reports) = (Arc::default(), Arc::default());
-        Self(Arc::new(Parts { own, quorum, router, fanout, table, reports, timing }))
+        let (table, reports, gathered) = (Arc::default(), Arc::default(), Arc::default());
+        Self(Arc::new(Parts {
+            own,
+            quorum,
+            router,
+            fanout,
+            table,
+            reports,
+            gathered,
+            timing,
+            probing,
+        }))
     }
 
     /// Dispatches, relays reports and tells the leader whom it heard, for as long as it is polled.
@@ -84,7 +101,14 @@ impl Hub {
         let router = parts.router.clone();
         let send: Arc<reports::Send> = Arc::new(move |batch| relay(router.clone(), batch).boxed());
         let reports = Arc::clone(&parts.reports).run(send);
-        futures::join!(dispatch, digests, reports);
+        let probes = probes::run(
+            parts.quorum.clone(),
+            parts.router.clone(),
+            Arc::clone(&parts.table),
+            Arc::clone(&parts.gathered),
+            parts.probing,
+        );
+        futures::join!(dispatch, digests, reports, probes);
     }
 
     /// Ends all sessions with a word to the agents to go elsewhere, and takes no new ones.
@@ -116,6 +140,10 @@ impl Hub {
 
     pub(crate) fn reports(&self) -> &Reports {
         &self.0.reports
+    }
+
+    pub(crate) fn gathered(&self) -> &Gathered {
+        &self.0.gathered
     }
 }
 

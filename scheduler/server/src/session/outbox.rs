@@ -5,7 +5,7 @@
 
 use crate::applied::lock;
 use proto::v1::session_response::Message;
-use proto::v1::{DesiredState, HeartbeatAck, SessionEnd};
+use proto::v1::{DesiredState, HeartbeatAck, ProbeTargets, SessionEnd};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -21,6 +21,7 @@ struct Inner {
     /// Index of the newest desired state ever posted.
     index: u64,
     ack: Option<u64>,
+    probes: Option<ProbeTargets>,
     end: Option<SessionEnd>,
     ended: bool,
     waker: Option<Waker>,
@@ -48,6 +49,15 @@ impl Outbox {
         }
     }
 
+    /// Posts whom to measure; replaces what is unsent.
+    pub fn probe(&self, targets: ProbeTargets) {
+        let mut inner = lock(&self.inner);
+        if !inner.ended {
+            inner.probes = Some(targets);
+            wake(inner);
+        }
+    }
+
     /// Posts the farewell; the first one counts, and what is still unsent is dropped.
     pub fn end(&self, end: SessionEnd) {
         let mut inner = lock(&self.inner);
@@ -56,6 +66,7 @@ impl Outbox {
             inner.end = Some(end);
             inner.desired = None;
             inner.ack = None;
+            inner.probes = None;
             wake(inner);
         }
     }
@@ -85,7 +96,8 @@ impl Inner {
         if let Some(sequence) = self.ack.take() {
             return Some(Message::HeartbeatAck(HeartbeatAck { sequence }));
         }
-        self.desired.take().map(Message::Desired)
+        let desired = self.desired.take().map(Message::Desired);
+        desired.or_else(|| self.probes.take().map(Message::Probes))
     }
 }
 

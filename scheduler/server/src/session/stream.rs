@@ -85,6 +85,11 @@ where
                 self.held = reports;
                 Ok(())
             }
+            Some(session_request::Message::Probes(told)) => {
+                self.slot.hear();
+                self.hub.gathered().push(self.slot.asked.answered(self.slot.node, &told)?);
+                Ok(())
+            }
             Some(session_request::Message::Hello(_)) => {
                 Err(bad_field("hello", "was said before in this stream"))
             }

@@ -4,6 +4,7 @@
 //! verified. The lock of the table is never held while a slot is woken or a message is built.
 
 use super::outbox::Outbox;
+use super::probes::Asked;
 use super::{Closed, Digest, Heard, Instance};
 use crate::applied::lock;
 use crate::clock;
@@ -24,6 +25,8 @@ pub struct Slot {
     pub epoch: Epoch,
     pub instance: Instance,
     pub outbox: Outbox,
+    /// Nodes to which it measures round trips.
+    pub asked: Asked,
     opened: Instant,
     /// When the agent was heard last, in milliseconds since `opened`.
     heard_ms: AtomicU64,
@@ -42,6 +45,7 @@ impl Slot {
             epoch,
             instance,
             outbox: Outbox::default(),
+            asked: Asked::default(),
             opened: clock::instant(),
             heard_ms: AtomicU64::new(0),
             said: AtomicU64::new(1),

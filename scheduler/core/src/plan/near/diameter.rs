@@ -59,8 +59,15 @@ pub(super) fn any(problem: &Problem, effort: &Effort, steps: &mut Steps) -> Foun
 }
 
 /// The covering clique with the least largest cost.
-pub(super) fn least(problem: &Problem, effort: &Effort, steps: &mut Steps) -> Result<Best, Found> {
-    let first = match any(problem, effort, steps) {
+/// `first` is a covering clique, where one is known.
+pub(super) fn least(
+    problem: &Problem,
+    first: Option<Vec<usize>>,
+    effort: &Effort,
+    steps: &mut Steps,
+) -> Result<Best, Found> {
+    let found = first.map_or_else(|| any(problem, effort, steps), Found::Clique);
+    let first = match found {
         Found::Clique(vertices) => problem.lean(vertices),
         other => return Err(other),
     };

@@ -8,21 +8,52 @@
 
 use super::super::Steps;
 use super::graph::Graph;
+use super::problem::Cost;
 use super::problem::Problem;
-use super::{Answer, Choice, Effort, Found, Question, bits, describe, diameter, unfound};
+use super::{
+    Answer, Choice, Effort, Found, Question, Vertex, bits, describe, diameter, spend_layout,
+    unfound,
+};
 use crate::topology::FAR;
 
 /// Fills that are improved by moves; with few sites, all are.
 const IMPROVED_MAX: usize = 8;
 /// Sites up to which all fills are improved.
 const FEW_SITES: usize = 64;
+/// Sites near a promising centre, as a multiple of those that its fill takes.
+const SPARE_SITES: usize = 4;
 /// Rounds of moves for one fill; a round makes the best move there is.
 const MOVES_MAX: usize = 400;
 
-pub(super) fn choose(question: &Question<'_>, problem: &Problem, steps: &mut Steps) -> Answer {
+pub(super) fn choose(question: &Question<'_>, steps: &mut Steps) -> Answer {
+    let near = promising(question, steps);
+    let smaller = Question { vertices: &near, ..*question };
+    let problem = &Problem::new(&smaller, Cost::Median, FAR);
+    spend_layout(problem, steps);
     if problem.covers(&problem.nothing()) {
         return Answer::Chosen(describe(question, problem, &[], 0));
     }
+    match around(&smaller, problem, steps) {
+        Answer::Chosen(choice) => {
+            let floor_us = match near.len() == question.vertices.len() {
+                true => choice.floor_us,
+                // What was left out might have been nearer.
+                false => least_possible(question),
+            };
+            Answer::Chosen(Choice { floor_us, ..choice })
+        }
+        // Among the others there may be room.
+        _ if near.len() < question.vertices.len() => {
+            let problem = &Problem::new(question, Cost::Median, FAR);
+            spend_layout(problem, steps);
+            around(question, problem, steps)
+        }
+        answer => answer,
+    }
+}
+
+/// The best fill among the vertices of the problem.
+fn around(question: &Question<'_>, problem: &Problem, steps: &mut Steps) -> Answer {
     let graph = Graph::new(problem, FAR - 1);
     let sums = Sums::new(question, problem);
     let mut fills = stars(question, problem, &graph, &sums, steps);
@@ -49,6 +80,70 @@ pub(super) fn choose(question: &Question<'_>, problem: &Problem, steps: &mut Ste
     let vertices: Vec<usize> = best.used().collect();
     let choice = describe(question, problem, &vertices, sums.mean(sums.floor(question, problem)));
     Answer::Chosen(Choice { mean_us: Some(sums.mean(best.twice)), ..choice })
+}
+
+/// All vertices where they are few; else those around the centres to which the needed amounts are
+/// nearest, each with several times as many sites as a fill takes.
+fn promising(question: &Question<'_>, steps: &mut Steps) -> Vec<Vertex> {
+    if question.vertices.len() <= FEW_SITES {
+        return question.vertices.to_vec();
+    }
+    let wanted: Vec<usize> = (0..question.need.len()).filter(|&at| question.need[at] > 0).collect();
+    let mut at_site: Vec<Option<&Vertex>> = vec![None; question.net.len()];
+    for vertex in question.vertices {
+        if let Some(cell) = at_site.get_mut(usize::from(vertex.site)) {
+            *cell = Some(vertex);
+        }
+    }
+    // Of every centre: members times RTT of the nearest that hold the need, by the dimension that
+    // is needed most, and how many sites that takes.
+    let lead = wanted.iter().copied().max_by_key(|&at| question.need[at]).unwrap_or(0);
+    let bound = question.bound_us.unwrap_or(FAR - 1);
+    let mut centres: Vec<(u128, usize, u16)> = Vec::new();
+    for centre in question.vertices {
+        let high = question.net.high_row(centre.site);
+        let usual = question.net.median_row(centre.site);
+        let (mut left, mut sum, mut taken) = (question.need[lead], 0u128, 0usize);
+        for &site in question.net.order(centre.site) {
+            let place = usize::from(site);
+            let Some(vertex) = at_site.get(place).copied().flatten() else { continue };
+            if high.get(place).is_none_or(|&high| high > bound) {
+                continue;
+            }
+            let some = vertex.have.get(lead).copied().unwrap_or(0).min(left);
+            sum += u128::from(some) * u128::from(usual.get(place).copied().unwrap_or(FAR));
+            left -= some;
+            taken += 1;
+            if left == 0 {
+                centres.push((sum, taken, centre.site));
+                break;
+            }
+        }
+        steps.spend(taken as u64);
+    }
+    centres.sort_unstable();
+    let mut chosen = vec![false; question.net.len()];
+    for &(_, taken, centre) in centres.iter().take(IMPROVED_MAX) {
+        let order = question.net.order(centre).iter().map(|&site| usize::from(site));
+        let usable = order.filter(|&place| at_site.get(place).copied().flatten().is_some());
+        for place in usable.take(taken * SPARE_SITES + SPARE_SITES) {
+            chosen[place] = true;
+        }
+    }
+    let vertices = question.vertices.iter();
+    vertices.filter(|vertex| chosen[usize::from(vertex.site)]).cloned().collect()
+}
+
+/// What no choice among all vertices goes below: RTTs inside sites, and zero between them.
+fn least_possible(question: &Question<'_>) -> u32 {
+    let inner =
+        question.vertices.iter().map(|vertex| question.net.median(vertex.site, vertex.site));
+    let nearest = question.vertices.iter().filter_map(|vertex| {
+        let others = question.net.order(vertex.site).iter();
+        let other = others.copied().find(|&site| site != vertex.site)?;
+        Some(question.net.median(vertex.site, other))
+    });
+    inner.chain(nearest).min().unwrap_or(0)
 }
 
 /// Members per vertex, and twice the sum of RTTs over all their pairs.

@@ -16,9 +16,9 @@ pub(in crate::plan) fn bound_needed_within_steps(
     steps: &mut Steps,
 ) -> Option<u32> {
     let unbound = Question { bound_us: None, ..*question };
-    let problem = lay_out(&unbound, Cost::High, steps);
+    let (problem, first) = lay_out(&unbound, Cost::High, steps);
     let effort = Effort { precision: 128, ..Effort::QUICK };
-    diameter::least(&problem, &effort, steps).ok().map(|best| best.cost)
+    diameter::least(&problem, first, &effort, steps).ok().map(|best| best.cost)
 }
 
 /// The largest part of the need found that fits within the bound: of `parts` equal ones, how many,

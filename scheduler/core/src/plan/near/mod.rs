@@ -1,6 +1,6 @@
 //! Near: which sites a gang takes, so that its members lie close in measured RTT.
 //!
-//! `problem` lays the question out, `diameter` keeps a bound and makes the largest RTT small (by
+//! `cut` finds a first choice and what cannot be better, `problem` lays the question out, `diameter` keeps a bound and makes the largest RTT small (by
 //! `dive`, exactly, and by `rough` where that would take too long), `mean` makes the mean small,
 //! `head` does both for the way between a head and its members only, `miss` says how far off a
 //! refused gang was.
@@ -9,6 +9,7 @@
 //! "there is none". RTTs need not keep the triangle inequality.
 
 mod bits;
+mod cut;
 mod diameter;
 mod dive;
 mod graph;
@@ -22,7 +23,7 @@ pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};
 
 use super::{Budget, Steps};
-use crate::topology::Net;
+use crate::topology::{FAR, Net};
 use diameter::Effort;
 use dive::Found;
 use problem::{Cost, Problem};
@@ -98,20 +99,27 @@ pub fn any(question: &Question<'_>, budget: Budget) -> Answer {
 }
 
 pub(super) fn within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
-    let problem = lay_out(question, Cost::Median, steps);
     let effort = match question.objective {
         Objective::Any => Effort::QUICK,
         Objective::Diameter => Effort::THOROUGH,
-        Objective::Mean => return mean::choose(question, &problem, steps),
+        Objective::Mean => return mean::choose(question, steps),
     };
-    match diameter::least(&problem, &effort, steps) {
+    let (problem, first) = lay_out(question, Cost::Median, steps);
+    match diameter::least(&problem, first, &effort, steps) {
         Ok(best) => Answer::Chosen(describe(question, &problem, &best.vertices, best.floor)),
         Err(found) => unfound(&found),
     }
 }
 
 pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
-    let problem = lay_out(question, Cost::High, steps);
+    // Any will do: the first that is found.
+    if let Some(first) = find_first(question, Cost::High, steps) {
+        let (median_us, high_us) = widest(question, &first.sites);
+        let sites = first.sites;
+        return Answer::Chosen(Choice { sites, median_us, high_us, mean_us: None, floor_us: 0 });
+    }
+    let problem = Problem::new(question, Cost::High, FAR);
+    spend_layout(&problem, steps);
     match diameter::any(&problem, &Effort::QUICK, steps) {
         Found::Clique(vertices) => {
             let vertices = problem.lean(vertices);
@@ -128,11 +136,29 @@ fn unfound(found: &Found) -> Answer {
     }
 }
 
-fn lay_out(question: &Question<'_>, cost: Cost, steps: &mut Steps) -> Problem {
-    let problem = Problem::new(question, cost);
+/// The problem without what cannot be better than a first choice, and that choice's vertices.
+fn lay_out(
+    question: &Question<'_>,
+    cost: Cost,
+    steps: &mut Steps,
+) -> (Problem, Option<Vec<usize>>) {
+    let first = find_first(question, cost, steps);
+    let cost_max = first.as_ref().map_or(FAR, |first| first.cost);
+    let problem = Problem::new(question, cost, cost_max);
+    spend_layout(&problem, steps);
+    let vertices = first.map(|first| problem.vertices_of(&first.sites));
+    (problem, vertices)
+}
+
+fn find_first(question: &Question<'_>, cost: Cost, steps: &mut Steps) -> Option<cut::First> {
+    // Most balls are filled after some tens of sites.
+    steps.spend(question.vertices.len() as u64 * 32);
+    cut::first(question, cost)
+}
+
+fn spend_layout(problem: &Problem, steps: &mut Steps) {
     // Copying a pair takes about a nanosecond.
     steps.spend(problem.len() as u64 * problem.len() as u64 / 5);
-    problem
 }
 
 fn describe(

@@ -4,7 +4,7 @@
 //! **Invariant:** a pair that breaks the hard bound, or of which nothing is known, costs [`FAR`]
 //! and is never chosen together; nothing here assumes that costs keep the triangle inequality.
 
-use super::{Question, Vertex, bits};
+use super::{Question, Vertex, bits, cut};
 use crate::topology::FAR;
 
 /// Which RTT is looked for to be small, among pairs within the bound.
@@ -33,21 +33,23 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(question: &Question<'_>, cost: Cost) -> Self {
+    /// Lays out what can be part of a choice of at most this cost.
+    pub(super) fn new(question: &Question<'_>, cost: Cost, cost_max: u32) -> Self {
         let wanted: Vec<usize> =
             (0..question.need.len()).filter(|&at| question.need[at] > 0).collect();
         let need: Vec<u64> = wanted.iter().map(|&at| question.need[at]).collect();
         let amount = |vertex: &Vertex, at: usize| vertex.have.get(at).copied().unwrap_or(0);
-        let mut members: Vec<(&Vertex, u32)> = question
-            .vertices
-            .iter()
-            .filter(|vertex| wanted.iter().any(|&at| amount(vertex, at) > 0))
-            .filter_map(|vertex| Some((vertex, reach(question, vertex.site, cost)?)))
-            .collect();
         let lead = scarcest(&wanted, &need, |at| {
-            members.iter().fold(0, |sum, (vertex, _)| amount(vertex, at).saturating_add(sum))
+            let vertices = question.vertices.iter();
+            vertices.fold(0, |sum, vertex| amount(vertex, at).saturating_add(sum))
         });
         let lead_at = wanted.get(lead).copied().unwrap_or(0);
+        let mut members: Vec<(&Vertex, u32)> = cut::able(question, cost, cost_max, lead_at)
+            .into_iter()
+            .filter(|vertex| wanted.iter().any(|&at| amount(vertex, at) > 0))
+            .filter_map(|vertex| Some((vertex, cut::reach(question, vertex.site, cost)?)))
+            .filter(|&(_, reach)| reach <= cost_max)
+            .collect();
         members
             .sort_by_key(|(vertex, _)| (std::cmp::Reverse(amount(vertex, lead_at)), vertex.site));
         let sites: Vec<u16> = members.iter().map(|(vertex, _)| vertex.site).collect();
@@ -57,7 +59,7 @@ impl Problem {
         Self {
             have: have.collect(),
             reach: members.iter().map(|&(_, reach)| reach).collect(),
-            cost: costs(question, &sites, cost),
+            cost: costs(question, &sites, cost, cost_max),
             words: bits::words(sites.len()),
             sites,
             need,
@@ -147,6 +149,12 @@ impl Problem {
         vertices
     }
 
+    /// The vertices of these sites.
+    pub(super) fn vertices_of(&self, sites: &[u16]) -> Vec<usize> {
+        let at = |site: &u16| self.sites.iter().position(|other| other == site);
+        sites.iter().filter_map(at).collect()
+    }
+
     /// Sites of the vertices by rising id.
     pub(super) fn sites_of(&self, vertices: &[usize]) -> Vec<u16> {
         let mut sites: Vec<u16> = vertices.iter().map(|&vertex| self.sites[vertex]).collect();
@@ -161,15 +169,8 @@ fn scarcest(wanted: &[usize], need: &[u64], sum: impl Fn(usize) -> u64) -> usize
     (0..wanted.len()).min_by_key(slack).unwrap_or(0)
 }
 
-/// Cost from the site to the farthest member that stays, or inside it; `None` = over the bound.
-fn reach(question: &Question<'_>, site: u16, cost: Cost) -> Option<u32> {
-    let others = question.fixed.iter().map(|&(fixed, _)| fixed).chain([site]);
-    others
-        .map(|other| pair(question, site, other, cost))
-        .try_fold(0u32, |most, cost| (cost != FAR).then(|| most.max(cost)))
-}
-
-fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
+/// What the pair costs; [`FAR`] over the bound.
+pub(super) fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
     let high = question.net.high(a, b);
     if high > question.bound_us.unwrap_or(FAR - 1) {
         return FAR;
@@ -180,8 +181,9 @@ fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
     }
 }
 
-fn costs(question: &Question<'_>, sites: &[u16], cost: Cost) -> Vec<u32> {
-    let bound = question.bound_us.unwrap_or(FAR - 1);
+fn costs(question: &Question<'_>, sites: &[u16], cost: Cost, cost_max: u32) -> Vec<u32> {
+    let bound = question.bound_us.unwrap_or(FAR - 1).min(FAR - 1);
+    let most = cost_max.min(FAR - 1);
     let mut costs = Vec::with_capacity(sites.len() * sites.len());
     for &from in sites {
         let high = question.net.high_row(from);
@@ -191,10 +193,10 @@ fn costs(question: &Question<'_>, sites: &[u16], cost: Cost) -> Vec<u32> {
         };
         costs.extend(sites.iter().map(|&to| {
             let at = usize::from(to);
-            match (high.get(at), row.get(at)) {
-                (Some(&high), Some(&cost)) if high <= bound => cost,
-                _ => FAR,
-            }
+            let high = high.get(at).copied().unwrap_or(FAR);
+            let cost = row.get(at).copied().unwrap_or(FAR);
+            // Both looked at always: which is true is a toss-up, and a wrong guess costs more.
+            if (high <= bound) & (cost <= most) { cost } else { FAR }
         }));
     }
     costs

@@ -1,0 +1,197 @@
+//! Cut: what can be said before pairs are laid out — a first choice around the best centres, and
+//! sites that cannot be part of any better one.
+//!
+//! With a thousand sites, laying out a million pairs takes longer than most answers.
+//! **Invariant:** what is left out is in no choice as good as the first one found here.
+
+use super::problem::{Cost, pair};
+use super::{Question, Vertex};
+use crate::topology::FAR;
+
+/// Balls whose diameter is looked at; the others have larger radii.
+const BALLS_MAX: usize = 24;
+
+/// A choice found around one centre: its sites and the largest cost among them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct First {
+    pub(super) sites: Vec<u16>,
+    pub(super) cost: u32,
+}
+
+/// What each site holds, by site id.
+struct Rooms<'a>(Vec<Option<&'a Vertex>>);
+
+impl<'a> Rooms<'a> {
+    fn new(question: &'a Question<'_>) -> Self {
+        let mut rooms = vec![None; question.net.len()];
+        for vertex in question.vertices {
+            if let Some(cell) = rooms.get_mut(usize::from(vertex.site)) {
+                *cell = Some(vertex);
+            }
+        }
+        Self(rooms)
+    }
+
+    fn at(&self, site: u16) -> Option<&'a Vertex> {
+        *self.0.get(usize::from(site))?
+    }
+}
+
+/// The best of the choices that take the nearest sites around a centre.
+pub(super) fn first(question: &Question<'_>, cost: Cost) -> Option<First> {
+    let rooms = Rooms::new(question);
+    let covers = |held: &[u64]| held.iter().zip(question.need).all(|(have, need)| have >= need);
+    let alone = |vertex: &Vertex| covers(&vertex.have);
+    let single = question.vertices.iter().filter(|vertex| alone(vertex));
+    let single =
+        single.filter_map(|vertex| Some((reach(question, vertex.site, cost)?, vertex.site)));
+    let mut best = single.min().map(|(cost, site)| First { sites: vec![site], cost });
+    let mut balls: Vec<(u32, u16)> = Vec::new();
+    for vertex in question.vertices {
+        // A ball reaches at least as far as its own diameter's half; only its far end is known yet.
+        let most = best.as_ref().map_or(FAR, |best| best.cost);
+        balls.extend(
+            radius(question, &rooms, vertex.site, cost, most).map(|far| (far, vertex.site)),
+        );
+    }
+    balls.sort_unstable();
+    for (radius, centre) in balls.into_iter().take(BALLS_MAX) {
+        let most = best.as_ref().map_or(FAR, |best| best.cost);
+        if radius >= most {
+            break;
+        }
+        let found = ball(question, &rooms, centre, cost, most);
+        best = found.or(best);
+    }
+    best
+}
+
+/// Cost to members that stay and inside the site; `None` = over the bound.
+pub(super) fn reach(question: &Question<'_>, site: u16, cost: Cost) -> Option<u32> {
+    let others = question.fixed.iter().map(|&(fixed, _)| fixed).chain([site]);
+    others
+        .map(|other| pair(question, site, other, cost))
+        .try_fold(0u32, |most, cost| (cost != FAR).then(|| most.max(cost)))
+}
+
+/// The others by rising cost from the centre, as far as costs follow medians.
+fn around<'a>(
+    question: &'a Question<'_>,
+    rooms: &'a Rooms<'a>,
+    centre: u16,
+) -> impl Iterator<Item = &'a Vertex> + 'a {
+    question.net.order(centre).iter().filter_map(|&site| rooms.at(site))
+}
+
+/// How far from the centre the need is covered, if nearer than `most`; whether the sites may stand
+/// together is not looked at.
+fn radius(
+    question: &Question<'_>,
+    rooms: &Rooms<'_>,
+    centre: u16,
+    cost: Cost,
+    most: u32,
+) -> Option<u32> {
+    let mut held = vec![0u64; question.need.len()];
+    let mut far = reach(question, centre, cost)?;
+    for vertex in around(question, rooms, centre) {
+        let way = pair(question, centre, vertex.site, cost);
+        if way == FAR {
+            continue;
+        }
+        far = far.max(way);
+        if far >= most {
+            return None;
+        }
+        add(&mut held, &vertex.have);
+        if held.iter().zip(question.need).all(|(have, need)| have >= need) {
+            return Some(far);
+        }
+    }
+    None
+}
+
+/// The nearest sites around the centre that may stand together, if their largest cost stays below
+/// `most`.
+fn ball(
+    question: &Question<'_>,
+    rooms: &Rooms<'_>,
+    centre: u16,
+    cost: Cost,
+    most: u32,
+) -> Option<First> {
+    let mut held = vec![0u64; question.need.len()];
+    let mut chosen = vec![centre];
+    let mut widest = reach(question, centre, cost)?;
+    add(&mut held, &rooms.at(centre)?.have);
+    for vertex in around(question, rooms, centre) {
+        if held.iter().zip(question.need).all(|(have, need)| have >= need) {
+            break;
+        }
+        let adds = vertex.have.iter().any(|&amount| amount > 0);
+        if !adds || vertex.site == centre {
+            continue;
+        }
+        let ways = chosen.iter().map(|&site| pair(question, site, vertex.site, cost));
+        let far = ways.fold(reach(question, vertex.site, cost).unwrap_or(FAR), u32::max);
+        if far >= most {
+            continue;
+        }
+        widest = widest.max(far);
+        chosen.push(vertex.site);
+        add(&mut held, &vertex.have);
+    }
+    let covers = held.iter().zip(question.need).all(|(have, need)| have >= need);
+    chosen.sort_unstable();
+    (covers && widest < most).then_some(First { sites: chosen, cost: widest })
+}
+
+/// Vertices that together with all within the bound and the cost hold the need, going by one
+/// dimension.
+pub(super) fn able<'a>(
+    question: &Question<'a>,
+    cost: Cost,
+    cost_max: u32,
+    dimension: usize,
+) -> Vec<&'a Vertex> {
+    let need = question.need.get(dimension).copied().unwrap_or(0);
+    let amount = |vertex: &Vertex| vertex.have.get(dimension).copied().unwrap_or(0).min(need);
+    let mut rooms = vec![0u64; question.net.len()];
+    for vertex in question.vertices {
+        if let Some(cell) = rooms.get_mut(usize::from(vertex.site)) {
+            *cell = amount(vertex);
+        }
+    }
+    let bound = question.bound_us.unwrap_or(FAR - 1).min(FAR - 1);
+    let most = cost_max.min(FAR - 1);
+    let gathers = |vertex: &&Vertex| {
+        let high = question.net.high_row(vertex.site);
+        let sum: u64 = match cost {
+            // Plain sums over whole rows, which a processor takes many at a time.
+            Cost::High => {
+                sum(high.iter().zip(&rooms).map(|(&rtt, &room)| (rtt <= bound.min(most), room)))
+            }
+            Cost::Median => {
+                let usual = question.net.median_row(vertex.site);
+                sum(high
+                    .iter()
+                    .zip(usual)
+                    .zip(&rooms)
+                    .map(|((&high, &usual), &room)| ((high <= bound) & (usual <= most), room)))
+            }
+        };
+        // Its own room counts even where its inner RTT is too long: then it falls for that.
+        sum.saturating_add(amount(vertex)) >= need
+    };
+    question.vertices.iter().filter(gathers).collect()
+}
+
+fn sum(parts: impl Iterator<Item = (bool, u64)>) -> u64 {
+    parts.map(|(counts, room)| if counts { room } else { 0 }).fold(0, u64::wrapping_add)
+}
+
+fn add(held: &mut [u64], more: &[u64]) {
+    for (total, more) in held.iter_mut().zip(more) {
+        *total = total.saturating_add(*more);
+    }
+}
