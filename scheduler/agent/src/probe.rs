@@ -342,9 +342,13 @@ mod tests {
 
     #[test]
     fn addresses_may_name_a_port_that_probes_do_not_use() {
-        for (address, expected) in
-            [("h", "h"), ("h:22", "h"), ("::1", "::1"), ("[::1]:22", "::1"), ("10.0.0.1:9", "10.0.0.1")]
-        {
+        for (address, expected) in [
+            ("h", "h"),
+            ("h:22", "h"),
+            ("::1", "::1"),
+            ("[::1]:22", "::1"),
+            ("10.0.0.1:9", "10.0.0.1"),
+        ] {
             assert_eq!(host(address), expected);
         }
     }

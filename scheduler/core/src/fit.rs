@@ -13,6 +13,7 @@ use crate::topology::Sites;
 use crate::unit::{
     BandwidthMbps, ComputeCapability, GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib,
 };
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Prefix of the labels that every node has without declaring them.
@@ -416,6 +417,20 @@ fn sites_within(sites: &Sites, mut members: Vec<SiteId>, bound: RttUs) -> bool {
     members.dedup();
     let rest = |at: usize| members.iter().skip(at + 1);
     members.iter().enumerate().all(|(at, &a)| rest(at).all(|&b| near(a, b)))
+}
+
+/// Whether those who join lie within the bound of each other and of those who stay, one site for
+/// each. Pairs of members that stay are not looked at: RTTs change, and a gang that has drifted
+/// apart must still be repaired.
+pub fn joins_within(sites: &Sites, staying: &[SiteId], joining: &[SiteId], bound: RttUs) -> bool {
+    let once = |list: &[SiteId]| list.iter().copied().collect::<BTreeSet<SiteId>>();
+    let (old, new) = (once(staying), once(joining));
+    let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
+    let twice = |site: SiteId| joining.iter().filter(|&&other| other == site).count() > 1;
+    new.iter().all(|&a| {
+        let others = new.iter().filter(|&&b| b != a || twice(a));
+        others.chain(&old).all(|&b| near(a, b))
+    })
 }
 
 /// Whether two nodes lie in one domain of the level. A zone counts inside its region, a rack

@@ -14,7 +14,7 @@ use super::pack;
 use crate::command::Placement;
 use crate::fit::same_domain;
 use crate::id::{Name, SiteId};
-use crate::job::{Level, Strategy};
+use crate::job::{Level, RttObjective, Strategy};
 use crate::topology::{FAR, Site};
 use crate::unit::RttUs;
 use std::cmp::Reverse;
@@ -353,7 +353,12 @@ impl Attempt<'_> {
     ) -> bool {
         let net = self.solver.ask.view.net();
         let bound_us = self.solver.ask.spec.rtt_max.map(|RttUs(bound)| bound);
-        let (need, objective) = (&self.demand(), Objective::Any);
+        let need = &self.demand();
+        let objective = match self.solver.ask.spec.rtt_objective {
+            RttObjective::None => Objective::Any,
+            RttObjective::Diameter => Objective::Diameter,
+            RttObjective::Mean => Objective::Mean,
+        };
         let question = Question { net, vertices, need, fixed, bound_us, objective };
         let mut found = near::within_steps(&question, steps);
         let bound = bound_us.unwrap_or(FAR - 1);

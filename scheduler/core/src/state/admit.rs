@@ -7,10 +7,11 @@ use super::State;
 use super::index::count_groups;
 use super::usage::{Lack, Usage};
 use crate::command::{Placement, Plan, Rejection, Stale};
-use crate::fit::{self, Needs};
-use crate::id::{JobId, Rank, TenantId};
+use crate::fit::{self, Breach, Needs};
+use crate::id::{JobId, NodeId, Rank, SiteId, TenantId};
 use crate::job::JobSpec;
 use crate::node::Node;
+use crate::unit::RttUs;
 use std::sync::Arc;
 
 /// One node's part in a plan while it is checked.
@@ -134,9 +135,20 @@ impl State {
             .filter(|(_, replica)| replica.phase.is_live())
             .filter_map(|(_, replica)| Some(replica.allocation?.node));
         let new = plan.placements.iter().map(|placement| placement.node);
-        let members = old.chain(new).filter_map(|node| self.node(node)).map(AsRef::as_ref);
+        let node = |id| self.node(id).map(AsRef::as_ref);
+        let old: Vec<NodeId> = old.collect();
+        let members = old.iter().copied().chain(new.clone()).filter_map(node);
         match fit::breach(spec, self.sites(), members) {
             None => Ok(()),
+            // Found last, so no other rule is broken; and only the new must keep this one.
+            Some(Breach::Rtt) if job.is_some() => {
+                let site = |id| self.node(id).map(|node| node.site);
+                let (old, new): (Vec<SiteId>, Vec<SiteId>) =
+                    (old.into_iter().filter_map(site).collect(), new.filter_map(site).collect());
+                let bound = spec.rtt_max.unwrap_or(RttUs(u32::MAX));
+                let kept = fit::joins_within(self.sites(), &old, &new, bound);
+                if kept { Ok(()) } else { Err(Stale::BreaksConstraint) }
+            }
             Some(_) => Err(Stale::BreaksConstraint),
         }
     }

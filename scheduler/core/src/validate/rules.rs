@@ -5,9 +5,7 @@
 
 use super::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
 use super::{count, invalid, labels, range};
-use crate::job::{
-    Affinity, GroupRules, GroupSpec, JobSpec, Level, RttObjective, RttScope, Strategy, Target,
-};
+use crate::job::{Affinity, GroupRules, GroupSpec, JobSpec, Level, RttScope, Strategy, Target};
 
 /// The rules of the job as a whole; its groups have been checked.
 pub(super) fn job(spec: &JobSpec) -> Valid {
@@ -112,9 +110,6 @@ fn not_yet(spec: &JobSpec) -> Valid {
     let refuse = |field: String| invalid(field, "is not supported yet");
     if spec.rtt_scope != RttScope::AllPairs {
         return refuse("spec.rtt_scope".to_owned());
-    }
-    if spec.rtt_objective == RttObjective::Mean {
-        return refuse("spec.rtt_objective".to_owned());
     }
     if spec.cost_max.is_some() {
         return refuse("spec.price_total_micro_usd_max".to_owned());

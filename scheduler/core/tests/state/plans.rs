@@ -237,6 +237,30 @@ fn rules_about_the_members_together() {
 }
 
 #[test]
+fn a_gang_whose_sites_drifted_apart_is_still_repaired() {
+    let mut world = World::new();
+    for (host, site) in [("n0", "s1"), ("n1", "s2"), ("n2", "s3"), ("n3", "s3"), ("n4", "s1")] {
+        let mut at = node_spec(host, 8);
+        at.place.site = name(site);
+        world.join(at);
+    }
+    let told = |a: &str, b: &str, us| SiteRtt::told(name(a), name(b), RttUs(us));
+    let near = [told("s1", "s2", 4_000), told("s1", "s3", 4_000), told("s2", "s3", 4_000)];
+    world.done(Command::SetSiteRtts(near.to_vec()));
+    let mut wanted = spec(3, 8);
+    wanted.rtt_max = Some(RttUs(5_000));
+    let job = world.submit(submit("near", wanted, Some(plan(&[(0, 0xff), (1, 0xff), (2, 0xff)]))));
+    world.done(Command::SetSiteRtts(vec![told("s1", "s2", 9_000)]));
+    world.done(Command::SetEligibility { node: NodeId(2), eligibility: Eligibility::Draining });
+    // The one who joins is held to the bound, the two who stay are not.
+    let far = Plan { placements: vec![placement(2, 4, 0xff)] };
+    let refused = world.refused(Command::Commit(Commit { job, plan: far }));
+    assert_eq!(refused, Rejection::StalePlan { why: Stale::BreaksConstraint });
+    let repair = Plan { placements: vec![placement(2, 3, 0xff)] };
+    world.done(Command::Commit(Commit { job, plan: repair }));
+}
+
+#[test]
 fn two_gangs_racing_for_the_last_gpus() {
     let mut world = World::with_nodes(2, 8);
     let both = plan(&[(0, 0xff), (1, 0xff)]);
