@@ -4,8 +4,8 @@
 
 use super::claim::Known;
 use super::gang::{Scheduling, pin_scheduling};
-use super::members::{Members, shorter};
-use super::pinned::Pinned;
+use super::members::{Members, deadline, shorter};
+use super::pinned::{On, Pinned};
 use super::pod::{self, Metadata, PodDocument, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
@@ -97,7 +97,7 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     let rest = [REST, super::gang::REST, pod::REST];
     let read: JobDocument = decode(at, &document.value, &rest, findings);
     let name = name_of(at, &read.metadata, findings);
-    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
+    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
     let at_spec = at.field("spec");
     let spec = &read.spec;
     let replicas = replicas(&at_spec, spec, findings);
@@ -105,20 +105,27 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
         findings.fault(&at_spec.field("suspend"), "is true: a job is submitted when it is to run");
     }
     let template = at_spec.field("template");
-    let mut members =
-        Members::read(&template, &spec.template.metadata, &spec.template.spec, known, findings);
+    let mut members = Members::read(
+        &template,
+        &spec.template.metadata,
+        &spec.template.spec,
+        On::Template,
+        known,
+        findings,
+    );
     members.group.name.clone_from(&name);
     members.group.replicas = replicas;
     if let Some((at, least)) = &pinned.replicas_min {
         members.at_least(at, *least, findings);
     }
-    members.require(pinned.topology_required);
-    members.prefer(pinned.topology_preferred);
+    pinned.keep_together(&at.field("metadata"), std::slice::from_mut(&mut members));
     if let Some(scheduling) = &spec.scheduling {
         let at = at_spec.field("scheduling");
         pin_scheduling(&at, scheduling, std::slice::from_mut(&mut members), findings);
     }
-    let deadline = shorter(spec.active_deadline_seconds, pinned.duration_s);
+    let seconds = spec.active_deadline_seconds;
+    let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
+    let seconds = shorter(seconds, pinned.duration_s);
     if spec.active_deadline_seconds.is_some() {
         let text = "counted from when the members are ready";
         findings.note(&at_spec.field("activeDeadlineSeconds"), text);
@@ -127,7 +134,7 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
         at: at.clone(),
         kind: "Job",
         name,
-        duration_s: shorter(deadline, members.duration_s),
+        duration_s: shorter(seconds, members.duration_s),
         pinned,
         members: vec![members],
     }
@@ -171,7 +178,7 @@ pub(super) fn pod(document: &Document, known: &Known, findings: &mut Findings) -
     let at = &document.at;
     let read: PodDocument = decode(at, &document.value, &[pod::REST], findings);
     let name = name_of(at, &read.metadata, findings);
-    let mut members = Members::read(at, &read.metadata, &read.spec, known, findings);
+    let mut members = Members::read(at, &read.metadata, &read.spec, On::Pod, known, findings);
     members.group.name.clone_from(&name);
     members.group.replicas = 1;
     Owner {

@@ -4,8 +4,8 @@
 
 use super::claim::Known;
 use super::job::{Owner, name_of};
-use super::members::{Members, priority, shorter, together, with_some};
-use super::pinned::{Entry, Named, Pinned};
+use super::members::{Members, deadline, priority, shorter, together, with_some};
+use super::pinned::{Entry, Named, On, Pinned};
 use super::pod::{self, Metadata, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
@@ -268,7 +268,8 @@ pub(super) fn workload(document: &Document, known: &Known, findings: &mut Findin
     let rest = [REST, pod::REST];
     let read: KueueWorkload = decode(at, &document.value, &rest, findings);
     let name = name_of(at, &read.metadata, findings);
-    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
+    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
+    pinned.refuse_minimum(findings);
     let at_spec = at.field("spec");
     if read.spec.active == Some(false) {
         findings.fault(&at_spec.field("active"), "is false: a job is submitted when it is to run");
@@ -278,8 +279,14 @@ pub(super) fn workload(document: &Document, known: &Known, findings: &mut Findin
     for (index, set) in read.spec.pod_sets.iter().enumerate() {
         let at = at_spec.field("podSets").index(index);
         let template = at.field("template");
-        let mut one =
-            Members::read(&template, &set.template.metadata, &set.template.spec, known, findings);
+        let mut one = Members::read(
+            &template,
+            &set.template.metadata,
+            &set.template.spec,
+            On::Template,
+            known,
+            findings,
+        );
         if let Some(request) = &set.topology_request {
             request.pin(&at.field("topologyRequest"), &mut one.pinned, findings);
             one.group.segments.clone_from(&one.pinned.segments);
@@ -299,15 +306,15 @@ pub(super) fn workload(document: &Document, known: &Known, findings: &mut Findin
     if members.is_empty() {
         findings.fault(&at_spec.field("podSets"), "needs at least one pod set");
     }
+    pinned.keep_together(&at.field("metadata"), &mut members);
+    let seconds = read.spec.maximum_execution_time_seconds;
+    let seconds = deadline(&at_spec, "maximumExecutionTimeSeconds", seconds, findings);
     let of_pods = members.iter().fold(None, |least, one| shorter(least, one.duration_s));
     Owner {
         at: at.clone(),
         kind: "Workload",
         name,
-        duration_s: shorter(
-            shorter(read.spec.maximum_execution_time_seconds, pinned.duration_s),
-            of_pods,
-        ),
+        duration_s: shorter(shorter(seconds, pinned.duration_s), of_pods),
         pinned,
         members,
     }

@@ -3,7 +3,7 @@
 //! **Invariant:** a template becomes a group by this module alone, whichever object it stands in.
 
 use super::claim::Known;
-use super::pinned::{Named, Pinned};
+use super::pinned::{Named, On, Pinned};
 use super::placement;
 use super::pod::{Metadata, PodAffinity, PodSpec, PodTerm};
 use super::resources;
@@ -81,10 +81,11 @@ impl Members {
         at: &At,
         metadata: &Metadata,
         spec: &PodSpec,
+        on: On,
         known: &Known,
         findings: &mut Findings,
     ) -> Self {
-        let pinned = Pinned::read(&at.field("metadata"), metadata, findings);
+        let pinned = Pinned::read(&at.field("metadata"), metadata, on, findings);
         let labels = metadata.labels.clone();
         let at_spec = at.field("spec");
         let group = group(&at_spec, spec, &pinned, &labels, known, findings);
@@ -94,7 +95,10 @@ impl Members {
             labels,
             terms: terms(&at_spec, spec, findings),
             pod_group: pod_group(&at_spec, spec),
-            duration_s: shorter(spec.active_deadline_seconds, pinned.duration_s),
+            duration_s: shorter(
+                deadline(&at_spec, "activeDeadlineSeconds", spec.active_deadline_seconds, findings),
+                pinned.duration_s,
+            ),
             pinned,
             ..Self::default()
         };
@@ -161,6 +165,19 @@ impl Members {
         };
         plain(self) == plain(other)
     }
+}
+
+/// A time that a job may run; none at all would be no job.
+pub(crate) fn deadline(
+    at: &At,
+    field: &str,
+    seconds: Option<u64>,
+    findings: &mut Findings,
+) -> Option<u64> {
+    if seconds == Some(0) {
+        findings.fault(&at.field(field), "must be at least 1");
+    }
+    seconds
 }
 
 /// The shorter of two times.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** an annotation of a scheduler that is not known here is a fault; free text is told as ignored.
 
+use super::members::{Members, together};
 use super::pod::Metadata;
 use super::{kai, kueue, yunikorn};
 use crate::decode::word;
@@ -75,23 +76,76 @@ impl Entry<'_> {
         findings.note(&self.at, format!("ignored: {why}"));
     }
 
+    fn has_its_place(&self, on: On, findings: &mut Findings) -> bool {
+        let takes = on.takes(self.key);
+        if !takes {
+            let where_to = match on {
+                On::Owner => "on the pod template",
+                On::Template | On::Pod => "on the object that owns the pods",
+            };
+            findings.fault(&self.at, format!("has no effect here: it belongs {where_to}"));
+        }
+        takes
+    }
+
     pub(super) fn unknown(&self, of: &str, findings: &mut Findings) {
         findings.fault(&self.at, format!("is not known here as a word of {of}"));
     }
 }
 
+/// What annotations and labels are pinned to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum On {
+    /// An object that owns pods.
+    Owner,
+    /// A pod template.
+    Template,
+    /// A pod that stands for itself.
+    Pod,
+}
+
+impl On {
+    /// Whether a word has its place here; elsewhere it would be read and then forgotten.
+    fn takes(self, key: &str) -> bool {
+        match self {
+            Self::Owner => !OF_PODS.iter().any(|known| key.starts_with(known)),
+            Self::Template => !OF_OWNERS.iter().any(|known| key.starts_with(known)),
+            Self::Pod => key != "kueue.x-k8s.io/job-min-parallelism",
+        }
+    }
+}
+
+/// Starts of words that only pods and their templates take.
+const OF_PODS: [&str; 8] = [
+    "kueue.x-k8s.io/podset-",
+    "kueue.x-k8s.io/pod-group-name",
+    "kueue.x-k8s.io/pod-group-total-count",
+    "gpu-fraction",
+    "gpu-memory",
+    "pod-group-name",
+    "kai.scheduler/subgroup-name",
+    "yunikorn.apache.org/task-group",
+];
+/// Starts of words that only objects take that stand for themselves.
+const OF_OWNERS: [&str; 3] =
+    ["kueue.x-k8s.io/job-min-parallelism", "kueue.x-k8s.io/pod-group-total-count", "muster/"];
+
 impl Pinned {
-    /// Reads an object's annotations and labels.
-    pub(crate) fn read(at: &At, metadata: &Metadata, findings: &mut Findings) -> Self {
+    /// Reads annotations and labels.
+    pub(crate) fn read(at: &At, metadata: &Metadata, on: On, findings: &mut Findings) -> Self {
         let mut pinned = Self::default();
         let mut slice = kueue::Slice::default();
         for (key, value) in &metadata.annotations {
             let entry = Entry { at: at.field("annotations").field(key), key, value };
-            pinned.annotation(&entry, &mut slice, findings);
+            if entry.has_its_place(on, findings) {
+                pinned.annotation(&entry, &mut slice, findings);
+            }
         }
         for (key, value) in &metadata.labels {
             let entry = Entry { at: at.field("labels").field(key), key, value };
-            pinned.label(&entry, findings);
+            if entry.has_its_place(on, findings) {
+                pinned.label(&entry, findings);
+            }
         }
         pinned.segments = slice.segments(&at.field("annotations"), findings);
         if let Some(namespace) = metadata.namespace.as_deref().filter(|text| !text.is_empty()) {
@@ -132,11 +186,52 @@ impl Pinned {
             yunikorn::annotation(self, word, entry, findings);
         } else if key == "applicationId" {
             self.application = entry.named();
+        } else if let Some(word) = key.strip_prefix("ray.io/") {
+            self.kuberay(word, entry, findings);
         } else if is_foreign(key) {
             findings
                 .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
         } else {
             self.labels.insert(key.to_owned(), entry.value.to_owned());
+        }
+    }
+
+    /// KubeRay's labels for the schedulers that it works with.
+    fn kuberay(&mut self, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
+        match word {
+            "priority-class-name" => findings.fault(&entry.at, super::NO_PRIORITIES),
+            "gang-scheduling-enabled" => entry.ignored("a job here is always a gang", findings),
+            "scheduler-name" => entry.ignored("muster is the scheduler here", findings),
+            _ => {
+                self.labels.insert(entry.key.to_owned(), entry.value.to_owned());
+            }
+        }
+    }
+
+    /// Holds all members of an object to the levels pinned to it.
+    pub(crate) fn keep_together(&self, at: &At, members: &mut [Members]) {
+        together(&at.field("annotations"), members, self.topology_required, false);
+        together(&at.field("annotations"), members, self.topology_preferred, true);
+    }
+
+    /// A minimum for an object whose groups have their own is refused.
+    pub(crate) fn refuse_minimum(&self, findings: &mut Findings) {
+        if let Some((at, _)) = &self.replicas_min {
+            findings.fault(at, "is for Jobs: each group here has its own minimum");
+        }
+    }
+
+    /// Takes over what another object of the same application asks of the whole job.
+    pub(crate) fn take_over(&mut self, other: Self) {
+        self.kind = self.kind.or(other.kind);
+        if self.rtt_us_max == 0 {
+            self.rtt_us_max = other.rtt_us_max;
+        }
+        if self.price_micro_usd_max == 0 {
+            self.price_micro_usd_max = other.price_micro_usd_max;
+        }
+        for (key, value) in other.labels {
+            self.labels.entry(key).or_insert(value);
         }
     }
 

@@ -103,6 +103,11 @@ pub(super) fn task_groups(members: &mut Vec<Members>, findings: &mut Findings) {
         }
         return;
     };
+    for (other, theirs) in members.iter().filter_map(|one| one.pinned.task_groups.as_ref()) {
+        if format!("{theirs:?}") != format!("{groups:?}") {
+            findings.fault(other, "differs from the task groups of other pods in this text");
+        }
+    }
     for one in members.iter() {
         let Some(named) = &one.pinned.task_group else { continue };
         if !groups.iter().any(|group| group.name == named.name) {

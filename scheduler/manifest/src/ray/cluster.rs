@@ -7,7 +7,7 @@ use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
 use crate::kubernetes::pod::{self, Metadata, PodTemplate};
-use crate::kubernetes::{Known, Members, NO_PRIORITIES, Owner, Pinned, name_of};
+use crate::kubernetes::{Known, Members, NO_PRIORITIES, On, Owner, Pinned, name_of};
 use crate::label::{Conditions, Operator};
 use crate::shape;
 use proto::v1;
@@ -102,8 +102,10 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     let at = &document.at;
     let read: ClusterDocument = decode(at, &document.value, &[REST, pod::REST], findings);
     let name = name_of(at, &read.metadata, findings);
-    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
-    let members = members(&at.field("spec"), &read.spec, known, findings);
+    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
+    pinned.refuse_minimum(findings);
+    let mut members = members(&at.field("spec"), &read.spec, known, findings);
+    pinned.keep_together(&at.field("metadata"), &mut members);
     Owner {
         at: at.clone(),
         kind: "RayCluster",
@@ -161,7 +163,14 @@ fn of_template(
     findings: &mut Findings,
 ) -> Members {
     let at_template = at.field("template");
-    let mut one = Members::read(&at_template, &template.metadata, &template.spec, known, findings);
+    let mut one = Members::read(
+        &at_template,
+        &template.metadata,
+        &template.spec,
+        On::Template,
+        known,
+        findings,
+    );
     let mut conditions = Conditions::default();
     for (key, value) in labels {
         let at = at.field("labels").field(key);

@@ -7,7 +7,7 @@ use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
 use crate::kubernetes::pod::{self, Metadata};
-use crate::kubernetes::{Known, Owner, Pinned, name_of, shorter};
+use crate::kubernetes::{Known, On, Owner, Pinned, deadline, name_of, shorter};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -98,17 +98,22 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         let text = "counted from when the cluster is ready";
         findings.note(&at_spec.field("activeDeadlineSeconds"), text);
     }
-    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, findings);
+    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
+    pinned.refuse_minimum(findings);
     let cluster = spec.ray_cluster_spec.as_ref();
     let at_cluster = at_spec.field("rayClusterSpec");
     let members = cluster.map(|cluster| cluster::members(&at_cluster, cluster, known, findings));
+    let seconds = spec.active_deadline_seconds;
+    let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
+    let mut members = members.unwrap_or_default();
+    pinned.keep_together(&at.field("metadata"), &mut members);
     let owner = Owner {
         at: at.clone(),
         kind: "RayJob",
         name: name_of(at, &read.metadata, findings),
-        duration_s: shorter(spec.active_deadline_seconds, pinned.duration_s),
+        duration_s: shorter(seconds, pinned.duration_s),
         pinned,
-        members: members.unwrap_or_default(),
+        members,
     };
     let has_cluster = cluster.is_some();
     if has_cluster && !spec.cluster_selector.is_empty() {
@@ -138,6 +143,9 @@ pub(crate) fn join(job: Parsed, owners: &mut Vec<Owner>, findings: &mut Findings
         Some(cluster) => {
             findings.note(&at, "read as the RayCluster of this text");
             cluster.duration_s = shorter(cluster.duration_s, job.owner.duration_s);
+            let at = job.owner.at.field("metadata");
+            job.owner.pinned.keep_together(&at, &mut cluster.members);
+            cluster.pinned.take_over(job.owner.pinned);
         }
         None => {
             findings.fault(
