@@ -225,3 +225,51 @@ fn the_same_text_is_always_understood_alike() {
     let text = ray_cluster("", "minReplicas: 2", "", "");
     assert_eq!(understood(&text), understood(&text));
 }
+
+#[test]
+fn words_are_taken_where_they_have_effect_and_refused_elsewhere() {
+    let template =
+        |annotation: &str| kubernetes_job("", "", &format!("annotations: {{{annotation}}}"), "");
+    let owner =
+        |annotation: &str| kubernetes_job(&format!("annotations: {{{annotation}}}"), "", "", "");
+    for (text, path) in [
+        (
+            owner("kueue.x-k8s.io/podset-required-topology: rack"),
+            "metadata.annotations[\"kueue.x-k8s.io/podset-required-topology\"]",
+        ),
+        (owner("gpu-fraction: \"0.5\""), "metadata.annotations.gpu-fraction"),
+        (
+            owner("yunikorn.apache.org/task-groups: \"[]\""),
+            "metadata.annotations[\"yunikorn.apache.org/task-groups\"]",
+        ),
+        (template("muster/max-rtt: 5ms"), "spec.template.metadata.annotations[\"muster/max-rtt\"]"),
+        (
+            template("kueue.x-k8s.io/job-min-parallelism: \"3\""),
+            "spec.template.metadata.annotations[\"kueue.x-k8s.io/job-min-parallelism\"]",
+        ),
+    ] {
+        let faults = faults(&text);
+        assert!(
+            faults.starts_with(&format!("{path}: has no effect here: it belongs on the")),
+            "{faults}"
+        );
+    }
+    let ray = |annotation: &str| {
+        ray_cluster("", "", "", "")
+            .replace("  name: demo\n", &format!("  name: demo\n  annotations: {{{annotation}}}\n"))
+    };
+    let minimum = faults(&ray("kueue.x-k8s.io/job-min-parallelism: \"3\""));
+    assert!(minimum.contains("is for Jobs: each group here has its own minimum"), "{minimum}");
+    let spec = job(&ray("kai.scheduler/topology-required-placement: zone, muster/max-rtt: 40ms"));
+    assert_eq!((spec.topology_required(), spec.rtt_us_max), (TopologyLevel::Zone, 40_000));
+}
+
+#[test]
+fn no_time_at_all_is_a_fault() {
+    for text in [
+        kubernetes_job("", "activeDeadlineSeconds: 0", "", ""),
+        kubernetes_job("", "", "", "activeDeadlineSeconds: 0"),
+    ] {
+        assert!(faults(&text).contains("activeDeadlineSeconds: must be at least 1"));
+    }
+}
