@@ -1,7 +1,12 @@
-//! How long planning takes over 69,000 nodes with 461,772 GPUs, half of them occupied, and over a
-//! fleet of 1,500 nodes.
+//! How long planning takes over 69,000 nodes with 461,772 GPUs, half of them occupied, over 150,000
+//! nodes with a million GPUs, and over a fleet of 1,500 nodes.
 //!
+//! Beside criterion's tables the bench prints percentiles of single plans, the rate of a long
+//! stream of arrivals and departures, and the memory of the planning index.
 //! **Invariant:** the fleet comes from a seed, so figures of two runs are of the same case.
+
+// A bench reads the clock; the core itself never does.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use scheduler_core::fixture::entry::models;
@@ -12,7 +17,9 @@ use scheduler_core::plan::{Budget, Policy, Request, plan};
 use scheduler_core::state::State;
 use scheduler_core::unit::RttUs;
 use scheduler_core::view::View;
+use std::collections::VecDeque;
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 fn fleet(nodes: usize, sites: usize) -> State {
     let mut state = Fleet::new(nodes, sites, 7).state();
@@ -32,7 +39,33 @@ fn mixed() -> JobSpec {
     spec
 }
 
+/// As a Kubernetes manifest asks: five groups, of several models and with conditions.
+fn five_groups() -> JobSpec {
+    let mut spec = gang("five", 1, GpuAsk::Whole(8));
+    spec.groups = vec![
+        workers("control", 3, GpuAsk::None),
+        workers("trainers", 64, GpuAsk::Whole(8)),
+        workers("evaluators", 32, GpuAsk::Whole(2)),
+        workers("servers", 100, GpuAsk::Whole(1)),
+        workers("loaders", 200, GpuAsk::None),
+    ];
+    spec.groups[1].shape.alternatives = models(&["H100-SXM", "H200"]);
+    spec.groups[3].shape.alternatives = models(&["A10", "L4", "L40S"]);
+    spec.groups[4].shape.cpu.0 = 8_000;
+    spec
+}
+
 fn cases() -> Vec<(&'static str, JobSpec)> {
+    let mut cases = gang_cases();
+    cases.push(("five groups", five_groups()));
+    // One replica asks for more memory than any node has left beside eight idle GPUs.
+    let mut hungry = gang("hungry", 40, GpuAsk::Whole(8));
+    hungry.groups[0].shape.memory.0 = 2 << 20;
+    cases.push(("40x8 refused for memory", hungry));
+    cases
+}
+
+fn gang_cases() -> Vec<(&'static str, JobSpec)> {
     let eights = gang("eights", 1_250, GpuAsk::Whole(8));
     let ones = gang("ones", 10_000, GpuAsk::Whole(1));
     let mut near = eights.clone();
@@ -65,26 +98,175 @@ fn cases() -> Vec<(&'static str, JobSpec)> {
     ]
 }
 
+/// Fleets of the bench: nodes, sites.
+const FLEETS: [(usize, usize); 2] = [(69_000, 300), (150_000, 600)];
+
+/// Whether the command line asks for benches of this name, as criterion understands it.
+fn is_wanted(called: &str) -> bool {
+    let mut filters = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    filters.peek().is_none()
+        || filters.any(|filter| called.contains(&filter) || filter.contains(called))
+}
+
 fn gangs(c: &mut Criterion) {
-    let view = View::new(&fleet(69_000, 300));
-    let mut group = c.benchmark_group("gang/69000");
-    group.sample_size(10);
+    for (nodes, sites) in FLEETS {
+        let called = format!("gang/{nodes}");
+        if is_wanted(&called) {
+            gangs_on(c, &called, &View::new(&fleet(nodes, sites)));
+        }
+    }
+}
+
+fn gangs_on(c: &mut Criterion, fleet_called: &str, view: &View) {
+    eprintln!("{fleet_called}: index of {} KiB", view.index_bytes() / 1024);
+    let mut group = c.benchmark_group(fleet_called);
+    group.sample_size(20);
     for (called, spec) in cases() {
-        let answer = plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default());
+        let answer = plan(view, &Request::whole(&spec), &Policy::BestFit, Budget::default());
         match &answer {
             Ok(plan) => eprintln!("{called}: {} placed", plan.placements.len()),
             Err(refusal) => eprintln!("{called}: {refusal} ({:?})", refusal.verdict),
         }
+        eprintln!("{fleet_called}/{called}: {}", Spread::of(view, &spec));
         group.bench_function(called, |b| {
             b.iter(|| {
-                black_box(plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default()))
+                black_box(plan(view, &Request::whole(&spec), &Policy::BestFit, Budget::default()))
             });
         });
     }
     group.finish();
 }
 
+/// The least and the median time of many runs: on a busy machine steadier than a mean.
+struct Spread {
+    least: Duration,
+    median: Duration,
+}
+
+impl Spread {
+    const RUNS: usize = 101;
+
+    fn of(view: &View, spec: &JobSpec) -> Self {
+        let run = |_| {
+            let start = Instant::now();
+            let request = Request::whole(spec);
+            let _ = black_box(plan(view, &request, &Policy::BestFit, Budget::default()));
+            start.elapsed()
+        };
+        let mut times: Vec<Duration> = (0..Self::RUNS).map(run).collect();
+        times.sort_unstable();
+        Self { least: times[0], median: times[Self::RUNS / 2] }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "median {:?}, least {:?} of {} runs", self.median, self.least, Self::RUNS)
+    }
+}
+
+/// Requests for one replica, by name.
+fn singles() -> Vec<(&'static str, JobSpec)> {
+    let mut model = gang("one", 1, GpuAsk::Whole(1));
+    model.groups[0].shape.alternatives = models(&["A10"]);
+    let mut share = gang("share", 1, GpuAsk::Share(300));
+    share.groups[0].shape.cpu.0 = 100;
+    vec![
+        ("1 GPU", gang("one", 1, GpuAsk::Whole(1))),
+        ("1 GPU of a model", model),
+        ("8 GPUs", gang("eight", 1, GpuAsk::Whole(8))),
+        ("a share", share),
+        ("a CPU", gang("cpu", 1, GpuAsk::None)),
+    ]
+}
+
+/// Single plans, each claimed, with as many leaving as come once 10,000 are there.
+fn latencies(_: &mut Criterion) {
+    for (nodes, sites) in FLEETS {
+        let fleet_called = format!("single/{nodes}");
+        if !is_wanted(&fleet_called) {
+            continue;
+        }
+        let view = View::new(&fleet(nodes, sites));
+        for policy in [Policy::BestFit, Policy::default()] {
+            for (called, spec) in singles() {
+                let times = timed(&mut view.clone(), &spec, policy, 30_000);
+                eprintln!("{fleet_called}/{policy}/{called}: {}", Percentiles(times));
+            }
+        }
+    }
+}
+
+fn timed(view: &mut View, spec: &JobSpec, policy: Policy, jobs: u64) -> Vec<Duration> {
+    let mut living = VecDeque::new();
+    let mut times = Vec::new();
+    for claim in 0..jobs {
+        let start = Instant::now();
+        let answer = plan(view, &Request::whole(spec), &policy, Budget::default());
+        times.push(start.elapsed());
+        if let Ok(plan) = answer {
+            view.claim(claim, spec, &plan);
+            living.push_back(claim);
+        }
+        if living.len() > 10_000
+            && let Some(oldest) = living.pop_front()
+        {
+            view.unclaim(oldest);
+        }
+    }
+    times
+}
+
+struct Percentiles(Vec<Duration>);
+
+impl std::fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut times = self.0.clone();
+        times.sort_unstable();
+        let at = |part: usize| times.get(times.len() * part / 1_000).copied().unwrap_or_default();
+        let (p50, p99, p999) = (at(500), at(990), at(999));
+        write!(f, "p50 {p50:?}, p99 {p99:?}, p99.9 {p999:?}")
+    }
+}
+
+/// 100,000 jobs of one GPU come; three of four leave again, the oldest first.
+fn churn(_: &mut Criterion) {
+    for (nodes, sites) in FLEETS {
+        let called = format!("churn/{nodes}");
+        if !is_wanted(&called) {
+            continue;
+        }
+        let fresh = View::new(&fleet(nodes, sites));
+        for policy in [Policy::BestFit, Policy::default()] {
+            let mut rates: Vec<u64> = (0..5).map(|_| churned(&mut fresh.clone(), policy)).collect();
+            rates.sort_unstable();
+            eprintln!("{called}/{policy}: {} arrivals a second (median of five)", rates[2]);
+        }
+    }
+}
+
+fn churned(view: &mut View, policy: Policy) -> u64 {
+    const ARRIVALS: u64 = 100_000;
+    let spec = &gang("one", 1, GpuAsk::Whole(1));
+    let _ = black_box(plan(view, &Request::whole(spec), &policy, Budget::default()));
+    let start = Instant::now();
+    let mut left = 0;
+    for claim in 0..ARRIVALS {
+        if let Ok(plan) = plan(view, &Request::whole(spec), &policy, Budget::default()) {
+            view.claim(claim, spec, &plan);
+        }
+        if claim % 4 != 0 {
+            view.unclaim(left);
+            left += 1;
+        }
+    }
+    ARRIVALS * 1_000_000 / u64::try_from(start.elapsed().as_micros()).unwrap_or(1).max(1)
+}
+
 fn small_fleet(c: &mut Criterion) {
+    if !is_wanted("gang/1500") {
+        return;
+    }
     let view = View::new(&Fleet::new(1_500, 12, 7).state());
     let mut group = c.benchmark_group("gang/1500");
     group.sample_size(10);
@@ -104,21 +286,14 @@ fn small_fleet(c: &mut Criterion) {
 
 /// One job after another, each claimed; every thousand jobs the claims end.
 fn stream(c: &mut Criterion) {
+    if !is_wanted("stream of 1000") {
+        return;
+    }
     for (fleet_called, state) in [("69000", fleet(69_000, 300)), ("1500", fleet(1_500, 12))] {
         let view = View::new(&state);
         let mut group = c.benchmark_group(format!("stream of 1000/{fleet_called}"));
         group.sample_size(10);
-        let mut model = gang("one", 1, GpuAsk::Whole(1));
-        model.groups[0].shape.alternatives = models(&["A10"]);
-        let mut share = gang("share", 1, GpuAsk::Share(300));
-        share.groups[0].shape.cpu.0 = 100;
-        for (called, spec) in [
-            ("1 GPU", gang("one", 1, GpuAsk::Whole(1))),
-            ("1 GPU of a model", model),
-            ("8 GPUs", gang("eight", 1, GpuAsk::Whole(8))),
-            ("a share", share),
-            ("a CPU", gang("cpu", 1, GpuAsk::None)),
-        ] {
+        for (called, spec) in singles() {
             group.bench_function(called, |b| {
                 b.iter_batched_ref(
                     || view.clone(),
@@ -141,6 +316,9 @@ fn stream(c: &mut Criterion) {
 }
 
 fn upkeep(c: &mut Criterion) {
+    if !is_wanted("view/69000") {
+        return;
+    }
     let state = fleet(69_000, 300);
     let mut group = c.benchmark_group("view/69000");
     group.sample_size(10);
@@ -151,5 +329,5 @@ fn upkeep(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, gangs, small_fleet, stream, upkeep);
+criterion_group!(benches, gangs, small_fleet, latencies, churn, stream, upkeep);
 criterion_main!(benches);

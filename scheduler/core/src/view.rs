@@ -30,6 +30,7 @@ use crate::node::{Models, Node, Resources};
 use crate::plan::policy::{Boards, Outlook};
 use crate::state::{State, Usage};
 use crate::topology::{Net, Sites};
+use crate::unit::GpuSet;
 use claims::{Claims, Part};
 use demand::Demand;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +54,13 @@ pub(crate) struct Slot {
     pub(crate) open: bool,
 }
 
+/// What binding a replica to a node needs of the node itself, where its state tells the rest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Brief {
+    pub(crate) idle: GpuSet,
+    pub(crate) epoch: Epoch,
+}
+
 /// The fleet as the planner sees it.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -60,6 +68,8 @@ pub struct View {
     nodes: usize,
     /// By node id.
     slots: Vec<Option<Slot>>,
+    /// By node id: small enough that a gang's thousands of nodes stay in the caches.
+    briefs: Vec<Brief>,
     classes: Classes,
     states: States,
     claims: Claims,
@@ -96,6 +106,7 @@ impl View {
             index: state.index(),
             nodes: 0,
             slots: Vec::new(),
+            briefs: Vec::new(),
             classes: Classes::default(),
             states: States::default(),
             claims: Claims::default(),
@@ -108,6 +119,7 @@ impl View {
             boards: Memo::default(),
         };
         view.slots.resize(state.node_id_end() as usize, None);
+        view.briefs.resize(state.node_id_end() as usize, Brief::default());
         for node in state.nodes() {
             view.put(node, free_of(node, state.usage(node.id)));
         }
@@ -221,6 +233,11 @@ impl View {
         self.slots.get(node as usize)?.as_ref()
     }
 
+    /// Only of a node that is there.
+    pub(crate) fn brief(&self, node: u32) -> Brief {
+        self.briefs.get(node as usize).copied().unwrap_or_default()
+    }
+
     /// All nodes by rising id.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
         (0u32..).zip(&self.slots).filter_map(|(node, slot)| Some((node, slot.as_ref()?)))
@@ -281,6 +298,7 @@ impl View {
     /// and RTTs, which are shared with the state, are not counted.
     pub fn index_bytes(&self) -> usize {
         let slots = self.slots.capacity() * size_of::<Option<Slot>>();
+        let slots = slots + self.briefs.capacity() * size_of::<Brief>();
         slots + self.classes.bytes() + self.states.bytes() + self.claims.bytes()
     }
 
@@ -300,6 +318,7 @@ impl View {
         let at = node.id.0 as usize;
         if at >= self.slots.len() {
             self.slots.resize(at + 1, None);
+            self.briefs.resize(at + 1, Brief::default());
         }
         let class = self.classes.enter(node);
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
@@ -310,6 +329,9 @@ impl View {
             slot.state = Some(self.states.insert(&slot, self.classes.are_alike(kind), node.id.0));
         }
         self.changes.note(node.id.0);
+        if let Some(brief) = self.briefs.get_mut(at) {
+            *brief = Brief { idle: slot.free.idle, epoch };
+        }
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(slot);
             self.nodes += 1;
@@ -362,6 +384,9 @@ impl View {
             self.states.remove(state, slot, node);
         }
         slot.free = free;
+        if let Some(brief) = self.briefs.get_mut(node as usize) {
+            brief.idle = slot.free.idle;
+        }
         if slot.open {
             let alike = self.classes.are_alike(slot.kind);
             slot.state = Some(self.states.insert(slot, alike, node));

@@ -7,9 +7,10 @@ use super::ask::{Ask, GpuFit, GroupAsk};
 use super::room::{pick, room};
 use super::touched::{Nodes, Touched};
 use crate::command::Placement;
-use crate::id::NodeId;
+use crate::id::{Epoch, NodeId, Rank};
 use crate::job::GpuAsk;
-use crate::view::{Free, Slot};
+use crate::node::Gpu;
+use crate::view::{Brief, Free, Slot};
 
 /// Which capacity a draft starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +42,7 @@ enum Undo {
     /// The node was untouched before.
     Forget,
     /// What the node had free, and its members.
-    Restore(u32, Free, u32),
+    Restore(Box<(u32, Free, u32)>),
 }
 
 #[derive(Clone, Debug)]
@@ -77,7 +78,8 @@ impl Draft {
         self.placements.truncate(mark.placements);
         while self.undo.len() > mark.undo {
             match self.undo.pop() {
-                Some(Undo::Restore(node, free, members)) => {
+                Some(Undo::Restore(before)) => {
+                    let (node, free, members) = *before;
                     if let Some(touched) = self.touched.get_mut(node) {
                         touched.free = free;
                         touched.members = members;
@@ -132,27 +134,57 @@ impl Draft {
         node: u32,
         slot: &Slot,
         fit: GpuFit,
-        ranks: &[crate::id::Rank],
+        ranks: &[Rank],
     ) -> u32 {
         match self.touched.get(node) {
             Some(touched) => {
-                self.undo.push(Undo::Restore(node, touched.free.clone(), touched.members));
+                let before = (node, touched.free.clone(), touched.members);
+                self.undo.push(Undo::Restore(Box::new(before)));
             }
-            None => {
-                let free = self.untouched(slot);
-                self.undo.push(Undo::Forget);
-                self.touched.push(Touched { node, free, members: 0 });
-            }
+            None => self.touch(node, self.untouched(slot)),
         }
+        self.bind(group, node, slot.epoch, &slot.node.gpus, fit, ranks)
+    }
+
+    /// The same on an untouched node of a pool whose nodes differ in their briefs alone.
+    pub(super) fn place_in_pool(
+        &mut self,
+        group: &GroupAsk,
+        pool: (&Free, GpuFit),
+        node: u32,
+        brief: Brief,
+        ranks: &[Rank],
+    ) -> u32 {
+        let (free, fit) = pool;
+        let mut free = free.clone();
+        free.idle = brief.idle;
+        self.touch(node, free);
+        self.bind(group, node, brief.epoch, &[], fit, ranks)
+    }
+
+    fn touch(&mut self, node: u32, free: Free) {
+        self.undo.push(Undo::Forget);
+        self.touched.push(Touched { node, free, members: 0 });
+    }
+
+    /// Places ranks on a node that was just touched, and takes the touch back if none fits.
+    fn bind(
+        &mut self,
+        group: &GroupAsk,
+        node: u32,
+        node_epoch: Epoch,
+        gpus: &[Gpu],
+        fit: GpuFit,
+        ranks: &[Rank],
+    ) -> u32 {
         let Some(touched) = self.touched.get_mut(node) else { return 0 };
         let share_milli = match group.needs.gpus() {
             GpuAsk::Share(milli) => milli,
             GpuAsk::None | GpuAsk::Whole(_) => 0,
         };
-        let node_epoch = slot.epoch;
         let mut placed = 0;
         for &rank in ranks {
-            let Some(gpus) = pick(group, slot, &touched.free, fit) else { break };
+            let Some(gpus) = pick(group, gpus, &touched.free, fit) else { break };
             touched.free.take(gpus, share_milli, group.needs.resources());
             touched.free.take_custom(group.needs.custom());
             touched.members += 1;

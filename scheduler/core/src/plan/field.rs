@@ -28,6 +28,9 @@ pub(super) struct Pool<'v> {
     pub(super) idle: u32,
     pub(super) shuns: bool,
     pub(super) gpus: GpuFit,
+    /// What each node has free, but for the indexes of its idle GPUs, which are in its brief.
+    /// `None` where more than these differs.
+    pub(super) free: Option<&'v Free>,
     /// The least of the nodes: stands for the pool wherever an order must follow from content.
     pub(super) first: u32,
     site: u16,
@@ -287,6 +290,13 @@ struct Look<'a, 'v> {
     rooms: Vec<u32>,
 }
 
+/// Each of the nodes looked at.
+#[derive(Clone, Copy)]
+struct Each<'v> {
+    idle: u32,
+    free: Option<&'v Free>,
+}
+
 /// Where a group may go on the nodes looked at.
 #[derive(Clone, Copy)]
 struct Way {
@@ -344,7 +354,8 @@ impl<'v> Look<'_, 'v> {
         for (id, nodes) in state.pools() {
             let Some(class) = view.classes().get(id) else { continue };
             self.ways(class, fits, &mut ways);
-            self.pool((id, class), state.idle(), nodes, &ways);
+            let each = Each { idle: state.idle(), free: state.free_but_idle() };
+            self.pool((id, class), each, nodes, &ways);
             steps.spend(1);
         }
     }
@@ -363,14 +374,14 @@ impl<'v> Look<'_, 'v> {
                 continue;
             }
             self.ways(class, &fits, &mut ways);
-            let idle = free.idle.len();
+            let each = Each { idle: free.idle.len(), free: None };
             let all = self.base == Base::EmptyAll || class.open as usize == class.nodes.len();
             if all {
-                self.pool((id, class), idle, &class.nodes, &ways);
+                self.pool((id, class), each, &class.nodes, &ways);
             } else {
                 let open = |&node: &u32| view.slot(node).is_some_and(|slot| slot.open);
                 let nodes: Vec<u32> = class.nodes.iter().filter(open).collect();
-                self.nodes(class, idle, nodes.into_iter(), &ways);
+                self.nodes(class, each, nodes.into_iter(), &ways);
             }
         }
     }
@@ -388,24 +399,30 @@ impl<'v> Look<'_, 'v> {
     }
 
     /// Takes in the nodes as a whole where no node is a case of its own.
-    fn pool(&mut self, of: (ClassId, &Class), idle: u32, nodes: &'v NodeSet, ways: &[Way]) {
+    fn pool(&mut self, of: (ClassId, &Class), each: Each<'v>, nodes: &'v NodeSet, ways: &[Way]) {
         let (id, class) = of;
         let Some(first) = nodes.first().filter(|_| !ways.is_empty()) else { return };
         let group = |way: &Way| self.ask.groups.get(way.group);
         let by_node = |way: &Way| group(way).is_none_or(GroupAsk::reads_identity);
         if self.apart.binary_search(&id).is_ok() || ways.iter().any(by_node) {
-            return self.nodes(class, idle, nodes.iter(), ways);
+            return self.nodes(class, each, nodes.iter(), ways);
         }
         let site = class.site.0;
         for way in ways {
             let nodes = Nodes::All(nodes);
-            self.keep(way, Pool::new(way, idle, first, site, nodes));
+            self.keep(way, Pool::new(way, each, first, site, nodes));
         }
-        self.add(site, ways, idle, nodes.len() as u64);
+        self.add(site, ways, each.idle, nodes.len() as u64);
     }
 
     /// Takes in the nodes one by one.
-    fn nodes(&mut self, class: &Class, idle: u32, nodes: impl Iterator<Item = u32>, ways: &[Way]) {
+    fn nodes(
+        &mut self,
+        class: &Class,
+        each: Each<'v>,
+        nodes: impl Iterator<Item = u32>,
+        ways: &[Way],
+    ) {
         let site = class.site.0;
         let mut lists: Vec<Vec<u32>> = vec![Vec::new(); ways.len()];
         let mut open = Vec::with_capacity(ways.len());
@@ -422,11 +439,11 @@ impl<'v> Look<'_, 'v> {
                     open.push(*way);
                 }
             }
-            self.add(site, &open, idle, 1);
+            self.add(site, &open, each.idle, 1);
         }
         for (way, list) in ways.iter().zip(lists) {
             if let Some(&first) = list.first() {
-                self.keep(way, Pool::new(way, idle, first, site, Nodes::Some(list)));
+                self.keep(way, Pool::new(way, each, first, site, Nodes::Some(list)));
             }
         }
     }
@@ -468,8 +485,9 @@ impl<'v> Look<'_, 'v> {
 }
 
 impl<'v> Pool<'v> {
-    fn new(way: &Way, idle: u32, first: u32, site: u16, nodes: Nodes<'v>) -> Self {
+    fn new(way: &Way, each: Each<'v>, first: u32, site: u16, nodes: Nodes<'v>) -> Self {
+        let Each { idle, free } = each;
         let Way { room, shuns, gpus, .. } = *way;
-        Self { room, idle, shuns, gpus, first, site, nodes }
+        Self { room, idle, shuns, gpus, free, first, site, nodes }
     }
 }

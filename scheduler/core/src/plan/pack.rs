@@ -256,8 +256,8 @@ impl Lot<'_> {
                     }
                     let last = score.room.0 >= need;
                     let tightest = if last { tightest(tier, at, need, draft) } else { None };
-                    let (node, gpus) = tightest.unwrap_or((node, spots.gpus()));
-                    let placed = self.put(draft, node, gpus, rest);
+                    let (node, spots) = tightest.unwrap_or((node, spots));
+                    let placed = self.put(draft, node, spots, rest);
                     rest = rest.get(placed as usize..).unwrap_or(&[]);
                     from = place + 1;
                 }
@@ -285,7 +285,7 @@ impl Lot<'_> {
                 let mut from = 0;
                 while let Some((place, node)) = spots.next(draft, from) {
                     let Some(first) = rest.get(..1) else { break };
-                    let placed = self.put(draft, node, spots.gpus(), first);
+                    let placed = self.put(draft, node, spots, first);
                     rest = rest.get(placed as usize..).unwrap_or(&[]);
                     from = place + 1;
                 }
@@ -298,9 +298,13 @@ impl Lot<'_> {
         u32::try_from(ranks.len() - rest.len()).unwrap_or(u32::MAX)
     }
 
-    fn put(&self, draft: &mut Draft, node: u32, gpus: GpuFit, ranks: &[Rank]) -> u32 {
-        let Some(slot) = self.ask.view.slot(node) else { return 0 };
-        draft.place(self.group, node, slot, gpus, ranks)
+    fn put(&self, draft: &mut Draft, node: u32, spots: &Spots<'_>, ranks: &[Rank]) -> u32 {
+        let view = self.ask.view;
+        if let Spots::Pool(Pool { free: Some(free), gpus, .. }) = *spots {
+            return draft.place_in_pool(self.group, (free, *gpus), node, view.brief(node), ranks);
+        }
+        let Some(slot) = view.slot(node) else { return 0 };
+        draft.place(self.group, node, slot, spots.gpus(), ranks)
     }
 
     fn tier(&self, shuns: bool, occupied: bool, idle: u32) -> u8 {
@@ -326,19 +330,19 @@ struct Sight {
 
 /// Of the targets from `from` on, which are sorted by falling room: a node of the least room that
 /// still holds `need`.
-fn tightest(
-    targets: &[(PackScore, Spots<'_>)],
+fn tightest<'t, 'f>(
+    targets: &'t [(PackScore, Spots<'f>)],
     from: usize,
     need: u32,
     draft: &Draft,
-) -> Option<(u32, GpuFit)> {
+) -> Option<(u32, &'t Spots<'f>)> {
     let roomy = targets.partition_point(|(score, _)| score.room.0 >= need);
     let able = targets.get(from..roomy)?;
     // Of equal room the first; pools whose nodes are all taken are passed over.
     for equal in able.chunk_by(|(a, _), (b, _)| a.room == b.room).rev() {
         for (_, spots) in equal {
             if let Some((_, node)) = spots.next(draft, 0) {
-                return Some((node, spots.gpus()));
+                return Some((node, spots));
             }
         }
     }

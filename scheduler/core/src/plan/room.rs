@@ -6,7 +6,7 @@ use super::ask::{GpuFit, GroupAsk};
 use crate::job::GpuAsk;
 use crate::node::Gpu;
 use crate::unit::{GPU_MILLI_WHOLE, GpuSet};
-use crate::view::{Free, Slot};
+use crate::view::Free;
 
 /// Replicas of the group that fit beside each other into what is free, at most `most`.
 pub(super) fn room(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit, most: u32) -> u32 {
@@ -43,20 +43,20 @@ pub(super) fn gpu_room(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit,
 }
 
 /// Exact GPUs for one replica: those that leave the best rest. `None` if it does not fit.
-/// The node itself is only read where its GPUs differ.
-pub(super) fn pick(group: &GroupAsk, slot: &Slot, free: &Free, fit: GpuFit) -> Option<GpuSet> {
+/// `gpus` is only read where the node's GPUs differ, and may be empty where they do not.
+pub(super) fn pick(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit) -> Option<GpuSet> {
     let most = free.resource_slots(group.needs.resources(), 1);
     if free.custom_slots(group.needs.custom(), most) == 0 {
         return None;
     }
     match group.needs.gpus() {
         GpuAsk::None => Some(GpuSet::EMPTY),
-        GpuAsk::Whole(count) => pick_whole(slot, free.idle & fit.mask, fit.plain, count),
-        GpuAsk::Share(milli) => pick_share(slot, free, fit, milli),
+        GpuAsk::Whole(count) => pick_whole(gpus, free.idle & fit.mask, fit.plain, count),
+        GpuAsk::Share(milli) => pick_share(gpus, free, fit, milli),
     }
 }
 
-fn pick_whole(slot: &Slot, usable: GpuSet, plain: bool, count: u8) -> Option<GpuSet> {
+fn pick_whole(gpus: &[Gpu], usable: GpuSet, plain: bool, count: u8) -> Option<GpuSet> {
     let count = u32::from(count);
     if usable.len() < count {
         return None;
@@ -65,14 +65,14 @@ fn pick_whole(slot: &Slot, usable: GpuSet, plain: bool, count: u8) -> Option<Gpu
         return Some(lowest(usable, count));
     }
     // The model with the fewest GPUs that suffice, so that larger sets stay whole.
-    let models = by_model(&slot.node.gpus, usable);
+    let models = by_model(gpus, usable);
     let (_, of_model) = models
         .iter()
         .filter(|(_, gpus)| gpus.len() >= count)
         .min_by_key(|(model, gpus)| (gpus.len(), *model))?;
     // Then the link domain with the fewest; if no single one suffices, the fullest first, so that
     // the replica spans as few as can be.
-    let mut domains = by_domain(&slot.node.gpus, *of_model);
+    let mut domains = by_domain(gpus, *of_model);
     if let Some((_, gpus)) = domains
         .iter()
         .filter(|(_, gpus)| gpus.len() >= count)
@@ -92,7 +92,7 @@ fn pick_whole(slot: &Slot, usable: GpuSet, plain: bool, count: u8) -> Option<Gpu
 }
 
 /// The shared GPU with the least left that suffices, else an idle one of the barest link domain.
-fn pick_share(slot: &Slot, free: &Free, fit: GpuFit, milli: u16) -> Option<GpuSet> {
+fn pick_share(gpus: &[Gpu], free: &Free, fit: GpuFit, milli: u16) -> Option<GpuSet> {
     let shared = free
         .partial()
         .iter()
@@ -105,7 +105,7 @@ fn pick_share(slot: &Slot, free: &Free, fit: GpuFit, milli: u16) -> Option<GpuSe
     if fit.plain {
         return (!usable.is_empty()).then(|| lowest(usable, 1));
     }
-    let domains = by_domain(&slot.node.gpus, usable);
+    let domains = by_domain(gpus, usable);
     let (_, barest) = domains.iter().min_by_key(|(domain, gpus)| (gpus.len(), *domain))?;
     Some(lowest(*barest, 1))
 }

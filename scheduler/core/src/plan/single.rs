@@ -72,7 +72,7 @@ fn by_policy(ask: &Ask<'_>, group: &GroupAsk, policy: Policy, steps: &mut Steps)
         let known = group.class_fit(&ask.view.classes().get(slot.class)?.sample);
         let gpus = match gpus {
             Some(gpus) => gpus,
-            None => pick(group, slot, &slot.free, group.fit(slot, known).gpus)?,
+            None => pick(group, &slot.node.gpus, &slot.free, group.fit(slot, known).gpus)?,
         };
         let share_milli = match group.needs.gpus() {
             GpuAsk::Share(milli) => milli,
@@ -293,7 +293,7 @@ impl Walk<'_> {
                 GpuAsk::None | GpuAsk::Whole(_) => 0,
             };
             for &rank in &group.ranks {
-                let gpus = pick(group, slot, &free, fit)?;
+                let gpus = pick(group, &slot.node.gpus, &free, fit)?;
                 free.take(gpus, share_milli, group.needs.resources());
                 free.take_custom(group.needs.custom());
                 let (node, node_epoch) = (NodeId(node), slot.epoch);

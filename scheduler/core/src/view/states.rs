@@ -31,6 +31,8 @@ struct Key {
 #[derive(Clone, Debug)]
 pub(crate) struct NodeState {
     key: Key,
+    /// Whether all GPUs of the kind are.
+    alike: bool,
     nodes: u32,
     pools: BTreeMap<ClassId, NodeSet>,
     /// The least node of each pool, so that the next node to use is found at once.
@@ -42,6 +44,12 @@ impl NodeState {
     /// stand for any: the idle ones come first, then the shared ones from the fullest up.
     pub(crate) fn free(&self) -> &Free {
         &self.key.free
+    }
+
+    /// The same where the nodes differ in nothing but the indexes of their idle GPUs, which are in
+    /// their briefs.
+    pub(crate) fn free_but_idle(&self) -> Option<&Free> {
+        (self.alike && self.key.free.partial().is_empty()).then_some(&self.key.free)
     }
 
     /// Idle GPUs of each of the nodes.
@@ -128,7 +136,7 @@ impl States {
         self.holes.extend(holes(slot, node));
         let id = match self.by_key.get(&key) {
             Some(&id) => id,
-            None => self.begin(key),
+            None => self.begin(key, alike),
         };
         if let Some(Some(state)) = self.list.get_mut(id.0 as usize) {
             let pool = state.pools.entry(slot.class).or_default();
@@ -190,9 +198,10 @@ impl States {
         rest.filter_map(|(_, &id)| Some((id, self.get(id)?)))
     }
 
-    fn begin(&mut self, key: Key) -> StateId {
+    fn begin(&mut self, key: Key, alike: bool) -> StateId {
         let state = NodeState {
             key: key.clone(),
+            alike,
             nodes: 0,
             pools: BTreeMap::new(),
             firsts: BTreeSet::new(),

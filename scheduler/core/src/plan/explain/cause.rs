@@ -4,10 +4,10 @@
 //! applies in the order of [`Cause`].
 
 use crate::fit::Misfit;
-use crate::node::NodeStatus;
+use crate::node::{Gpu, NodeStatus};
 use crate::plan::ask::{Ask, Fit, GroupAsk};
 use crate::plan::room::{gpu_room, room};
-use crate::view::Slot;
+use crate::view::{ClassId, Free, Slot};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -70,38 +70,109 @@ impl fmt::Display for Cause {
 /// Nodes per cause.
 pub(super) type Counts = BTreeMap<Cause, u32>;
 
-/// Counts all nodes for one group of the ask; `within` = lies where the job may go.
+/// Counts all nodes for one group of the ask; `within` = lies where the job may go, which must follow
+/// from the node's site.
 pub(super) fn count(ask: &Ask<'_>, group: usize, within: impl Fn(&Slot) -> bool) -> Counts {
-    let mut counts = Counts::new();
     let Some(group) = ask.groups.get(group) else {
         // Nothing was asked; every node would do.
         let nodes = u32::try_from(ask.view.nodes_len()).unwrap_or(u32::MAX);
         return Counts::from([(Cause::Usable, nodes)]);
     };
     let fits = group.class_fits(ask.view);
-    for (node, slot) in ask.view.slots() {
-        let known = fits.get(slot.class.0 as usize).copied().flatten();
-        let Some(fit) = known.map(|known| group.fit(slot, known)) else { continue };
+    let mut count = Count { ask, group, fits, within, counts: Counts::new() };
+    if group.reads_identity() || !ask.avoid.is_empty() {
+        ask.view.slots().for_each(|(node, slot)| count.node(node, slot));
+    } else {
+        count.closed();
+        count.open();
+    }
+    count.counts
+}
+
+struct Count<'a, W> {
+    ask: &'a Ask<'a>,
+    group: &'a GroupAsk,
+    /// By class.
+    fits: Vec<Option<Fit>>,
+    within: W,
+    counts: Counts,
+}
+
+impl<W: Fn(&Slot) -> bool> Count<'_, W> {
+    fn fit(&self, class: ClassId) -> Option<Fit> {
+        self.fits.get(class.0 as usize).copied().flatten()
+    }
+
+    fn add(&mut self, cause: Cause, nodes: usize) {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+        *self.counts.entry(cause).or_insert(0) += nodes;
+    }
+
+    fn node(&mut self, node: u32, slot: &Slot) {
+        let Some(fit) = self.fit(slot.class).map(|known| self.group.fit(slot, known)) else {
+            return;
+        };
         let cause = match fit.misfit {
             Some(misfit) => Cause::Misfit(misfit),
             None if slot.node.status == NodeStatus::Down => Cause::Down,
             None if !slot.open => Cause::Cordoned,
-            None if ask.avoids(node) => Cause::Avoided,
-            None if room(group, &slot.node.gpus, &slot.free, fit.gpus, 1) == 0 => {
-                busy(group, slot, fit)
-            }
-            None if !within(slot) => Cause::TooFar,
-            None => Cause::Usable,
+            None if self.ask.avoids(node) => Cause::Avoided,
+            None => self.taken(&slot.node.gpus, &slot.free, fit).unwrap_or_else(|| self.far(slot)),
         };
-        *counts.entry(cause).or_insert(0) += 1;
+        self.add(cause, 1);
     }
-    counts
+
+    /// Classes that do not fit as a whole; of the others the nodes that are closed.
+    fn closed(&mut self) {
+        let view = self.ask.view;
+        for (id, class) in view.classes().iter() {
+            match self.fit(id).map(|fit| fit.misfit) {
+                Some(Some(misfit)) => self.add(Cause::Misfit(misfit), class.nodes.len()),
+                Some(None) if (class.open as usize) < class.nodes.len() => {
+                    let slots =
+                        class.nodes.iter().filter_map(|node| Some((node, view.slot(node)?)));
+                    slots.filter(|(_, slot)| !slot.open).for_each(|(n, slot)| self.node(n, slot));
+                }
+                Some(None) | None => {}
+            }
+        }
+    }
+
+    /// Open nodes that fit, state by state.
+    fn open(&mut self) {
+        let view = self.ask.view;
+        for (id, kind) in view.classes().kinds() {
+            for (_, state) in view.states().of_kind(id, 0) {
+                for (class, nodes) in state.pools() {
+                    let Some(fit) = self.fit(class).filter(|fit| fit.misfit.is_none()) else {
+                        continue;
+                    };
+                    let taken = self.taken(&kind.gpus, state.free(), fit);
+                    match (taken, nodes.first().and_then(|node| view.slot(node))) {
+                        (Some(cause), _) => self.add(cause, nodes.len()),
+                        // Nodes of one class stand at one site.
+                        (None, Some(first)) => self.add(self.far(first), nodes.len()),
+                        (None, None) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is used up, if that keeps the group away.
+    fn taken(&self, gpus: &[Gpu], free: &Free, fit: Fit) -> Option<Cause> {
+        (room(self.group, gpus, free, fit.gpus, 1) == 0).then(|| busy(self.group, gpus, free, fit))
+    }
+
+    fn far(&self, slot: &Slot) -> Cause {
+        if (self.within)(slot) { Cause::Usable } else { Cause::TooFar }
+    }
 }
 
 /// What of the node is used up.
-fn busy(group: &GroupAsk, slot: &Slot, fit: Fit) -> Cause {
-    let (need, left) = (group.needs.resources(), slot.free.rest);
-    if gpu_room(group, &slot.node.gpus, &slot.free, fit.gpus, 1) == 0 {
+fn busy(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: Fit) -> Cause {
+    let (need, left) = (group.needs.resources(), free.rest);
+    if gpu_room(group, gpus, free, fit.gpus, 1) == 0 {
         Cause::GpusBusy
     } else if need.cpu > left.cpu {
         Cause::CpuBusy

@@ -1,9 +1,9 @@
 //! Near: which sites a gang takes, so that its members lie close in measured RTT.
 //!
-//! `cut` finds a first choice and what cannot be better, `problem` lays the question out, `diameter` keeps a bound and makes the largest RTT small (by
-//! `dive`, exactly, and by `rough` where that would take too long), `mean` makes the mean small,
-//! `head` does both for the way between a head and its members only, `miss` says how far off a
-//! refused gang was.
+//! `cut` finds a first choice and what cannot be better, `problem` lays the question out,
+//! `diameter` keeps a bound and makes the largest RTT small (by `dive`, exactly, and by `rough`
+//! where that would take too long), `mean` makes the mean small, `head` does both for the way
+//! between a head and its members only, `miss` says how far off a refused gang was.
 //! **Invariant:** what is chosen covers the need on paper and no two of its sites are farther apart
 //! than the bound; running out of steps may cost nearness or the answer, and is told apart from
 //! "there is none". RTTs need not keep the triangle inequality.

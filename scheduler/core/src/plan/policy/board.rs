@@ -258,7 +258,7 @@ impl Board {
     fn score(&mut self, view: &View, group: &GroupAsk, scorer: &dyn Scorer, node: u32) -> i32 {
         let Some(slot) = view.slot(node).filter(|slot| slot.open) else { return NONE };
         let Some(fit) = self.fit(view, group, node) else { return NONE };
-        if fit.misfit.is_some() || pick(group, slot, &slot.free, fit.gpus).is_none() {
+        if fit.misfit.is_some() || pick(group, &slot.node.gpus, &slot.free, fit.gpus).is_none() {
             return NONE;
         }
         let score = look(view, group, node, fit).map_or(0, |look| scorer.score(&look));
