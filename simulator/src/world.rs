@@ -264,7 +264,7 @@ impl<'a> World<'a> {
         ranks: Ranks<'_>,
         fixed: &[(Rank, NodeId)],
     ) -> Result<Plan, Unplaceable> {
-        let request = Request { spec, ranks, fixed, avoid: &[] };
+        let request = Request { ranks, fixed, ..Request::whole(spec) };
         plan(&self.view, &request, &Policy::default(), Budget::default())
     }
 

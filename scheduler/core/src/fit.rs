@@ -4,16 +4,18 @@
 //! **Invariant:** answers follow from facts only (the node's, the spec's); what is free right now
 //! is the caller's business.
 
-use crate::id::{ModelId, NodeId, SiteId};
+mod rules;
+
+pub use rules::{Around, Breach, Domain, Fleet, NOBODY, breach, joins_within, milli_price_max};
+
+use crate::id::ModelId;
 use crate::job::{
-    Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration,
+    Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Selector, Toleration,
 };
 use crate::node::{Custom, Gpu, Models, Node, Resources, Taint, TaintEffect, Vendor};
-use crate::topology::Sites;
 use crate::unit::{
-    BandwidthMbps, ComputeCapability, GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, RttUs, VramMib,
+    BandwidthMbps, ComputeCapability, GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, VramMib,
 };
-use std::collections::BTreeSet;
 use std::fmt;
 
 /// Prefix of the labels that every node has without declaring them.
@@ -352,85 +354,6 @@ fn selects(selector: &Selector, node: &Node) -> bool {
         Condition::Exists => value.is_some(),
         Condition::DoesNotExist => value.is_none(),
     }
-}
-
-/// Which rule about the members as a whole a set of nodes breaks.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Breach {
-    /// `STRICT_PACK` over more than one node, or `STRICT_SPREAD` with two replicas on one.
-    Strategy,
-    /// Not inside one domain of the required level.
-    Topology,
-    /// The RTT between two members' sites is unknown or over the bound.
-    Rtt,
-}
-
-/// Checks the rules about all live members of a job together: `nodes` holds one item per live
-/// replica (so a node may come several times), in any order. `None` = all rules hold.
-///
-/// A single member keeps every rule. Members at one site, even on one node, count with the site's
-/// own inner RTT.
-pub fn breach<'a>(
-    spec: &JobSpec,
-    sites: &Sites,
-    nodes: impl Iterator<Item = &'a Node>,
-) -> Option<Breach> {
-    let bound = spec.rtt_max;
-    let mut ids: Vec<NodeId> = Vec::new();
-    let mut members: Vec<SiteId> = Vec::new();
-    let mut first: Option<&Node> = None;
-    let mut count = 0usize;
-    for node in nodes {
-        count += 1;
-        let leader = *first.get_or_insert(node);
-        if spec.topology_required.is_some_and(|level| !same_domain(level, leader, node)) {
-            return Some(Breach::Topology);
-        }
-        match spec.strategy {
-            Strategy::StrictPack if leader.id != node.id => return Some(Breach::Strategy),
-            Strategy::StrictSpread => ids.push(node.id),
-            Strategy::Pack | Strategy::Spread | Strategy::StrictPack => {}
-        }
-        if bound.is_some() {
-            members.push(node.site);
-        }
-    }
-    ids.sort_unstable();
-    if ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
-        return Some(Breach::Strategy);
-    }
-    let bound = bound?;
-    if count < 2 {
-        return None;
-    }
-    (!sites_within(sites, members, bound)).then_some(Breach::Rtt)
-}
-
-/// Whether every two of the members (one site each, repeats wanted) lie within the bound.
-fn sites_within(sites: &Sites, mut members: Vec<SiteId>, bound: RttUs) -> bool {
-    let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
-    members.sort_unstable();
-    let neighbours = members.iter().zip(members.iter().skip(1));
-    if neighbours.into_iter().any(|(&a, &b)| a == b && !near(a, b)) {
-        return false;
-    }
-    members.dedup();
-    let rest = |at: usize| members.iter().skip(at + 1);
-    members.iter().enumerate().all(|(at, &a)| rest(at).all(|&b| near(a, b)))
-}
-
-/// Whether those who join lie within the bound of each other and of those who stay, one site for
-/// each. Pairs of members that stay are not looked at: RTTs change, and a gang that has drifted
-/// apart must still be repaired.
-pub fn joins_within(sites: &Sites, staying: &[SiteId], joining: &[SiteId], bound: RttUs) -> bool {
-    let once = |list: &[SiteId]| list.iter().copied().collect::<BTreeSet<SiteId>>();
-    let (old, new) = (once(staying), once(joining));
-    let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
-    let twice = |site: SiteId| joining.iter().filter(|&&other| other == site).count() > 1;
-    new.iter().all(|&a| {
-        let others = new.iter().filter(|&&b| b != a || twice(a));
-        others.chain(&old).all(|&b| near(a, b))
-    })
 }
 
 /// Whether two nodes lie in one domain of the level. A zone counts inside its region, a rack

@@ -164,6 +164,15 @@ pub struct GroupRules {
     pub spread: Vec<Spread>,
 }
 
+impl GroupRules {
+    /// Whether they say nothing that a job of this strategy does not say already.
+    pub fn are_plain(&self, strategy: Strategy) -> bool {
+        let alike = matches!(strategy, Strategy::Pack | Strategy::Spread);
+        Self { strategy: None, ..self.clone() } == Self::default()
+            && self.strategy.is_none_or(|own| own == strategy && alike)
+    }
+}
+
 /// Every so many consecutive replicas of a group share one domain of the level; the last ones may
 /// be fewer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -293,6 +302,22 @@ impl JobSpec {
             starts.push(end);
         }
         starts
+    }
+
+    /// Whether there are rules among the members beside the job's strategy, required topology and
+    /// RTT bound on all pairs.
+    pub fn has_rules(&self) -> bool {
+        let plain = |group: &GroupSpec| group.rules.are_plain(self.strategy);
+        self.rtt_scope != RttScope::AllPairs
+            || self.cost_max.is_some()
+            || !self.affinities.is_empty()
+            || !self.groups.iter().all(plain)
+    }
+
+    /// Whether where the tenant's other jobs stand may matter to this one.
+    pub fn looks_around(&self) -> bool {
+        let about_jobs = |one: &Affinity| matches!(one.target, Target::Jobs { .. });
+        !self.labels.is_empty() || self.affinities.iter().any(about_jobs)
     }
 
     /// Whole GPUs asked for in all (shares count as part of one), in thousandths.

@@ -4,7 +4,7 @@
 //! **Invariant:** nothing here depends on what is free.
 
 use super::{Ranks, Request};
-use crate::fit::{Misfit, Needs};
+use crate::fit::{Around, Misfit, Needs};
 use crate::id::Rank;
 use crate::job::{GpuAsk, JobSpec};
 use crate::node::{Gpu, Node};
@@ -131,8 +131,12 @@ pub(super) struct Ask<'a> {
     pub(super) groups: Vec<GroupAsk>,
     /// Nodes of the members that stay, one item per member, by rising id.
     pub(super) fixed: Vec<u32>,
+    /// Members that stay, with their nodes.
+    pub(super) members: Vec<(Rank, u32)>,
     /// Nodes not to be used, by rising id.
     pub(super) avoid: Vec<u32>,
+    /// Where other jobs stand, as far as the rules of this one go.
+    pub(super) around: &'a Around,
 }
 
 impl<'a> Ask<'a> {
@@ -165,7 +169,8 @@ impl<'a> Ask<'a> {
         fixed.sort_unstable();
         let mut avoid: Vec<u32> = request.avoid.iter().map(|node| node.0).collect();
         avoid.sort_unstable();
-        Self { view, spec, groups, fixed, avoid }
+        let members = request.fixed.iter().map(|&(rank, node)| (rank, node.0)).collect();
+        Self { view, spec, groups, fixed, members, avoid, around: request.around }
     }
 
     /// The same ask under another spec with the same groups and replicas.
@@ -179,7 +184,15 @@ impl<'a> Ask<'a> {
             GroupAsk { needs, per_node, ..group.clone() }
         };
         let groups = self.groups.iter().map(group).collect();
-        Ask { view: self.view, spec, groups, fixed: self.fixed.clone(), avoid: self.avoid.clone() }
+        Ask {
+            view: self.view,
+            spec,
+            groups,
+            fixed: self.fixed.clone(),
+            members: self.members.clone(),
+            avoid: self.avoid.clone(),
+            around: self.around,
+        }
     }
 
     /// Drops what the job can start without, if there is something that it cannot start without.

@@ -3,7 +3,8 @@
 //! `ask` resolves the request, `single` is the short way for what fits on one node; for gangs
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
-//! not all fits, `explain` says why nothing does, `quote` what a plan amounts to.
+//! not all fits, `explain` says why nothing does, `quote` what a plan amounts to. `ruled` takes the
+//! gangs with rules among their members that the others do not know.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
 
@@ -17,6 +18,7 @@ mod pack;
 pub(crate) mod policy;
 pub mod quote;
 mod room;
+mod ruled;
 mod shrink;
 mod single;
 mod solve;
@@ -28,6 +30,7 @@ pub use explain::{Cause, Explanation, Nearest, Outlook, Unplaceable, Verdict, ex
 pub use policy::{Policy, PolicyError};
 
 use crate::command::{Placement, Plan};
+use crate::fit::{Around, NOBODY};
 use crate::id::{NodeId, Rank};
 use crate::job::JobSpec;
 use crate::view::View;
@@ -53,12 +56,15 @@ pub struct Request<'a> {
     pub fixed: &'a [(Rank, NodeId)],
     /// Nodes not to use.
     pub avoid: &'a [NodeId],
+    /// Where the tenant's other jobs stand, as `State::around` tells; [`NOBODY`] for a job without
+    /// labels and affinities.
+    pub around: &'a Around,
 }
 
 impl<'a> Request<'a> {
     /// All replicas of a job that has none yet.
     pub fn whole(spec: &'a JobSpec) -> Self {
-        Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[] }
+        Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[], around: &NOBODY }
     }
 }
 
@@ -123,8 +129,55 @@ enum Placed<'a> {
     NotAll(Box<Field<'a>>),
 }
 
+/// Share of the steps that one try with the most wanted GPUs alone may cost.
+const ALTERNATIVE_PART: u64 = 16;
+
+/// Places what is asked with the most wanted alternatives of GPUs that hold all of it: each group
+/// with a single one if possible, the earlier groups first; else with any mixed.
+///
 /// Without a policy a single replica goes where a node is found soonest.
 fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
+    let wanted: usize = ask.groups.iter().map(|group| group.ranks.len()).sum();
+    let mut best: Option<Vec<Placement>> = None;
+    let mut narrow: Option<Ask<'a>> = None;
+    for (at, group) in ask.groups.iter().enumerate() {
+        for alternative in 0..group.needs.alternatives() {
+            if group.needs.alternatives() < 2 || steps.is_spent() {
+                break;
+            }
+            let ask = narrow.get_or_insert_with(|| ask.clone());
+            let Some(place) = ask.groups.get_mut(at) else { break };
+            place.needs = group.needs.only(alternative);
+            let mut part = Steps { left: steps.left() / ALTERNATIVE_PART };
+            let before = part.left();
+            let found = place_any(ask, policy, &mut part);
+            steps.spend(before - part.left());
+            match found {
+                Placed::All(found) if found.len() == wanted => {
+                    best = Some(found);
+                    break;
+                }
+                _ => {
+                    if let Some(place) = ask.groups.get_mut(at) {
+                        place.needs = group.needs.clone();
+                    }
+                }
+            }
+        }
+    }
+    match best {
+        Some(found) => Placed::All(found),
+        None => place_any(ask, policy, steps),
+    }
+}
+
+fn place_any<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
+    if ruled::applies(ask) {
+        return match ruled::place(ask, Base::Now, steps) {
+            Some(placements) if !placements.is_empty() => Placed::All(placements),
+            _ => Placed::NotAll(Box::new(Field::new(ask, Base::Now, steps))),
+        };
+    }
     match single::place(ask, policy, steps) {
         single::Answer::Found(placements) => return Placed::All(placements),
         single::Answer::Nowhere => return Placed::Nowhere,

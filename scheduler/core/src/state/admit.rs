@@ -9,8 +9,9 @@ use super::usage::{Lack, Usage};
 use crate::command::{Placement, Plan, Rejection, Stale};
 use crate::fit::{self, Breach, Needs};
 use crate::id::{JobId, NodeId, Rank, SiteId, TenantId};
-use crate::job::JobSpec;
-use crate::node::Node;
+use crate::job::{JobSpec, RttScope};
+use crate::node::{Models, Node};
+use crate::topology::Sites;
 use crate::unit::RttUs;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ impl State {
         self.check_ranks(spec, job, plan).map_err(stale)?;
         self.check_quota(spec, tenant, plan)?;
         self.check_nodes(spec, plan).map_err(stale)?;
-        self.check_rules(spec, job, plan).map_err(stale)
+        self.check_rules(spec, tenant, job, plan).map_err(stale)
     }
 
     fn check_ranks(&self, spec: &JobSpec, job: Option<JobId>, plan: &Plan) -> Result<(), Stale> {
@@ -128,21 +129,28 @@ impl State {
     }
 
     /// The rules about all live members together, old and new.
-    fn check_rules(&self, spec: &JobSpec, job: Option<JobId>, plan: &Plan) -> Result<(), Stale> {
+    fn check_rules(
+        &self,
+        spec: &JobSpec,
+        tenant: &TenantId,
+        job: Option<JobId>,
+        plan: &Plan,
+    ) -> Result<(), Stale> {
         let old = job
             .into_iter()
             .flat_map(|id| self.replicas(id))
             .filter(|(_, replica)| replica.phase.is_live())
-            .filter_map(|(_, replica)| Some(replica.allocation?.node));
-        let new = plan.placements.iter().map(|placement| placement.node);
-        let node = |id| self.node(id).map(AsRef::as_ref);
-        let old: Vec<NodeId> = old.collect();
+            .filter_map(|(rank, replica)| Some((rank, replica.allocation?.node)));
+        let new = plan.placements.iter().map(|placement| (placement.rank, placement.node));
+        let node = |(rank, node)| Some((rank, self.node(node)?.as_ref()));
+        let around = self.around(tenant, spec, job);
+        let old: Vec<(Rank, NodeId)> = old.collect();
         let members = old.iter().copied().chain(new.clone()).filter_map(node);
-        match fit::breach(spec, self.sites(), members) {
+        match fit::breach(spec, self, &around, members) {
             None => Ok(()),
             // Found last, so no other rule is broken; and only the new must keep this one.
-            Some(Breach::Rtt) if job.is_some() => {
-                let site = |id| self.node(id).map(|node| node.site);
+            Some(Breach::Rtt) if job.is_some() && spec.rtt_scope == RttScope::AllPairs => {
+                let site = |(_, id)| self.node(id).map(|node| node.site);
                 let (old, new): (Vec<SiteId>, Vec<SiteId>) =
                     (old.into_iter().filter_map(site).collect(), new.filter_map(site).collect());
                 let bound = spec.rtt_max.unwrap_or(RttUs(u32::MAX));
@@ -151,6 +159,25 @@ impl State {
             }
             Some(_) => Err(Stale::BreaksConstraint),
         }
+    }
+}
+
+impl fit::Fleet for State {
+    fn sites(&self) -> &Sites {
+        self.sites()
+    }
+
+    fn models(&self) -> &Models {
+        self.models()
+    }
+
+    fn node(&self, id: NodeId) -> Option<&Node> {
+        self.node(id).map(AsRef::as_ref)
+    }
+
+    fn find(&self, wanted: &mut dyn FnMut(&Node) -> bool) -> Option<&Node> {
+        let mut open = self.nodes().map(AsRef::as_ref).filter(|node: &&Node| node.is_schedulable());
+        open.find(|node| wanted(node))
     }
 }
 

@@ -3,6 +3,7 @@
 //! **Invariant:** [`Index::build`] over the same facts gives an equal value at any time; `check`
 //! does that. Nothing here is stored, hashed or sent.
 
+use super::around::repels;
 use super::check::Finding;
 use super::facts::Facts;
 use super::replicas::Replicas;
@@ -12,7 +13,7 @@ use crate::command::Quota;
 use crate::hash::Hasher;
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
 use crate::job::{Job, JobPhase, JobSpec, Replica, ReplicaPhase, Shape};
-use crate::node::Node;
+use crate::node::{Labels, Node};
 use crate::table::Table;
 use crate::unit::TimeMs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -152,6 +153,11 @@ pub(super) struct Index {
     expiring: BTreeSet<(TimeMs, JobId)>,
     ended: BTreeSet<(TimeMs, JobId)>,
     tenants: BTreeMap<TenantId, Tenant>,
+    /// Jobs with labels that are not over, by tenant, key and value; at most
+    /// [`crate::validate::JOB_LABELS_MAX`] entries for each.
+    labelled: BTreeSet<(TenantId, Arc<str>, Arc<str>, JobId)>,
+    /// Jobs that are not over and keep others away by their labels.
+    repelling: BTreeSet<(TenantId, JobId)>,
 }
 
 /// Reading.
@@ -174,6 +180,25 @@ impl Index {
 
     pub(super) fn job_by_request(&self, tenant: &TenantId, request_id: Arc<str>) -> Option<JobId> {
         self.requests.get(&request_key(tenant, request_id)).copied()
+    }
+
+    /// Jobs of the tenant that are not over and have the first of these labels, rising.
+    pub(super) fn labelled(
+        &self,
+        tenant: &TenantId,
+        labels: &Labels,
+    ) -> impl Iterator<Item = JobId> {
+        let range = |(key, value): (&Arc<str>, &Arc<str>)| {
+            let at = |job| (tenant.clone(), key.clone(), value.clone(), job);
+            self.labelled.range(at(JobId(0))..=at(JobId(u64::MAX)))
+        };
+        labels.iter().take(1).flat_map(range).map(|(_, _, _, job)| *job)
+    }
+
+    /// Jobs of the tenant that are not over and keep others away by their labels, rising.
+    pub(super) fn repelling(&self, tenant: &TenantId) -> impl Iterator<Item = JobId> {
+        let at = |job| (tenant.clone(), job);
+        self.repelling.range(at(JobId(0))..=at(JobId(u64::MAX))).map(|(_, job)| *job)
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = JobId> {
@@ -210,6 +235,11 @@ impl Index {
     pub(super) fn tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.values()
     }
+}
+
+fn label_keys(job: &Job) -> impl Iterator<Item = (TenantId, Arc<str>, Arc<str>, JobId)> {
+    let labels = job.spec.labels.iter();
+    labels.map(|(key, value)| (job.tenant.clone(), key.clone(), value.clone(), job.id))
 }
 
 pub(super) fn is_past_retention(ended: TimeMs, now: TimeMs) -> bool {
@@ -294,7 +324,13 @@ impl Index {
             self.ended.insert((job.ended_at.unwrap_or_default(), job.id));
             self.counts.remove(job.id.0);
             self.waiting.remove(&job.id);
-        } else if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            return;
+        }
+        self.labelled.extend(label_keys(job));
+        if repels(job) {
+            self.repelling.insert((job.tenant.clone(), job.id));
+        }
+        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
             tenant.live_jobs = tenant.live_jobs.saturating_add(1);
             let pending = u32::from(job.phase == JobPhase::Pending);
             tenant.pending_jobs = tenant.pending_jobs.saturating_add(pending);
@@ -308,7 +344,15 @@ impl Index {
         }
         if job.phase.is_over() {
             self.ended.remove(&(job.ended_at.unwrap_or_default(), job.id));
-        } else if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
+            return;
+        }
+        for key in label_keys(job) {
+            self.labelled.remove(&key);
+        }
+        if repels(job) {
+            self.repelling.remove(&(job.tenant.clone(), job.id));
+        }
+        if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
             tenant.live_jobs = tenant.live_jobs.saturating_sub(1);
             let pending = u32::from(job.phase == JobPhase::Pending);
             tenant.pending_jobs = tenant.pending_jobs.saturating_sub(pending);

@@ -7,6 +7,7 @@
 
 mod admit;
 mod apply;
+mod around;
 mod change;
 mod check;
 mod ending;

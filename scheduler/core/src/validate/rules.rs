@@ -5,7 +5,7 @@
 
 use super::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
 use super::{count, invalid, labels, range};
-use crate::job::{Affinity, GroupRules, GroupSpec, JobSpec, Level, RttScope, Strategy, Target};
+use crate::job::{Affinity, GroupRules, GroupSpec, JobSpec, Level, RttScope, Target};
 
 /// The rules of the job as a whole; its groups have been checked.
 pub(super) fn job(spec: &JobSpec) -> Valid {
@@ -17,6 +17,11 @@ pub(super) fn job(spec: &JobSpec) -> Valid {
     count(|| "spec.affinities".to_owned(), spec.affinities.len(), AFFINITIES_MAX)?;
     for (at, found) in spec.affinities.iter().enumerate() {
         affinity(&format!("spec.affinities[{at}]"), found, spec)?;
+        if let Some(other) = spec.affinities.iter().take(at).position(|one| contradict(one, found))
+        {
+            let problem = format!("contradicts affinities[{other}]");
+            return invalid(format!("spec.affinities[{at}]"), problem);
+        }
     }
     not_yet(spec)
 }
@@ -79,6 +84,18 @@ fn spread(path: &str, rules: &GroupRules) -> Valid {
     Ok(())
 }
 
+/// Whether one asks for two groups to be near and the other for them to be apart as far or further.
+fn contradict(a: &Affinity, b: &Affinity) -> bool {
+    let pair = |affinity: &Affinity| match affinity.target {
+        Target::Groups { group, with } => Some((group.min(with), group.max(with))),
+        Target::Jobs { .. } => None,
+    };
+    let (near, apart) = if a.anti { (b, a) } else { (a, b) };
+    let required = !a.preferred && !b.preferred && apart.anti && !near.anti;
+    // Levels rise from wide to narrow.
+    required && pair(a).is_some() && pair(a) == pair(b) && near.level >= apart.level
+}
+
 fn affinity(path: &str, affinity: &Affinity, spec: &JobSpec) -> Valid {
     let groups = spec.groups.len();
     let known = |field: &str, group: u16| {
@@ -108,28 +125,9 @@ fn affinity(path: &str, affinity: &Affinity, spec: &JobSpec) -> Valid {
 /// What is understood but not kept yet: refused rather than ignored.
 fn not_yet(spec: &JobSpec) -> Valid {
     let refuse = |field: String| invalid(field, "is not supported yet");
-    if spec.rtt_scope != RttScope::AllPairs {
-        return refuse("spec.rtt_scope".to_owned());
-    }
-    if spec.cost_max.is_some() {
-        return refuse("spec.price_total_micro_usd_max".to_owned());
-    }
-    if !spec.affinities.is_empty() {
-        return refuse("spec.affinities[0]".to_owned());
-    }
     for (at, group) in spec.groups.iter().enumerate() {
-        let rules = &group.rules;
-        let fields = [
-            ("replicas_max", group.replicas_max != group.replicas),
-            ("replicas_per_node_max", rules.replicas_per_node_max != 0),
-            ("strategy", rules.strategy.is_some_and(|own: Strategy| own != spec.strategy)),
-            ("topology_required", rules.topology_required.is_some()),
-            ("topology_preferred", rules.topology_preferred.is_some()),
-            ("segments[0]", !rules.segments.is_empty()),
-            ("spread[0]", !rules.spread.is_empty()),
-        ];
-        if let Some((field, _)) = fields.into_iter().find(|(_, given)| *given) {
-            return refuse(format!("spec.groups[{at}].{field}"));
+        if group.replicas_max != group.replicas {
+            return refuse(format!("spec.groups[{at}].replicas_max"));
         }
     }
     Ok(())

@@ -129,7 +129,8 @@ impl Desk<'_> {
                         Some(ranks) => (Ranks::Some(ranks), ranks.len()),
                         None => (Ranks::All, usize::try_from(spec.replicas()).unwrap_or(0)),
                     };
-                    let request = Request { spec, ranks, fixed: &wait.fixed, avoid: &[] };
+                    let (fixed, around) = (&wait.fixed[..], &wait.around);
+                    let request = Request { spec, ranks, fixed, avoid: &[], around };
                     let why = self.why(&call.tenant, &request, HELPS);
                     (u32::try_from(count).unwrap_or(u32::MAX), Some(why))
                 })

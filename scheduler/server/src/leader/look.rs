@@ -5,6 +5,7 @@
 use super::planner::quota_reason;
 use crate::call::{Accepted, CallError, SubmitCall};
 use scheduler_core::command::{Kind, Rejection};
+use scheduler_core::fit::Around;
 use scheduler_core::id::{JobId, NodeId, Rank, TenantId};
 use scheduler_core::job::{Job, JobSpec, Reason};
 use scheduler_core::state::State;
@@ -63,6 +64,8 @@ pub(super) struct Waiting {
     /// Live members that stay where they are.
     pub(super) fixed: Vec<(Rank, NodeId)>,
     pub(super) over_quota: Option<Reason>,
+    /// Where the tenant's other jobs stand, as far as the job's rules go.
+    pub(super) around: Around,
 }
 
 /// Looks a waiting job up; `None` when it waits no more.
@@ -87,7 +90,8 @@ pub(super) fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     }
     let ranks = (ranks.len() < total).then_some(ranks);
     let over_quota = over_quota(state, &job.tenant, asked);
-    Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota })
+    let around = state.around(&job.tenant, &job.spec, Some(id));
+    Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota, around })
 }
 
 /// Why a dry run is refused before anything is planned.

@@ -20,7 +20,8 @@ use crate::clock;
 use crate::convert;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
-use scheduler_core::id::{JobId, NodeId};
+use scheduler_core::fit::Around;
+use scheduler_core::id::{JobId, NodeId, TenantId};
 use scheduler_core::job::{JobSpec, Reason, ReasonCode};
 use scheduler_core::plan::quote;
 use scheduler_core::plan::{self, Budget, Policy, Ranks, Request, Unplaceable};
@@ -218,7 +219,8 @@ impl Planner {
         let found = match wait.over_quota {
             Some(reason) => Err(reason),
             None => {
-                let request = Request { spec, ranks, fixed: &wait.fixed, avoid: &[] };
+                let (fixed, around) = (&wait.fixed[..], &wait.around);
+                let request = Request { spec, ranks, fixed, avoid: &[], around };
                 plan::plan(&self.view, &request, &self.policy, Budget::default())
                     .map_err(|unplaceable| unplaceable.to_reason())
             }
@@ -273,7 +275,7 @@ impl Planner {
         }
         let start = clock::instant();
         self.view.note_arrival(&ask.call.spec);
-        match self.find_surely(&ask.call.spec) {
+        match self.find_surely(&ask.call.tenant, &ask.call.spec) {
             Ok(plan) => {
                 self.view.claim(batch.claim, &ask.call.spec, &plan);
                 let decide_us = clock::micros_since(start).max(1);
@@ -297,13 +299,17 @@ impl Planner {
         news
     }
 
-    fn find_surely(&mut self, spec: &JobSpec) -> Result<Plan, Unplaceable> {
-        let found = self.find(spec);
-        if found.is_err() && self.catch_up() { self.find(spec) } else { found }
+    fn find_surely(&mut self, tenant: &TenantId, spec: &JobSpec) -> Result<Plan, Unplaceable> {
+        let found = self.find(tenant, spec);
+        if found.is_err() && self.catch_up() { self.find(tenant, spec) } else { found }
     }
 
-    fn find(&self, spec: &JobSpec) -> Result<Plan, Unplaceable> {
-        let request = Request { spec, ranks: Ranks::All, fixed: &[], avoid: &[] };
+    fn find(&self, tenant: &TenantId, spec: &JobSpec) -> Result<Plan, Unplaceable> {
+        let around = match spec.looks_around() {
+            true => self.quorum.read(|state| state.around(tenant, spec, None)),
+            false => Around::default(),
+        };
+        let request = Request { around: &around, ..Request::whole(spec) };
         plan::plan(&self.view, &request, &self.policy, Budget::default())
     }
 
@@ -338,7 +344,7 @@ impl Planner {
         let Some(meant) = check.digest else {
             return Err(format!("this server knows of no plan for this job at index {index}"));
         };
-        match self.find(&call.spec) {
+        match self.find(&call.tenant, &call.spec) {
             Ok(plan) if quote::digest(&call.spec, &plan.placements) == meant => Ok(plan),
             Ok(_) => Err(format!("the plan of index {index} is not what would be done now")),
             Err(why) => Err(format!("the plan of index {index} does not fit now: {why}")),
@@ -372,7 +378,7 @@ impl Planner {
         if self.quorum.read(look)? {
             return Ok(None);
         }
-        let Ok(plan) = self.find_surely(spec) else { return Ok(None) };
+        let Ok(plan) = self.find_surely(tenant, spec) else { return Ok(None) };
         let (index, offer) = (self.view.index(), offer(&self.view, spec, plan));
         let (body, digest) = (convert::job::digest(spec), offer.digest);
         self.offers.remember(tenant, body, index, digest, Arc::new(offer.plan.clone()));

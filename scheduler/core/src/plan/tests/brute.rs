@@ -1,7 +1,7 @@
 //! Every way to place a tiny gang, tried one by one: the measure for the planner's answers.
 
 use crate::fit::{self, Needs};
-use crate::id::NodeId;
+use crate::id::{NodeId, Rank};
 use crate::job::{GpuAsk, JobSpec};
 use crate::node::Node;
 use crate::state::{State, Usage};
@@ -16,7 +16,7 @@ struct Search<'a> {
     /// Group of each replica to place.
     items: Vec<usize>,
     needs: Vec<Needs>,
-    members: Vec<NodeId>,
+    members: Vec<(Rank, NodeId)>,
 }
 
 /// Whether `targets` replicas per group can be placed in the state, beside members that stay.
@@ -37,7 +37,7 @@ pub(super) fn fits(state: &State, spec: &JobSpec, targets: &[u32], fixed: &[Node
         needs: (0..spec.groups.len())
             .map(|group| Needs::new(spec, group, state.models()))
             .collect(),
-        members: fixed.to_vec(),
+        members: fixed.iter().map(|&node| (Rank(0), node)).collect(),
     };
     search.step(0, (0, 0))
 }
@@ -45,8 +45,10 @@ pub(super) fn fits(state: &State, spec: &JobSpec, targets: &[u32], fixed: &[Node
 impl Search<'_> {
     /// Places the items from `at` on; an equal one never before `from` = (node, GPUs).
     fn step(&mut self, at: usize, from: (usize, u64)) -> bool {
-        let members = self.members.iter().filter_map(|&id| self.state.node(id));
-        if fit::breach(self.spec, self.state.sites(), members.map(AsRef::as_ref)).is_some() {
+        // Without rules inside groups any rank of the job will do.
+        let node = |&(rank, id): &(Rank, NodeId)| Some((rank, self.state.node(id)?.as_ref()));
+        let members = self.members.iter().filter_map(node);
+        if fit::breach(self.spec, self.state, &fit::NOBODY, members).is_some() {
             return false;
         }
         let Some(&group) = self.items.get(at) else { return true };
@@ -69,7 +71,7 @@ impl Search<'_> {
                 }
                 let before = self.usage[place].clone();
                 self.usage[place].take(shape, gpus, share);
-                self.members.push(node.id);
+                self.members.push((Rank(0), node.id));
                 if self.step(at + 1, (place, mask)) {
                     return true;
                 }

@@ -6,6 +6,7 @@ mod explain;
 mod fleets;
 mod near;
 mod random;
+mod ruled;
 mod rules;
 mod scene;
 

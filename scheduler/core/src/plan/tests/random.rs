@@ -108,7 +108,7 @@ fn check_repair(seed: u64) {
     let state = &scene.world.state;
     let (ranks, fixed) = members(state, job);
     let view = View::new(state);
-    let request = Request { spec: &spec, ranks: Ranks::Some(&ranks), fixed: &fixed, avoid: &[] };
+    let request = Request { ranks: Ranks::Some(&ranks), fixed: &fixed, ..Request::whole(&spec) };
     match run(&view, &request) {
         Ok(plan) => {
             scene.world.done(Command::Commit(Commit { job, plan }));

@@ -1,0 +1,96 @@
+//! Exact: every way to place a small gang under its rules, for cases in which greed gets stuck.
+//!
+//! **Invariant:** bounded in size and tries; within the bounds, and where any GPUs of a node do, a
+//! miss is a proof.
+
+use super::Search;
+use super::map::Cand;
+use crate::id::Rank;
+use crate::job::RttScope;
+
+/// Most replicas for which every way is tried: beyond, the ways outgrow any budget.
+const REPLICAS_MAX: usize = 10;
+/// Most nodes, for the same reason.
+const NODES_MAX: usize = 12;
+/// Placements tried in one search: some milliseconds.
+const TRIES_MAX: u32 = 20_000;
+
+impl Search<'_, '_> {
+    /// Tries every node for every replica; whether that found a way.
+    pub(super) fn exact(&mut self) -> bool {
+        let replicas: usize = self.targets.iter().map(|&count| count as usize).sum();
+        let map = self.map;
+        let lists = map.cands.iter().zip(self.targets).filter(|(_, target)| **target > 0);
+        let mut nodes: Vec<u32> = Vec::new();
+        for (list, _) in lists {
+            if list.is_empty() || list.len() > NODES_MAX {
+                return false;
+            }
+            nodes.extend(list.iter().map(|cand| cand.node));
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        if replicas > REPLICAS_MAX || nodes.len() > NODES_MAX {
+            return false;
+        }
+        let mut items: Vec<(usize, Rank)> = Vec::with_capacity(replicas);
+        for at in 0..self.ask.groups.len() {
+            items.extend(self.ranks(at).iter().map(|&rank| (at, rank)));
+        }
+        let mut tries = TRIES_MAX;
+        self.step(&items, 0, &mut tries)
+    }
+
+    /// Places the items; the first one on candidates from `from` on.
+    fn step(&mut self, items: &[(usize, Rank)], from: usize, tries: &mut u32) -> bool {
+        let Some((&(at, rank), rest)) = items.split_first() else { return self.holds() };
+        let map = self.map;
+        // Replicas that nothing tells apart take nodes in order: exchanging them gives nothing new.
+        let alike = rest.first().is_some_and(|&(next, _)| next == at)
+            && self.tally.segments(self.group_of(at)).is_empty()
+            && self.ask.spec.rtt_scope != RttScope::HeadToMembers;
+        for (index, cand) in map.cands[at].iter().enumerate().skip(from) {
+            if *tries == 0 || self.steps.is_spent() {
+                return false;
+            }
+            *tries -= 1;
+            self.steps.spend(super::LOOK_STEPS);
+            let mark = self.mark();
+            let next = if alike { index } else { 0 };
+            if self.place_one(at, rank, cand) && self.step(rest, next, tries) {
+                return true;
+            }
+            self.rollback(mark);
+        }
+        false
+    }
+
+    fn place_one(&mut self, at: usize, rank: Rank, cand: &Cand) -> bool {
+        let Some((group, slot)) = self.ask.groups.get(at).zip(self.ask.view.slot(cand.node)) else {
+            return false;
+        };
+        if !self.tally.may(group.group, rank, cand.node) || !self.is_near(group.group, cand) {
+            return false;
+        }
+        if self.draft.place(group, cand.node, slot, cand.fit.gpus, &[rank]) == 0 {
+            return false;
+        }
+        self.tally.add(group.group, rank, cand.node);
+        true
+    }
+
+    /// Whether the site is within the bound of all members that it must be near to, and of itself.
+    fn is_near(&self, group: usize, cand: &Cand) -> bool {
+        let Some(bound) = self.ask.spec.rtt_max else { return true };
+        let net = self.ask.view.net();
+        let concerned = |other: usize| match self.ask.spec.rtt_scope {
+            RttScope::AllPairs => true,
+            RttScope::WithinGroups => other == group,
+            RttScope::HeadToMembers => false,
+        };
+        self.tally.placed().iter().filter(|(other, ..)| concerned(*other)).all(|&(_, _, node)| {
+            let site = self.ask.view.slot(node).map(|slot| slot.site.0);
+            site.is_some_and(|site| net.high(site, cand.site) <= bound.0)
+        })
+    }
+}
