@@ -86,11 +86,18 @@ impl Default for Budget {
 #[derive(Clone, Copy, Debug)]
 struct Steps {
     left: u64,
+    /// Some search ended for want of steps.
+    cut: bool,
 }
 
 impl Steps {
+    fn new(left: u64) -> Self {
+        Self { left, cut: left == 0 }
+    }
+
     fn spend(&mut self, steps: u64) {
         self.left = self.left.saturating_sub(steps);
+        self.cut |= self.left == 0;
     }
 
     fn left(&self) -> u64 {
@@ -100,6 +107,25 @@ impl Steps {
     fn is_spent(&self) -> bool {
         self.left == 0
     }
+
+    /// Lets `work` spend at most half of what is left, so that something remains for asking less.
+    fn half<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
+        let mut half = Self::new(self.left.div_ceil(2));
+        let rest = self.left - half.left;
+        let result = work(&mut half);
+        self.left = rest + half.left;
+        self.cut |= half.cut;
+        result
+    }
+}
+
+/// A plan, and whether it is all that could be found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    pub plan: Plan,
+    /// The budget ran out: the plan keeps every rule and reaches every group's minimum, but with
+    /// more steps there may be a larger one, or one with its members nearer to each other.
+    pub exhausted: bool,
 }
 
 /// Plans the request against the view: all of its ranks if possible, else as many as reach every
@@ -110,10 +136,20 @@ pub fn plan(
     policy: &Policy,
     budget: Budget,
 ) -> Result<Plan, Unplaceable> {
-    let mut steps = Steps { left: budget.steps_max };
+    answer(view, request, policy, budget).map(|answer| answer.plan)
+}
+
+/// As [`plan`], and says when the budget ran out on the way.
+pub fn answer(
+    view: &View,
+    request: &Request<'_>,
+    policy: &Policy,
+    budget: Budget,
+) -> Result<Answer, Unplaceable> {
+    let mut steps = Steps::new(budget.steps_max);
     let ask = Ask::new(view, request);
     match place(&ask, Some(*policy), &mut steps) {
-        Placed::All(placements) => Ok(Plan { placements }),
+        Placed::All(placements) => Ok(Answer { plan: Plan { placements }, exhausted: steps.cut }),
         Placed::Nowhere => Err(explain::alone(&ask, &mut steps)),
         Placed::NotAll(field) => Err(explain::unplaceable(&ask, &field, &mut steps)),
     }
@@ -148,10 +184,11 @@ fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed
             let ask = narrow.get_or_insert_with(|| ask.clone());
             let Some(place) = ask.groups.get_mut(at) else { break };
             place.needs = group.needs.only(alternative);
-            let mut part = Steps { left: steps.left() / ALTERNATIVE_PART };
+            let mut part = Steps::new(steps.left() / ALTERNATIVE_PART);
             let before = part.left();
             let found = place_any(ask, policy, &mut part);
             steps.spend(before - part.left());
+            steps.cut |= part.cut;
             match found {
                 Placed::All(found) if found.len() == wanted => {
                     best = Some(found);
@@ -211,7 +248,7 @@ fn probe(view: &View, request: &Request<'_>, steps: &mut Steps) -> Option<Vec<Pl
 
 /// As [`plan`], for callers that need no reasons: a refusal costs no more than finding it out.
 pub fn find(view: &View, request: &Request<'_>, policy: &Policy, budget: Budget) -> Option<Plan> {
-    let mut steps = Steps { left: budget.steps_max };
+    let mut steps = Steps::new(budget.steps_max);
     match place(&Ask::new(view, request), Some(*policy), &mut steps) {
         Placed::All(placements) => Some(Plan { placements }),
         Placed::Nowhere | Placed::NotAll(_) => None,

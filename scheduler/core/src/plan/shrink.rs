@@ -14,11 +14,11 @@ use crate::job::Strategy;
 pub(super) fn largest(solver: &Solver<'_>, steps: &mut Steps) -> Option<Vec<Placement>> {
     let wanted = solver.ask.wanted();
     let minimum = solver.ask.minimum();
-    if let Some(found) = solver.solve(&wanted, steps) {
-        return Some(found);
-    }
     if minimum == wanted {
-        return None;
+        return solver.solve(&wanted, steps);
+    }
+    if let Some(found) = steps.half(|steps| solver.solve(&wanted, steps)) {
+        return Some(found);
     }
     // What the whole fleet holds on paper bounds each group.
     let have = solver.field.sum(&solver.field.sites(), true);
@@ -30,7 +30,7 @@ pub(super) fn largest(solver: &Solver<'_>, steps: &mut Steps) -> Option<Vec<Plac
         .collect();
     // Often that is reached at once: groups rarely stand in each other's way.
     if upper != wanted
-        && let Some(found) = attempt(solver, &upper, steps)
+        && let Some(found) = steps.half(|steps| attempt(solver, &upper, steps))
     {
         return Some(found);
     }

@@ -258,7 +258,7 @@ impl Attempt<'_> {
                 return true;
             }
             if steps.is_spent() {
-                return false;
+                break;
             }
         }
         if whole && vertices.len() > 1 && self.in_near_sites(draft, &vertices, &fixed, steps) {

@@ -310,7 +310,11 @@ impl Planner {
             false => Around::default(),
         };
         let request = Request { around: &around, ..Request::whole(spec) };
-        plan::plan(&self.view, &request, &self.policy, Budget::default())
+        let found = plan::answer(&self.view, &request, &self.policy, Budget::default())?;
+        if found.exhausted {
+            tracing::warn!(job = %spec.name, "planning budget ran out; a better plan may exist");
+        }
+        Ok(found.plan)
     }
 
     /// Places the job by the plan that its caller means, or not at all.

@@ -61,7 +61,7 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     pub(super) fn new(view: &'a mut View, request: Request<'a>, budget: Budget) -> Self {
-        let steps = Steps { left: budget.steps_max };
+        let steps = Steps::new(budget.steps_max);
         Self { view, request, steps, helps: Vec::new(), is_cut: false }
     }
 
@@ -116,7 +116,7 @@ impl<'a> Search<'a> {
             self.is_cut = true;
             return None;
         }
-        let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
+        let mut own = Steps::new((self.steps.left() / ATTEMPT_PART).max(1));
         let given = own.left();
         let request = Request { spec, ..self.request };
         let placed = probe(self.view, &request, &mut own);
@@ -171,7 +171,7 @@ impl<'a> Search<'a> {
             return;
         }
         let request = Request { spec: &spec, ..self.request };
-        let mut own = Steps { left: (self.steps.left() / ATTEMPT_PART).max(1) };
+        let mut own = Steps::new((self.steps.left() / ATTEMPT_PART).max(1));
         let given = own.left();
         let placed = crate::plan::attempt(self.view, &request, &mut own);
         self.steps.spend(given - own.left());

@@ -24,7 +24,7 @@ pub fn around_head(
     head: Head<'_>,
     budget: Budget,
 ) -> (Answer, Option<u16>) {
-    within_steps(question, head, &mut Steps { left: budget.steps_max })
+    within_steps(question, head, &mut Steps::new(budget.steps_max))
 }
 
 pub(in crate::plan) fn within_steps(

@@ -8,7 +8,7 @@ use super::{Answer, Budget, Choice, Cost, Effort, Question, Steps, diameter, lay
 /// The smallest bound found under which the need is covered, in microseconds, whatever the
 /// question's own bound. `None`: under none.
 pub fn bound_needed(question: &Question<'_>, budget: Budget) -> Option<u32> {
-    bound_needed_within_steps(question, &mut Steps { left: budget.steps_max })
+    bound_needed_within_steps(question, &mut Steps::new(budget.steps_max))
 }
 
 pub(in crate::plan) fn bound_needed_within_steps(
@@ -24,7 +24,7 @@ pub(in crate::plan) fn bound_needed_within_steps(
 /// The largest part of the need found that fits within the bound: of `parts` equal ones, how many,
 /// and where. With the number of members as `parts`, how many members.
 pub fn largest(question: &Question<'_>, parts: u32, budget: Budget) -> (u32, Option<Choice>) {
-    largest_within_steps(question, parts, &mut Steps { left: budget.steps_max })
+    largest_within_steps(question, parts, &mut Steps::new(budget.steps_max))
 }
 
 pub(in crate::plan) fn largest_within_steps(

@@ -90,12 +90,12 @@ pub enum Answer {
 
 /// Chooses the sites.
 pub fn choose(question: &Question<'_>, budget: Budget) -> Answer {
-    within_steps(question, &mut Steps { left: budget.steps_max })
+    within_steps(question, &mut Steps::new(budget.steps_max))
 }
 
 /// Only whether some sites do within the bound, and which; quicker than the best.
 pub fn any(question: &Question<'_>, budget: Budget) -> Answer {
-    any_within_steps(question, &mut Steps { left: budget.steps_max })
+    any_within_steps(question, &mut Steps::new(budget.steps_max))
 }
 
 pub(super) fn within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {

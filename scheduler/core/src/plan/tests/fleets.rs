@@ -89,7 +89,7 @@ fn check_single(seed: u64) {
         let request = Request::whole(&spec);
         let short = plan(&view, &request, &Policy::BestFit, Budget::default());
         let ask = Ask::new(&view, &request);
-        let mut steps = Steps { left: u64::MAX };
+        let mut steps = Steps::new(u64::MAX);
         let field = Field::new(&ask, Base::Now, &mut steps);
         let solver = Solver { ask: &ask, field: &field, base: Base::Now };
         let long = solver.solve(&[1], &mut steps);

@@ -2,6 +2,7 @@
 
 mod brute;
 mod claims;
+mod drafts;
 mod explain;
 mod fleets;
 mod near;

@@ -7,7 +7,7 @@ use crate::command::{Command, Commit, NodeTransition, Outcome};
 use crate::fixture::fleet::submission;
 use crate::id::{JobId, NodeId, Rank};
 use crate::job::JobSpec;
-use crate::node::NodeStatus;
+use crate::node::{Eligibility, NodeStatus};
 use crate::plan::{Budget, Policy, Ranks, Request, Unplaceable, Verdict, plan};
 use crate::state::State;
 use crate::view::View;
@@ -154,6 +154,13 @@ fn check_history(seed: u64) {
             scene.world.done(submission(&format!("job-{step}"), spec, Some(plan)));
             view.unclaim(step);
             view.refresh(&scene.world.state, &scene.nodes());
+        }
+        // A node leaves its class and comes back: the old view gives other numbers.
+        let nodes = scene.nodes();
+        let node = nodes[usize::try_from(step).expect("few") % nodes.len()];
+        for eligibility in [Eligibility::Cordoned, Eligibility::Eligible] {
+            scene.world.done(Command::SetEligibility { node, eligibility });
+            view.refresh(&scene.world.state, &[node]);
         }
     }
 }
