@@ -242,4 +242,31 @@ mod tests {
         assert!(embed(&thin).iter().all(Option::is_none));
         assert_eq!(news(&thin, &embed(&thin)).count(), 0);
     }
+
+    #[test]
+    fn one_site_that_lies_about_all_its_pairs_bends_the_others_only_so_far() {
+        let (_, thin) = thinned(80, 3);
+        let mut lied = thin.clone();
+        for (a, b, told) in thin.rtts().filter(|(a, _, _)| a.0 == 0) {
+            let (median, high) = (RttUs(told.median.0 / 20), RttUs(told.high.0 * 20));
+            let longer = Measured { median: RttUs(told.median.0 * 10), high, ..told };
+            // Half of them far too long, half far too short.
+            let lie = if b.0 % 2 == 0 { longer } else { Measured { median, ..told } };
+            lied.set_rtt(a, b, lie);
+        }
+        let (honest, bent) = (embed(&thin), embed(&lied));
+        let mut moved: Vec<u32> = Vec::new();
+        for a in 1..80usize {
+            for b in 1..a {
+                let both =
+                    |found: &[Option<Coordinate>]| Some(found[a]?.estimate(&found[b]?).median);
+                let Some((old, new)) = both(&honest).zip(both(&bent)) else { continue };
+                moved.push(old.0.abs_diff(new.0) * 100 / old.0);
+            }
+        }
+        moved.sort_unstable();
+        let (half, most) = (moved[moved.len() / 2], moved[moved.len() * 95 / 100]);
+        // What remains is the price of trusting anybody: the caps keep it from being everything.
+        assert!(half <= 8 && most <= 60, "{half} per cent in the middle, {most} at the 95th");
+    }
 }

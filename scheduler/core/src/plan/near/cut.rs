@@ -74,13 +74,20 @@ pub(super) fn reach(question: &Question<'_>, site: u16, cost: Cost) -> Option<u3
         .try_fold(0u32, |most, cost| (cost != FAR).then(|| most.max(cost)))
 }
 
-/// The others by rising cost from the centre, as far as costs follow medians.
+/// Vertices by rising median RTT from the centre, its own among them, as far as they can cost less
+/// than `most` and keep the bound: both values of a pair are at least its median.
 fn around<'a>(
     question: &'a Question<'_>,
     rooms: &'a Rooms<'a>,
     centre: u16,
+    most: u32,
 ) -> impl Iterator<Item = &'a Vertex> + 'a {
-    question.net.order(centre).iter().filter_map(|&site| rooms.at(site))
+    let usual = question.net.median_row(centre);
+    let bound = question.bound_us.unwrap_or(FAR - 1).min(FAR - 1);
+    let limit = bound.min(most.saturating_sub(1));
+    let near = move |site: &&u16| usual.get(usize::from(**site)).is_some_and(|&rtt| rtt <= limit);
+    let order = question.net.order(centre).iter().take_while(near);
+    order.filter_map(|&site| rooms.at(site))
 }
 
 /// How far from the centre the need is covered, if nearer than `most`; whether the sites may stand
@@ -94,7 +101,7 @@ fn radius(
 ) -> Option<u32> {
     let mut held = vec![0u64; question.need.len()];
     let mut far = reach(question, centre, cost)?;
-    for vertex in around(question, rooms, centre) {
+    for vertex in around(question, rooms, centre, most) {
         let way = pair(question, centre, vertex.site, cost);
         if way == FAR {
             continue;
@@ -124,7 +131,7 @@ fn ball(
     let mut chosen = vec![centre];
     let mut widest = reach(question, centre, cost)?;
     add(&mut held, &rooms.at(centre)?.have);
-    for vertex in around(question, rooms, centre) {
+    for vertex in around(question, rooms, centre, most) {
         if held.iter().zip(question.need).all(|(have, need)| have >= need) {
             break;
         }

@@ -33,27 +33,24 @@ pub(super) fn choose(question: &Question<'_>, steps: &mut Steps) -> Answer {
     if problem.covers(&problem.nothing()) {
         return Answer::Chosen(describe(question, problem, &[], 0));
     }
-    match around(&smaller, problem, steps) {
-        Answer::Chosen(choice) => {
-            let floor_us = match near.len() == question.vertices.len() {
-                true => choice.floor_us,
-                // What was left out might have been nearer.
-                false => least_possible(question),
-            };
-            Answer::Chosen(Choice { floor_us, ..choice })
-        }
+    match around(question, &smaller, problem, steps) {
         // Among the others there may be room.
-        _ if near.len() < question.vertices.len() => {
+        Answer::Infeasible | Answer::Aborted if near.len() < question.vertices.len() => {
             let problem = &Problem::new(question, Cost::Median, FAR);
             spend_layout(problem, steps);
-            around(question, problem, steps)
+            around(question, question, problem, steps)
         }
         answer => answer,
     }
 }
 
-/// The best fill among the vertices of the problem.
-fn around(question: &Question<'_>, problem: &Problem, steps: &mut Steps) -> Answer {
+/// The best fill among the vertices of the problem, held against the floor of the `whole` question.
+fn around(
+    whole: &Question<'_>,
+    question: &Question<'_>,
+    problem: &Problem,
+    steps: &mut Steps,
+) -> Answer {
     let graph = Graph::new(problem, FAR - 1);
     let sums = Sums::new(question, problem);
     let mut fills = stars(question, problem, &graph, &sums, steps);
@@ -78,7 +75,8 @@ fn around(question: &Question<'_>, problem: &Problem, steps: &mut Steps) -> Answ
     }
     let Some(best) = best else { return Answer::Aborted };
     let vertices: Vec<usize> = best.used().collect();
-    let choice = describe(question, problem, &vertices, sums.mean(sums.floor(question, problem)));
+    let floor = sums.mean(floor(whole, problem.dimension, steps));
+    let choice = describe(question, problem, &vertices, floor);
     Answer::Chosen(Choice { mean_us: Some(sums.mean(best.twice)), ..choice })
 }
 
@@ -134,16 +132,54 @@ fn promising(question: &Question<'_>, steps: &mut Steps) -> Vec<Vertex> {
     vertices.filter(|vertex| chosen[usize::from(vertex.site)]).cloned().collect()
 }
 
-/// What no choice among all vertices goes below: RTTs inside sites, and zero between them.
-fn least_possible(question: &Question<'_>) -> u32 {
-    let inner =
-        question.vertices.iter().map(|vertex| question.net.median(vertex.site, vertex.site));
-    let nearest = question.vertices.iter().filter_map(|vertex| {
-        let others = question.net.order(vertex.site).iter();
-        let other = others.copied().find(|&site| site != vertex.site)?;
-        Some(question.net.median(vertex.site, other))
-    });
-    inner.chain(nearest).min().unwrap_or(0)
+/// What no choice can go below, as twice a sum over pairs: every member pays at least for the
+/// nearest others there could be, and members take the cheapest vertices (the bound of Gilmore and
+/// Lawler for quadratic assignment). Over all vertices of the question, by one of its dimensions.
+fn floor(question: &Question<'_>, dimension: usize, steps: &mut Steps) -> i128 {
+    let need = question.need.get(dimension).copied().unwrap_or(0);
+    let bound = question.bound_us.unwrap_or(FAR - 1);
+    let mut rooms = vec![0u64; question.net.len()];
+    for vertex in question.vertices {
+        if let Some(cell) = rooms.get_mut(usize::from(vertex.site)) {
+            *cell = vertex.have.get(dimension).copied().unwrap_or(0).min(need);
+        }
+    }
+    let mut prices: Vec<(i128, u64)> = Vec::with_capacity(question.vertices.len());
+    for vertex in question.vertices {
+        let place = usize::from(vertex.site);
+        let high = question.net.high_row(vertex.site);
+        let usual = question.net.median_row(vertex.site);
+        let fixed = question.fixed.iter().map(|&(site, units)| {
+            i128::from(question.net.median(vertex.site, site)) * i128::from(units)
+        });
+        let (mut left, mut price) = (need.saturating_sub(1), 2 * fixed.sum::<i128>());
+        let mut looked = 0;
+        for other in question.net.order(vertex.site).iter().map(|&site| usize::from(site)) {
+            if left == 0 {
+                break;
+            }
+            looked += 1;
+            let known = rooms.get(other).zip(high.get(other)).zip(usual.get(other));
+            let Some(((&room, &high), &usual)) = known else { continue };
+            if high <= bound {
+                let some = room.saturating_sub(u64::from(other == place)).min(left);
+                price += i128::from(some) * i128::from(usual);
+                left -= some;
+            }
+        }
+        steps.spend(looked);
+        if left == 0 {
+            prices.push((price, rooms.get(place).copied().unwrap_or(0)));
+        }
+    }
+    prices.sort_unstable();
+    let (mut left, mut twice) = (need, 0);
+    for (price, room) in prices {
+        let some = room.min(left);
+        twice += price * i128::from(some);
+        left -= some;
+    }
+    twice
 }
 
 /// Members per vertex, and twice the sum of RTTs over all their pairs.
@@ -223,41 +259,6 @@ impl Sums {
                 twice += units * others * i128::from(problem.cost(a, b));
             }
             twice += 2 * units * self.to_fixed[a];
-        }
-        twice
-    }
-
-    /// What no choice can go below, as twice a sum: every member pays at least for the nearest
-    /// others there could be, and members take the cheapest vertices (the bound of Gilmore and
-    /// Lawler for quadratic assignment, with the bound on pairs left out).
-    fn floor(&self, question: &Question<'_>, problem: &Problem) -> i128 {
-        let others = self.units.saturating_sub(1);
-        let mut prices: Vec<(i128, u64)> = Vec::with_capacity(problem.len());
-        for (vertex, &site) in problem.sites.iter().enumerate() {
-            let (mut left, mut price) = (others, 2 * self.to_fixed[vertex]);
-            let room = problem.have(vertex)[problem.lead];
-            for other in self.by_distance(question, site) {
-                let own = u64::from(other == vertex);
-                let some = (problem.have(other)[problem.lead].saturating_sub(own)).min(left);
-                if problem.cost(vertex, other) == FAR {
-                    continue;
-                }
-                price += i128::from(some) * i128::from(problem.cost(vertex, other));
-                left -= some;
-                if left == 0 {
-                    break;
-                }
-            }
-            if left == 0 && room > 0 {
-                prices.push((price, room));
-            }
-        }
-        prices.sort_unstable();
-        let (mut left, mut twice) = (self.units, 0);
-        for (price, room) in prices {
-            let some = room.min(left);
-            twice += price * i128::from(some);
-            left -= some;
         }
         twice
     }

@@ -29,6 +29,8 @@ pub(super) struct Problem {
     pub(super) need: Vec<u64>,
     /// The scarcest dimension, by which vertices are ordered.
     pub(super) lead: usize,
+    /// The same dimension in the question's own numbering.
+    pub(super) dimension: usize,
     pub(super) words: usize,
 }
 
@@ -64,6 +66,7 @@ impl Problem {
             sites,
             need,
             lead,
+            dimension: lead_at,
         }
     }
 
