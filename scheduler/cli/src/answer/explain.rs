@@ -126,6 +126,8 @@ pub enum Change {
     DiskMib(u64),
     /// Thousandths of GPUs more in the quota.
     QuotaGpuMilliMore(u64),
+    /// Field of a rule that goes.
+    RuleDropped(String),
     /// Nodes that come back.
     NodesOpened(u32),
     /// The end of a running job.
@@ -165,6 +167,7 @@ impl From<Changed> for Change {
             Changed::MemoryMib(mib) => Self::MemoryMib(mib),
             Changed::DiskMib(mib) => Self::DiskMib(mib),
             Changed::QuotaGpuMilliMore(milli) => Self::QuotaGpuMilliMore(milli),
+            Changed::RuleDropped(field) => Self::RuleDropped(field),
             Changed::NodesOpened(nodes) => Self::NodesOpened(nodes),
             Changed::Ending(ending) => Self::Ending {
                 time: time(ending.time_ms),

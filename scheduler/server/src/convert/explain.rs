@@ -119,6 +119,7 @@ fn change_of(change: &Change, sees_all: bool) -> v1::counterfactual::Change {
         Change::Cpu { cpu, .. } => To::CpuMilli(cpu.0),
         Change::Memory { memory, .. } => To::MemoryMib(memory.0),
         Change::Disk { disk, .. } => To::DiskMib(disk.0),
+        Change::NoRule { rule, .. } => To::RuleDropped(rule.field()),
         Change::Open { nodes } => To::NodesOpened(*nodes),
         Change::Wait { until, job, own } => To::Ending(v1::Ending {
             time_ms: until.0,
@@ -201,6 +202,7 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             disk.0,
             shape.map_or(0, |shape| shape.disk.0)
         ),
+        Change::NoRule { rule, .. } => format!("without {}", rule.field()),
         Change::Open { nodes: 1 } => {
             "when a node that is down, cordoned or draining comes back".to_owned()
         }

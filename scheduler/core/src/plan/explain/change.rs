@@ -3,6 +3,7 @@
 //! **Invariant:** names one thing only; what it does to a spec is done here and nowhere else, so
 //! that what is tried is what is told.
 
+use super::Rule;
 use crate::id::{JobId, Name};
 use crate::job::{Condition, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration};
 use crate::node::{Taint, TaintEffect};
@@ -65,6 +66,11 @@ pub enum Change {
         groups: Vec<usize>,
         disk: DiskMib,
     },
+    /// A condition goes as a whole.
+    NoRule {
+        groups: Vec<usize>,
+        rule: Rule,
+    },
     /// This many nodes that are down, cordoned or draining come back.
     Open {
         nodes: u32,
@@ -86,6 +92,7 @@ impl Change {
         };
         match self {
             Self::Quota { .. } | Self::Open { .. } | Self::Wait { .. } => return None,
+            Self::NoRule { rule, .. } => return Some(rule.without(spec)),
             Self::Replicas(counts) => {
                 for (group, &count) in new.groups.iter_mut().zip(counts) {
                     (group.replicas, group.replicas_min) = (count, count);
@@ -142,7 +149,8 @@ impl Change {
             | Self::Tolerate { groups, .. }
             | Self::Cpu { groups, .. }
             | Self::Memory { groups, .. }
-            | Self::Disk { groups, .. } => groups,
+            | Self::Disk { groups, .. }
+            | Self::NoRule { groups, .. } => groups,
             _ => &[],
         }
     }

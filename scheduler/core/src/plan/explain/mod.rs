@@ -11,6 +11,7 @@ mod cause;
 pub mod change;
 pub mod outlook;
 mod refusal;
+pub mod rule;
 mod search;
 
 pub use answer::{Explanation, GroupCounts, Help, asked_gpu_milli, explain};
@@ -18,6 +19,7 @@ pub use cause::Cause;
 pub use change::Change;
 pub use outlook::Outlook;
 pub(super) use refusal::{alone, unplaceable};
+pub use rule::Rule;
 
 use crate::job::{REASON_BYTES_MAX, Reason, ReasonCode};
 use crate::unit::{RttUs, TimeMs};

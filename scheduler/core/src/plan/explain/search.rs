@@ -7,7 +7,7 @@
 
 use super::answer::{GroupCounts, Help};
 use super::outlook::Outlook;
-use super::{Change, Verdict};
+use super::{Change, Rule, Verdict};
 use crate::command::Placement;
 use crate::fit::label;
 use crate::id::{Name, SiteId};
@@ -26,6 +26,8 @@ const CONDITIONS_MAX: usize = 8;
 const VALUES_TRIED_MAX: usize = 16;
 /// Of those, how many that help are told.
 const VALUES_TOLD_MAX: usize = 3;
+/// Rules that are tried one by one: more than a job that people write has.
+const RULES_MAX: usize = 24;
 /// Steps that giving back one replica's part of a node is worth.
 const RELEASE_STEPS: u64 = 64;
 /// One attempt may take this part of what is left of the budget.
@@ -82,6 +84,7 @@ impl<'a> Search<'a> {
         self.wider_rtt();
         self.wider_topology();
         self.softer_strategy();
+        self.fewer_rules();
         // Neither pool nor empty fleet holds it: nothing to wait for.
         let hopeless = [Verdict::NoSuchPool, Verdict::NeverFits, Verdict::NotReady];
         if !hopeless.contains(&standing.verdict) {
@@ -241,6 +244,15 @@ impl<'a> Search<'a> {
             Strategy::Pack | Strategy::Spread => return,
         };
         self.bound(&[softer], Change::Strategy);
+    }
+
+    fn fewer_rules(&mut self) {
+        for (rule, groups) in Rule::of(self.spec()).into_iter().take(RULES_MAX) {
+            let change = Change::NoRule { groups, rule };
+            if self.helps(&change) {
+                self.tell(change, true);
+            }
+        }
     }
 
     fn higher_price(&mut self) {

@@ -83,6 +83,7 @@ fn kind(change: &Change) -> &'static str {
         Change::NoSelector { .. } | Change::SelectorValue { .. } => "selector",
         Change::Tolerate { .. } => "taint",
         Change::Cpu { .. } | Change::Memory { .. } | Change::Disk { .. } => "resources",
+        Change::NoRule { .. } => "rule",
         Change::Open { .. } => "open",
         Change::Wait { .. } => "wait",
     }

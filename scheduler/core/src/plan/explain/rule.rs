@@ -1,0 +1,181 @@
+//! Rule: a condition of a spec that can only go as a whole.
+//!
+//! **Invariant:** names every such condition that the planner keeps, each once.
+
+use crate::job::{GroupSpec, JobSpec};
+use crate::node::Custom;
+use crate::unit::{BandwidthMbps, ComputeCapability};
+use serde::{Deserialize, Serialize};
+
+/// A condition of a spec that can only go as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Rule {
+    /// The bound on the price of the whole duration.
+    TotalPrice,
+    /// One affinity of the job, by its index.
+    Affinity(usize),
+    /// Conditions of groups.
+    Vendor,
+    ComputeCapability,
+    BandwidthUp,
+    BandwidthDown,
+    /// All countable resources.
+    Custom,
+    ReplicasPerNode,
+    /// The group's own strategy; the job's is in its place.
+    OwnStrategy,
+    /// The group's own required topology.
+    OwnTopology,
+    Segments,
+    Spread,
+}
+
+/// Rules of groups.
+const OF_GROUPS: [Rule; 10] = [
+    Rule::Vendor,
+    Rule::ComputeCapability,
+    Rule::BandwidthUp,
+    Rule::BandwidthDown,
+    Rule::Custom,
+    Rule::ReplicasPerNode,
+    Rule::OwnStrategy,
+    Rule::OwnTopology,
+    Rule::Segments,
+    Rule::Spread,
+];
+
+impl Rule {
+    /// The rules that the spec has, with the groups that have them; no groups = the job.
+    pub fn of(spec: &JobSpec) -> Vec<(Self, Vec<usize>)> {
+        let of_job = spec.cost_max.map(|_| Self::TotalPrice);
+        let binding = |(at, _): (usize, _)| Self::Affinity(at);
+        let affinities = spec.affinities.iter().enumerate().filter(|(_, one)| !one.preferred);
+        let of_job = of_job.into_iter().chain(affinities.map(binding));
+        let mut rules: Vec<(Self, Vec<usize>)> = of_job.map(|rule| (rule, Vec::new())).collect();
+        for rule in OF_GROUPS {
+            let groups = spec.groups.iter().enumerate().filter(|(_, group)| rule.binds(group));
+            let groups: Vec<usize> = groups.map(|(at, _)| at).collect();
+            if !groups.is_empty() {
+                rules.push((rule, groups));
+            }
+        }
+        rules
+    }
+
+    /// The same spec without the rule.
+    pub fn without(self, spec: &JobSpec) -> JobSpec {
+        let mut new = spec.clone();
+        match self {
+            Self::TotalPrice => new.cost_max = None,
+            Self::Affinity(at) if at < new.affinities.len() => {
+                new.affinities.remove(at);
+            }
+            _ => new.groups.iter_mut().for_each(|group| self.leave(group)),
+        }
+        new
+    }
+
+    /// Its field, in the words of the native job.
+    pub fn field(self) -> String {
+        let name = match self {
+            Self::TotalPrice => "price_total_micro_usd_max",
+            Self::Affinity(at) => return format!("affinities[{at}]"),
+            Self::Vendor => "vendor",
+            Self::ComputeCapability => "compute_capability_min",
+            Self::BandwidthUp => "bandwidth_up_mbps_min",
+            Self::BandwidthDown => "bandwidth_down_mbps_min",
+            Self::Custom => "custom",
+            Self::ReplicasPerNode => "replicas_per_node_max",
+            Self::OwnStrategy => "strategy",
+            Self::OwnTopology => "topology_required",
+            Self::Segments => "segments",
+            Self::Spread => "spread",
+        };
+        name.to_owned()
+    }
+
+    fn binds(self, group: &GroupSpec) -> bool {
+        let (shape, rules) = (&group.shape, &group.rules);
+        match self {
+            Self::TotalPrice | Self::Affinity(_) => false,
+            Self::Vendor => shape.alternatives.iter().any(|one| one.vendor.is_some()),
+            Self::ComputeCapability => {
+                let none = ComputeCapability::ZERO;
+                shape.alternatives.iter().any(|one| one.compute_capability_min > none)
+            }
+            Self::BandwidthUp => shape.bandwidth_up_min > BandwidthMbps::ZERO,
+            Self::BandwidthDown => shape.bandwidth_down_min > BandwidthMbps::ZERO,
+            Self::Custom => shape.custom != Custom::default(),
+            Self::ReplicasPerNode => rules.replicas_per_node_max > 0,
+            Self::OwnStrategy => rules.strategy.is_some(),
+            Self::OwnTopology => rules.topology_required.is_some(),
+            Self::Segments => !rules.segments.is_empty(),
+            Self::Spread => rules.spread.iter().any(|one| !one.preferred),
+        }
+    }
+
+    fn leave(self, group: &mut GroupSpec) {
+        let (shape, rules) = (&mut group.shape, &mut group.rules);
+        match self {
+            Self::TotalPrice | Self::Affinity(_) => {}
+            Self::Vendor => shape.alternatives.iter_mut().for_each(|one| one.vendor = None),
+            Self::ComputeCapability => {
+                let each = shape.alternatives.iter_mut();
+                each.for_each(|one| one.compute_capability_min = ComputeCapability::ZERO);
+            }
+            Self::BandwidthUp => shape.bandwidth_up_min = BandwidthMbps::ZERO,
+            Self::BandwidthDown => shape.bandwidth_down_min = BandwidthMbps::ZERO,
+            Self::Custom => shape.custom = Custom::default(),
+            Self::ReplicasPerNode => rules.replicas_per_node_max = 0,
+            Self::OwnStrategy => rules.strategy = None,
+            Self::OwnTopology => rules.topology_required = None,
+            Self::Segments => rules.segments.clear(),
+            Self::Spread => rules.spread.retain(|one| one.preferred),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::entry::{group, job_spec};
+    use crate::job::{Affinity, GpuAlternative, Level, Segment, Spread, Strategy, Target};
+    use crate::node::Vendor;
+    use crate::unit::CostMicroUsd;
+
+    #[test]
+    fn every_rule_is_seen_and_goes_alone() {
+        let mut spec = job_spec(vec![group("plain", 1, 1), group("ruled", 4, 1)]);
+        spec.cost_max = Some(CostMicroUsd(1));
+        let target = Target::Groups { group: 0, with: 1 };
+        let affinity = Affinity { anti: true, preferred: false, level: Level::Node, target };
+        let wish = Affinity { preferred: true, ..affinity.clone() };
+        spec.affinities = vec![wish, affinity];
+        let ruled = &mut spec.groups[1];
+        let capability = ComputeCapability(900);
+        let vendor = Some(Vendor::Nvidia);
+        ruled.shape.alternatives = vec![GpuAlternative {
+            vendor,
+            compute_capability_min: capability,
+            ..GpuAlternative::default()
+        }];
+        ruled.shape.bandwidth_up_min = BandwidthMbps(1);
+        ruled.shape.bandwidth_down_min = BandwidthMbps(1);
+        ruled.rules.replicas_per_node_max = 2;
+        ruled.rules.strategy = Some(Strategy::Spread);
+        ruled.rules.topology_required = Some(Level::Site);
+        ruled.rules.segments = vec![Segment { level: Level::Rack, size: 2 }];
+        ruled.rules.spread = vec![Spread { level: Level::Zone, skew_max: 1, preferred: false }];
+        let rules = Rule::of(&spec);
+        assert_eq!(rules.len(), 11, "{rules:?}");
+        for (rule, groups) in &rules {
+            let of_group = !matches!(rule, Rule::TotalPrice | Rule::Affinity(1));
+            assert_eq!(groups.as_slice(), if of_group { &[1][..] } else { &[] }, "{rule:?}");
+            let left: Vec<Rule> =
+                Rule::of(&rule.without(&spec)).into_iter().map(|(rule, _)| rule).collect();
+            let others = rules.iter().map(|(rule, _)| *rule).filter(|other| other != rule);
+            assert_eq!(left, others.collect::<Vec<_>>());
+        }
+        assert_eq!(Rule::of(&job_spec(vec![group("plain", 1, 1)])), []);
+    }
+}
