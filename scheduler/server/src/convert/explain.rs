@@ -8,8 +8,8 @@ use crate::status;
 use proto::v1;
 use scheduler_core::job::{JobSpec, Level, Strategy};
 use scheduler_core::plan::Verdict;
-use scheduler_core::plan::explain::Change;
 use scheduler_core::plan::explain::change::widened;
+use scheduler_core::plan::explain::{Change, Rule};
 use tonic::Status;
 
 /// The plan that a submission means, if it means one. `path` stands before the names of fields.
@@ -202,6 +202,9 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             disk.0,
             shape.map_or(0, |shape| shape.disk.0)
         ),
+        Change::NoRule { rule: rule @ Rule::Affinity(_), .. } => {
+            format!("with {} preferred only", rule.field())
+        }
         Change::NoRule { rule, .. } => format!("without {}", rule.field()),
         Change::Open { nodes: 1 } => {
             "when a node that is down, cordoned or draining comes back".to_owned()

@@ -13,6 +13,7 @@ use crate::call::{
 use crate::clock;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
+use scheduler_core::fit::Around;
 use scheduler_core::id::TenantId;
 use scheduler_core::job::{JobSpec, REASON_BYTES_MAX, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
@@ -99,7 +100,8 @@ impl Desk<'_> {
     /// A dry run that the planner found no plan for.
     fn plan(&mut self, call: &PlanCall) -> Result<Planned, CallError> {
         let start = clock::instant();
-        let request = Request::whole(&call.spec);
+        let around = self.around(&call.tenant, &call.spec);
+        let request = Request { around: &around, ..Request::whole(&call.spec) };
         let budget = if call.with_helps { HELPS } else { NO_HELPS };
         let why = self.why(&call.tenant, &request, budget);
         let mut verdict = Err(why);
@@ -119,7 +121,9 @@ impl Desk<'_> {
             ExplainTarget::Spec(spec) => {
                 let refusal = self.quorum.read(|state| look::refusal(state, &call.tenant, spec));
                 refusal.map_or(Ok(()), Err)?;
-                (spec.replicas(), Some(self.why(&call.tenant, &Request::whole(spec), HELPS)))
+                let around = self.around(&call.tenant, spec);
+                let request = Request { around: &around, ..Request::whole(spec) };
+                (spec.replicas(), Some(self.why(&call.tenant, &request, HELPS)))
             }
             ExplainTarget::Job(job) => {
                 let wait = self.quorum.read(|state| look::waiting(state, *job));
@@ -138,6 +142,11 @@ impl Desk<'_> {
         };
         let decide_us = clock::micros_since(start).max(1);
         Ok(Explained { index: self.view.index(), decide_us, waiting, why })
+    }
+
+    /// Where the tenant's jobs stand, as far as the rules of a job that is not one go.
+    fn around(&self, tenant: &TenantId, spec: &JobSpec) -> Around {
+        self.quorum.read(|state| state.around(tenant, spec, None))
     }
 
     fn why(&mut self, tenant: &TenantId, request: &Request<'_>, budget: Budget) -> NoPlan {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum Rule {
     /// The bound on the price of the whole duration.
     TotalPrice,
-    /// One affinity of the job, by its index.
+    /// One affinity of the job, by its index; it becomes a wish.
     Affinity(usize),
     /// Conditions of groups.
     Vendor,
@@ -67,8 +67,9 @@ impl Rule {
         let mut new = spec.clone();
         match self {
             Self::TotalPrice => new.cost_max = None,
-            Self::Affinity(at) if at < new.affinities.len() => {
-                new.affinities.remove(at);
+            // A wish from now on: what is known of other jobs goes by the numbers of affinities.
+            Self::Affinity(at) => {
+                new.affinities.get_mut(at).into_iter().for_each(|one| one.preferred = true);
             }
             _ => new.groups.iter_mut().for_each(|group| self.leave(group)),
         }
