@@ -146,10 +146,9 @@ impl SumDive<'_> {
             self.best = self.best.min(part.sum);
             return;
         }
-        if let Some(site) = part.partial.filter(|&site| self.instance.have[site][0] >= part.left) {
-            if let Some(more) = self.with(part, site, part.left) {
-                self.best = self.best.min(part.sum + more);
-            }
+        let last = part.partial.filter(|&site| self.instance.have[site][0] >= part.left);
+        if let Some(more) = last.and_then(|site| self.with(part, site, part.left)) {
+            self.best = self.best.min(part.sum + more);
         }
         let Some((bound, site)) = self.bound(part, open) else { return };
         if part.sum + bound >= self.best {
@@ -169,13 +168,12 @@ impl SumDive<'_> {
             .collect();
         let room = self.instance.have[site][0];
         let fits = part.partial.is_none_or(|other| self.instance.cost(site, other).is_some());
-        if fits && room <= part.left {
-            if let Some(more) = self.with(part, site, room) {
-                let mut with = part.clone();
-                with.full.push(site);
-                (with.sum, with.left) = (part.sum + more, part.left - room);
-                self.step(&with, &beside);
-            }
+        let whole = fits && room <= part.left;
+        if let Some(more) = whole.then(|| self.with(part, site, room)).flatten() {
+            let mut with = part.clone();
+            with.full.push(site);
+            (with.sum, with.left) = (part.sum + more, part.left - room);
+            self.step(&with, &beside);
         }
         if part.partial.is_none() {
             self.step(&Part { partial: Some(site), ..part.clone() }, &beside);
