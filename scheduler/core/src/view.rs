@@ -14,7 +14,6 @@ mod node_set;
 mod overlay;
 mod states;
 
-pub(crate) use changes::Changes;
 pub(crate) use class::{Class, ClassId, Classes, KindId, NodeKind};
 pub(crate) use demand::{Kind, Mix};
 pub(crate) use free::{Free, headroom};
@@ -76,7 +75,6 @@ pub struct View {
     sites: Arc<Sites>,
     net: Arc<Net>,
     models: Models,
-    changes: Changes,
     demand: Demand,
     outlook: (u64, Arc<Outlook>),
     boards: Memo,
@@ -113,7 +111,6 @@ impl View {
             sites: Arc::new(state.sites().clone()),
             net: Arc::new(Net::new(state.sites())),
             models: state.models().clone(),
-            changes: Changes::default(),
             demand: Demand::default(),
             outlook: (0, Arc::default()),
             boards: Memo::default(),
@@ -132,6 +129,11 @@ impl View {
         if self.demand.note(spec, self.nodes) {
             self.look_ahead();
         }
+    }
+
+    /// Learns that a job's replicas left, where no state is read that shows it.
+    pub fn note_departure(&mut self, spec: &JobSpec) {
+        self.demand.note_ended(spec.replicas());
     }
 
     /// Learns from the latest jobs that the state holds, as if they had just come: for a new view
@@ -256,10 +258,6 @@ impl View {
         &self.states
     }
 
-    pub(crate) fn changes(&self) -> &Changes {
-        &self.changes
-    }
-
     /// Kinds of replicas that arrive.
     pub(crate) fn mix(&self) -> &Mix {
         self.demand.mix()
@@ -290,7 +288,8 @@ impl View {
 
     /// Plays through what is likely to come, as of now.
     fn look_ahead(&mut self) {
-        let outlook = Arc::new(Outlook::new(self, self.mix()));
+        let outlook =
+            Arc::new(Outlook::new(self, self.mix(), self.demand.fills(), &self.outlook.1));
         self.outlook = (self.outlook.0 + 1, outlook);
     }
 
@@ -304,6 +303,7 @@ impl View {
 
     fn reread(&mut self, at: usize, node: &Arc<Node>, usage: Option<&Usage>) {
         let number = node.id.0;
+        self.demand.note_live(at, usage.map_or(0, |usage| usage.live));
         let free = self.claims.rebase(number, free_of(node, usage));
         let same = |slot: &Slot| Arc::ptr_eq(&slot.node, node);
         if self.slot(number).is_some_and(same) {
@@ -328,7 +328,6 @@ impl View {
         if open {
             slot.state = Some(self.states.insert(&slot, self.classes.are_alike(kind), node.id.0));
         }
-        self.changes.note(node.id.0);
         if let Some(brief) = self.briefs.get_mut(at) {
             *brief = Brief { idle: slot.free.idle, epoch };
         }
@@ -342,7 +341,6 @@ impl View {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
         self.nodes -= 1;
         let node = slot.node.id.0;
-        self.changes.note(node);
         if let Some(state) = slot.state {
             self.states.remove(state, &slot, node);
         }
@@ -362,7 +360,6 @@ impl View {
             return false;
         }
         slot.open = open;
-        self.changes.note(node);
         self.classes.set_open(slot.class, open);
         match slot.state.take() {
             Some(state) => self.states.remove(state, slot, node),
@@ -379,7 +376,6 @@ impl View {
         if slot.free == free {
             return;
         }
-        self.changes.note(node);
         if let Some(state) = slot.state {
             self.states.remove(state, slot, node);
         }

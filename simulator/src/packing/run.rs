@@ -234,9 +234,12 @@ impl World<'_> {
     }
 
     fn end(&mut self, now: u64, at: usize) {
-        let Some((job, _, _)) = self.job(at) else { return };
+        let Some((job, coming, _)) = self.job(at) else { return };
         let (milli, single) = (job.total_milli(), job.replicas == 1);
         self.bed.view.unclaim(at as u64);
+        if let Some((_, spec)) = self.specs.get(coming.job) {
+            self.bed.view.note_departure(spec);
+        }
         self.allocated -= milli;
         self.single -= if single { milli } else { 0 };
         self.ended += 1;

@@ -23,6 +23,11 @@ const REFRESH_MIN: u64 = 256;
 /// A snapshot makes scores of all nodes out of date, so larger fleets wait longer: one arrival for
 /// this many nodes.
 const REFRESH_NODES: u64 = 4;
+/// Replicas that ended over arrivals, below which nothing seems to leave.
+const FILLS_BELOW: f64 = 0.05;
+/// Arrivals before anything is said about that.
+const FILLS_AFTER: u64 = 64;
+
 /// Replicas of one group that still count: a gang is one arrival, not ten thousand.
 const REPLICAS_COUNTED_MAX: u32 = 8;
 
@@ -69,12 +74,32 @@ pub(super) struct Demand {
     due: u64,
     told: bool,
     mix: Arc<Mix>,
+    /// Replicas that ended since the last snapshot, and arrivals then.
+    ended: u64,
+    arrivals_then: u64,
+    /// Replicas that ended for each arrival, lately.
+    churn: f64,
+    fills: bool,
+    /// Live replicas on each node as the state last had them.
+    live: Vec<u32>,
 }
 
 impl Default for Demand {
     fn default() -> Self {
         let mix = Arc::new(Mix { version: 0, kinds: prior() });
-        Self { counts: BTreeMap::new(), total: 0, arrivals: 0, due: 1, told: false, mix }
+        Self {
+            counts: BTreeMap::new(),
+            total: 0,
+            arrivals: 0,
+            due: 1,
+            told: false,
+            mix,
+            ended: 0,
+            arrivals_then: 0,
+            churn: 0.0,
+            fills: false,
+            live: Vec::new(),
+        }
     }
 }
 
@@ -88,22 +113,54 @@ impl Demand {
         self.arrivals
     }
 
-    /// Learns from an arrival; whether the mix is a new one.
+    /// Whether the fleet seems to fill up: jobs come and none leaves.
+    pub(super) fn fills(&self) -> bool {
+        self.fills
+    }
+
+    /// Learns that replicas ended.
+    pub(super) fn note_ended(&mut self, replicas: u32) {
+        self.ended += u64::from(replicas);
+    }
+
+    /// Learns how many replicas live on a node by the state.
+    pub(super) fn note_live(&mut self, node: usize, live: u32) {
+        if self.live.len() <= node {
+            self.live.resize(node + 1, 0);
+        }
+        if let Some(before) = self.live.get_mut(node) {
+            let ended = before.saturating_sub(live);
+            *before = live;
+            self.note_ended(ended);
+        }
+    }
+
+    /// Learns from an arrival; whether it is time for a new outlook.
     pub(super) fn note(&mut self, spec: &JobSpec, nodes: usize) -> bool {
         self.arrivals += 1;
         for group in &spec.groups {
             let weight = PARTS * u64::from(group.replicas.clamp(1, REPLICAS_COUNTED_MAX));
             self.add(Kind::of(&group.shape), weight);
         }
-        let due = self.arrivals >= self.due && !self.told;
+        let due = self.arrivals >= self.due;
         if due {
             let every = REFRESH_MIN.max(nodes as u64 / REFRESH_NODES);
             // A young mix changes fast: it is looked at again when it has doubled.
             self.due = self.arrivals + self.arrivals.min(every);
+            self.note_churn();
+        }
+        if due && !self.told {
             let kinds = self.counts.iter().map(|(kind, &count)| (kind.clone(), count)).collect();
             self.mix = Arc::new(Mix { version: self.mix.version + 1, kinds });
         }
         due
+    }
+
+    fn note_churn(&mut self) {
+        let arrivals = (self.arrivals - self.arrivals_then).max(1);
+        self.churn += 0.5 * (self.ended as f64 / arrivals as f64 - self.churn);
+        self.fills = self.arrivals >= FILLS_AFTER && self.churn < FILLS_BELOW;
+        (self.ended, self.arrivals_then) = (0, self.arrivals);
     }
 
     /// Takes this mix for given, from now on, whatever arrives.
@@ -206,11 +263,30 @@ mod tests {
     }
 
     #[test]
+    fn a_fleet_fills_until_work_leaves() {
+        let mut demand = Demand::default();
+        (0..2_000).for_each(|_| {
+            demand.note(&spec(1, 1), 10);
+        });
+        assert!(demand.fills());
+        demand.note_live(3, 500);
+        demand.note_live(3, 100);
+        (0..REFRESH_MIN).for_each(|_| {
+            demand.note(&spec(1, 1), 10);
+        });
+        assert!(!demand.fills(), "400 replicas ended");
+        (0..3_000).for_each(|_| {
+            demand.note(&spec(1, 1), 10);
+        });
+        assert!(demand.fills(), "long ago");
+    }
+
+    #[test]
     fn a_told_mix_stays() {
         let mut demand = Demand::default();
         demand.tell(&[(spec(1, 1).groups[0].shape.clone(), 5)]);
         let version = demand.mix().version;
-        assert!(!demand.note(&spec(8, 1), 10));
+        demand.note(&spec(8, 1), 10);
         assert_eq!((demand.mix().version, demand.mix().kinds.len()), (version, 1));
     }
 }

@@ -8,6 +8,7 @@
 //! changes (numbers of states and classes do depend on it, so nothing is ordered by them).
 
 use super::Slot;
+use super::changes::Changes;
 use super::class::{ClassId, KindId};
 use super::free::Free;
 use super::node_set::NodeSet;
@@ -52,6 +53,20 @@ impl NodeState {
         (self.alike && self.key.free.partial().is_empty()).then_some(&self.key.free)
     }
 
+    /// How many nodes.
+    pub(crate) fn len(&self) -> u32 {
+        self.nodes
+    }
+
+    pub(crate) fn kind(&self) -> KindId {
+        self.key.kind
+    }
+
+    /// Nodes of a class.
+    pub(crate) fn pool(&self, class: ClassId) -> Option<&NodeSet> {
+        self.pools.get(&class)
+    }
+
     /// Idle GPUs of each of the nodes.
     pub(crate) fn idle(&self) -> u32 {
         u32::from(self.key.idle)
@@ -84,11 +99,27 @@ pub(crate) struct States {
     holes: BTreeSet<Hole>,
     /// Open nodes per kind and number of idle GPUs.
     counts: Vec<Vec<u32>>,
+    changes: Changes,
 }
 
 impl States {
     pub(crate) fn get(&self, StateId(id): StateId) -> Option<&NodeState> {
         self.list.get(id as usize)?.as_deref()
+    }
+
+    /// One past the largest number in use.
+    pub(crate) fn end(&self) -> usize {
+        self.list.len()
+    }
+
+    /// All states, in an order that follows from content.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &NodeState> {
+        self.by_key.values().filter_map(|&id| self.get(id))
+    }
+
+    /// Numbers that came into use or out of it.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// States of the kind with at least so many idle GPUs, fewest first.
@@ -170,6 +201,7 @@ impl States {
         if empty && let Some(state) = place.take() {
             self.by_key.remove(&state.key);
             self.unused.push(id);
+            self.changes.note(id);
         }
         self.count(kind, idle, -1);
     }
@@ -214,6 +246,7 @@ impl States {
             *place = Some(Box::new(state));
         }
         self.by_key.insert(key, id);
+        self.changes.note(id);
         id
     }
 

@@ -1,381 +1,358 @@
-//! Boards: the scores of all nodes for the shapes in use.
+//! Boards: the scores of all states of nodes for the shapes in use.
 //!
-//! A board is made when a shape first comes, by a look at every node; after that only nodes that
-//! changed are looked at again. Nodes lie in blocks of 64 with the best score of each, so the best
-//! node of the fleet is found by a look at one number in 64.
-//! **Invariant:** a memo: with or without it, and whatever was asked before, a plan is the same.
+//! A board is made when a shape first comes, by a look at every state; after that only states that
+//! began or ended since are looked at. States lie in blocks with the best score of each, so the
+//! best of the fleet is found by a look at one number in sixteen.
+//! **Invariant:** a memo: with or without it, and whatever was asked before, a plan is the same;
+//! of states with equal scores the one that holds the least node comes first.
 
-use super::draw::Draw;
-use super::fgd::Fgd;
-use super::foresight::Foresight;
 use super::look::{Look, Spare, Work};
-use super::published::{BestFit, DotProduct, GpuClustering, GpuPacking, Largest, Random};
 use super::{Policy, Scorer};
-use crate::fit::Needs;
 use crate::id::NodeId;
 use crate::job::GpuAsk;
 use crate::plan::Steps;
-use crate::plan::ask::{Ask, Fit, GroupAsk};
-use crate::plan::room::pick;
-use crate::unit::{GPU_MILLI_WHOLE, GpuSet};
-use crate::view::{ClassId, View};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+use crate::plan::ask::{Ask, GpuFit, GroupAsk};
+use crate::plan::room::room;
+use crate::unit::GpuSet;
+use crate::view::{ClassId, KindId, NodeState, Slot, StateId};
+use std::cmp::Reverse;
 
-/// Nodes of a block.
-const BLOCK: usize = 64;
-/// Score of a node on which the replica does not fit.
+/// States of a block.
+const BLOCK: usize = 16;
+/// Score of a state in which the replica does not fit.
 const NONE: i32 = i32::MIN;
-/// Taken off the score of a node that asks to be used last: more than scores can differ by.
-const SHUNNED: i32 = 1_100_000_000;
-/// Memory of all boards together: 60 boards for 69,000 nodes.
-const BYTES_MAX: usize = 16 << 20;
-/// Most boards, however small the fleet.
-const BOARDS_MAX: usize = 1_024;
 
-/// What scores follow from besides the node.
+/// What is known of a class.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Basis {
-    mix: u64,
-    outlook: u64,
-    kinds: usize,
-    largest: Largest,
+enum Known {
+    Nothing,
+    Refuses,
+    LetsIn,
+    /// Lets in, but asks to be used last.
+    Shuns,
 }
 
-type SharedScorer = Arc<dyn Scorer + Send + Sync>;
-
-/// Scores of all nodes for one shape by one policy.
-#[derive(Clone)]
-struct Board {
+/// Scores of all states for one shape by one policy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Board {
+    /// By state.
     scores: Vec<i32>,
     /// Best score of each block.
     tops: Vec<i32>,
-    /// Changes of nodes taken in.
-    seen: u64,
-    basis: Basis,
-    /// By class, as of this count of classes ever made or gone.
-    fits: BTreeMap<ClassId, Fit>,
+    /// Cost at the second look by state, where there was one.
+    costs: Vec<Option<i64>>,
+    /// How GPUs of each kind serve.
+    kinds: Vec<Option<GpuFit>>,
+    /// By class, as of this version of the classes.
+    classes: Vec<Known>,
     classes_version: u64,
-    /// When it was last used.
-    used: u64,
+    /// Changes of states taken in.
+    seen: u64,
+    /// Which scorer the scores come from.
+    version: u64,
+    /// When it was last used; 0 = never.
+    pub(super) used: u64,
 }
 
-/// All boards of a view.
-#[derive(Clone, Default)]
-pub(crate) struct Boards {
-    boards: BTreeMap<Policy, BTreeMap<Needs, Board>>,
-    scorers: BTreeMap<Policy, (Basis, SharedScorer)>,
-    largest: Option<(u64, Largest)>,
-    uses: u64,
-    count: usize,
-}
-
-impl fmt::Debug for Boards {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Boards").field("count", &self.count).finish_non_exhaustive()
-    }
-}
-
-impl Boards {
-    pub(in crate::plan) fn choose(
-        &mut self,
-        ask: &Ask<'_>,
-        group: &GroupAsk,
-        policy: Policy,
-        steps: &mut Steps,
-    ) -> Option<(NodeId, Option<GpuSet>)> {
-        let view = ask.view;
-        let basis = self.basis(policy, view);
-        let scorer = self.scorer(policy, basis, view);
-        self.uses += 1;
-        self.make_room(policy, &group.needs, view.node_end());
-        let board = self.boards.get_mut(&policy)?.get_mut(&group.needs)?;
-        board.used = self.uses;
-        board.update(view, group, scorer.as_ref(), basis, steps);
-        match policy {
-            Policy::Random => board.draw(ask, group),
-            _ => board.best(ask, group, scorer.as_ref()),
-        }
-    }
-
-    /// Sees to it that the board exists, and that there are not too many.
-    fn make_room(&mut self, policy: Policy, needs: &Needs, nodes: usize) {
-        let of_policy = self.boards.entry(policy).or_default();
-        if of_policy.contains_key(needs) {
-            return;
-        }
-        of_policy.insert(needs.clone(), Board::empty());
-        self.count += 1;
-        let bytes = nodes.max(1) * size_of::<i32>();
-        let most = (BYTES_MAX / bytes).clamp(1, BOARDS_MAX);
-        while self.count > most {
-            let all = self.boards.iter().flat_map(|(&policy, boards)| {
-                boards.iter().map(move |(needs, board)| (board.used, policy, needs))
-            });
-            // The new board has not been used yet and must stay.
-            let oldest = all.filter(|&(used, _, _)| used > 0).min();
-            let Some((_, policy, needs)) = oldest.map(|(u, p, n)| (u, p, n.clone())) else {
-                return;
-            };
-            if let Some(boards) = self.boards.get_mut(&policy) {
-                boards.remove(&needs);
-            }
-            self.count -= 1;
-        }
-    }
-
-    fn basis(&mut self, policy: Policy, view: &View) -> Basis {
-        let classes = view.classes();
-        let largest = match self.largest {
-            Some((version, largest)) if version == classes.version() => largest,
-            _ => {
-                let samples = || classes.iter().map(|(_, class)| &class.sample);
-                let cpu = samples().map(|node| node.resources.cpu.0).max().unwrap_or(0);
-                let gpus = samples().map(|node| node.gpus.len() as u64).max().unwrap_or(0);
-                let largest = Largest { cpu, gpu_milli: gpus * u64::from(GPU_MILLI_WHOLE) };
-                self.largest = Some((classes.version(), largest));
-                largest
-            }
-        };
-        let learns = matches!(policy, Policy::Fgd | Policy::Foresight);
-        let mix = if learns { view.mix().version } else { 0 };
-        let outlook = if policy == Policy::Foresight { view.outlook().0 } else { 0 };
-        let kinds = if learns { classes.gpu_lists().count() } else { 0 };
-        Basis { mix, outlook, kinds, largest }
-    }
-
-    fn scorer(&mut self, policy: Policy, basis: Basis, view: &View) -> SharedScorer {
-        if let Some((known, scorer)) = self.scorers.get(&policy)
-            && *known == basis
-        {
-            return Arc::clone(scorer);
-        }
-        let (mix, classes, models) = (view.mix(), view.classes(), view.models());
-        let scorer: SharedScorer = match policy {
-            Policy::Random => Arc::new(Random),
-            Policy::BestFit => Arc::new(BestFit(basis.largest)),
-            Policy::DotProduct => Arc::new(DotProduct(basis.largest)),
-            Policy::GpuPacking => Arc::new(GpuPacking),
-            Policy::GpuClustering => Arc::new(GpuClustering(basis.largest)),
-            Policy::Fgd => Arc::new(Fgd::new(mix, classes, models)),
-            Policy::Foresight => {
-                Arc::new(Foresight::new(mix, classes, models, Arc::clone(view.outlook().1)))
-            }
-        };
-        self.scorers.insert(policy, (basis, Arc::clone(&scorer)));
-        scorer
-    }
+/// What a choice is made with.
+#[derive(Clone, Copy)]
+pub(super) struct Choice<'a> {
+    pub(super) ask: &'a Ask<'a>,
+    pub(super) group: &'a GroupAsk,
+    pub(super) scorer: &'a dyn Scorer,
+    /// Differs between any two scorers that score or cost differently.
+    pub(super) version: u64,
 }
 
 impl Board {
-    fn empty() -> Self {
-        let largest = Largest { cpu: 0, gpu_milli: 0 };
-        let basis = Basis { mix: 0, outlook: 0, kinds: 0, largest };
-        Self {
-            scores: Vec::new(),
-            tops: Vec::new(),
-            seen: 0,
-            basis,
-            fits: BTreeMap::new(),
-            classes_version: 0,
-            used: 0,
-        }
-    }
-
     /// Takes in what changed since the last time.
-    fn update(
-        &mut self,
-        view: &View,
-        group: &GroupAsk,
-        scorer: &dyn Scorer,
-        basis: Basis,
-        steps: &mut Steps,
-    ) {
+    pub(super) fn update(&mut self, choice: &Choice<'_>, steps: &mut Steps) {
+        let view = choice.ask.view;
         if self.classes_version != view.classes().version() {
             self.classes_version = view.classes().version();
-            self.fits.clear();
+            self.classes.clear();
         }
-        // A new outlook changes second looks only.
-        let same = Basis { outlook: basis.outlook, ..self.basis } == basis;
-        self.basis = basis;
-        let end = view.changes().end();
-        let changed = match view.changes().since(self.seen) {
-            Some(changed) if same && self.used > 0 && !self.scores.is_empty() => Some(changed),
-            _ => None,
-        };
-        self.seen = end;
-        let Some(changed) = changed else { return self.rebuild(view, group, scorer, steps) };
-        let mut nodes: Vec<u32> = changed.collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        if nodes.len() * 2 > view.node_end() {
-            return self.rebuild(view, group, scorer, steps);
-        }
-        self.scores.resize(view.node_end(), NONE);
-        steps.spend(nodes.len() as u64);
-        let mut blocks = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            let score = self.score(view, group, scorer, node);
-            if let Some(place) = self.scores.get_mut(node as usize)
-                && *place != score
-            {
-                *place = score;
-                blocks.push(node as usize / BLOCK);
+        self.classes.resize(view.classes().end(), Known::Nothing);
+        let first = self.kinds.len();
+        let new = view.classes().gpu_lists().skip(first);
+        self.kinds.extend(new.map(|gpus| choice.group.gpu_fit(gpus)));
+        let states = view.states();
+        let changed = states.changes().since(self.seen);
+        self.seen = states.changes().end();
+        let same = self.version == choice.version && self.used > 0;
+        self.version = choice.version;
+        let end = states.end();
+        match changed {
+            Some(changed) if same => {
+                self.resize(end);
+                for state in changed {
+                    steps.spend(1);
+                    self.renew(choice, state);
+                }
+            }
+            _ => {
+                steps.spend(end as u64);
+                self.scores.clear();
+                self.tops.clear();
+                self.costs.clear();
+                self.resize(end);
+                for id in 0..u32::try_from(end).unwrap_or(u32::MAX) {
+                    self.renew(choice, StateId(id));
+                }
             }
         }
-        blocks.dedup();
-        self.tops.resize(self.scores.len().div_ceil(BLOCK), NONE);
-        for block in blocks {
-            self.top_up(block);
+    }
+
+    fn resize(&mut self, states: usize) {
+        self.scores.resize(states, NONE);
+        self.costs.resize(states, None);
+        self.tops.resize(states.div_ceil(BLOCK), NONE);
+    }
+
+    fn renew(&mut self, choice: &Choice<'_>, id: StateId) {
+        let at = id.0 as usize;
+        let state = choice.ask.view.states().get(id);
+        let score = state.map_or(NONE, |state| self.score(choice, state));
+        if let Some(cost) = self.costs.get_mut(at) {
+            *cost = None;
+        }
+        let Some(place) = self.scores.get_mut(at) else { return };
+        let before = std::mem::replace(place, score);
+        let Some(top) = self.tops.get_mut(at / BLOCK) else { return };
+        if score >= *top {
+            *top = score;
+        } else if before == *top {
+            let block = self.scores.chunks(BLOCK).nth(at / BLOCK).unwrap_or(&[]);
+            *top = block.iter().copied().max().unwrap_or(NONE);
         }
     }
 
-    fn rebuild(&mut self, view: &View, group: &GroupAsk, scorer: &dyn Scorer, steps: &mut Steps) {
-        steps.spend(view.node_end() as u64);
-        self.scores.clear();
-        self.scores.resize(view.node_end(), NONE);
-        for node in 0..u32::try_from(view.node_end()).unwrap_or(u32::MAX) {
-            let score = self.score(view, group, scorer, node);
-            if let Some(place) = self.scores.get_mut(node as usize) {
-                *place = score;
-            }
-        }
-        self.tops.clear();
-        self.tops.resize(self.scores.len().div_ceil(BLOCK), NONE);
-        for block in 0..self.tops.len() {
-            self.top_up(block);
-        }
-    }
-
-    fn top_up(&mut self, block: usize) {
-        let nodes = self.scores.chunks(BLOCK).nth(block).unwrap_or(&[]);
-        if let Some(top) = self.tops.get_mut(block) {
-            *top = nodes.iter().copied().max().unwrap_or(NONE);
-        }
-    }
-
-    fn score(&mut self, view: &View, group: &GroupAsk, scorer: &dyn Scorer, node: u32) -> i32 {
-        let Some(slot) = view.slot(node).filter(|slot| slot.open) else { return NONE };
-        let Some(fit) = self.fit(view, group, node) else { return NONE };
-        if fit.misfit.is_some() || pick(group, &slot.node.gpus, &slot.free, fit.gpus).is_none() {
+    fn score(&self, choice: &Choice<'_>, state: &NodeState) -> i32 {
+        let KindId(kind) = state.kind();
+        let Some(Some(fit)) = self.kinds.get(kind as usize) else { return NONE };
+        let gpus = choice.ask.view.classes().kind(state.kind()).map_or(&[][..], |kind| &kind.gpus);
+        if room(choice.group, gpus, state.free(), *fit, 1) == 0 {
             return NONE;
         }
-        let score = look(view, group, node, fit).map_or(0, |look| scorer.score(&look));
-        if fit.shuns { score - SHUNNED } else { score }
+        choice.scorer.score(&look_at(choice, state, *fit, gpus.len()))
     }
 
-    fn fit(&mut self, view: &View, group: &GroupAsk, node: u32) -> Option<Fit> {
-        let slot = view.slot(node)?;
-        let known = match self.fits.get(&slot.class) {
-            Some(fit) => *fit,
-            None => {
-                let fit = group.class_fit(&view.classes().get(slot.class)?.sample);
-                self.fits.insert(slot.class, fit);
-                fit
-            }
-        };
-        Some(group.fit(slot, known))
-    }
-
-    /// The best nodes, best first, the lower id of equals; at most `most`, none to be avoided.
-    fn top(&self, ask: &Ask<'_>, most: usize) -> Vec<(i32, u32)> {
-        // The best `n` nodes lie in the best `n` blocks.
-        let wanted = most + ask.avoid.len();
-        let mut blocks: Vec<(i32, std::cmp::Reverse<usize>)> = Vec::new();
-        if wanted == 1 {
-            let best = self.tops.iter().copied().max().unwrap_or(NONE);
-            let at = self.tops.iter().position(|&top| top == best && top > NONE);
-            blocks.extend(at.map(|at| (best, std::cmp::Reverse(at))));
-        } else {
-            let all = self.tops.iter().enumerate().filter(|(_, top)| **top > NONE);
-            blocks.extend(all.map(|(at, &top)| (top, std::cmp::Reverse(at))));
-            if blocks.len() > wanted {
-                blocks.select_nth_unstable_by(wanted - 1, |a, b| b.cmp(a));
-                blocks.truncate(wanted);
-            }
-        }
-        let mut nodes: Vec<(i32, std::cmp::Reverse<u32>)> = Vec::new();
-        for (_, std::cmp::Reverse(block)) in blocks {
-            let first = block * BLOCK;
-            for (at, &score) in self.scores.iter().enumerate().skip(first).take(BLOCK) {
-                let node = u32::try_from(at).unwrap_or(u32::MAX);
-                if score > NONE && !ask.avoids(node) {
-                    nodes.push((score, std::cmp::Reverse(node)));
-                }
-            }
-        }
-        nodes.sort_unstable_by(|a, b| b.cmp(a));
-        nodes.truncate(most);
-        nodes.into_iter().map(|(score, std::cmp::Reverse(node))| (score, node)).collect()
-    }
-
-    fn best(
-        &mut self,
-        ask: &Ask<'_>,
-        group: &GroupAsk,
-        scorer: &dyn Scorer,
-    ) -> Option<(NodeId, Option<GpuSet>)> {
-        let view = ask.view;
-        let mut top = self.top(ask, scorer.second_looks());
-        let &(best, first) = top.first()?;
+    /// The node that the policy wants; `None` is certain.
+    pub(super) fn best(&mut self, choice: &Choice<'_>) -> Option<(NodeId, Option<GpuSet>)> {
+        let found = self.best_of(choice, Known::LetsIn);
         // Nodes to be used last are used only if there are no others.
-        top.retain(|&(score, _)| (score < -SHUNNED / 2) == (best < -SHUNNED / 2));
-        let mut chosen = first;
-        if top.len() > 1 {
-            let mut least = None;
-            for &(score, node) in &top {
-                let Some(fit) = self.fit(view, group, node) else { continue };
-                let Some(look) = look(view, group, node, fit) else { continue };
-                let rank = (scorer.cost(&look), -score, node);
-                if least.is_none_or(|least| rank < least) {
-                    least = Some(rank);
-                    chosen = node;
-                }
-            }
-        }
-        let fit = self.fit(view, group, chosen)?;
-        let look = look(view, group, chosen, fit)?;
-        Some((NodeId(chosen), scorer.device(&look).map(GpuSet::single)))
+        let node = match found {
+            Some(node) => node,
+            None if self.classes.contains(&Known::Shuns) => self.best_of(choice, Known::Shuns)?,
+            None => return None,
+        };
+        let slot = choice.ask.view.slot(node)?;
+        let fit = (*self.kinds.get(slot.kind.0 as usize)?)?;
+        let look = look(choice.group, slot, fit, Work::default());
+        Some((NodeId(node), choice.scorer.device(&look).map(GpuSet::single)))
     }
 
-    /// Any node that fits, and any of its GPUs for a share, by the number of arrivals so far.
-    fn draw(&mut self, ask: &Ask<'_>, group: &GroupAsk) -> Option<(NodeId, Option<GpuSet>)> {
-        let best = self.tops.iter().copied().max().filter(|&top| top > NONE)?;
-        let usable = (0u32..)
-            .zip(&self.scores)
-            .filter(|&(node, &score)| score == best && !ask.avoids(node))
-            .map(|(node, _)| node);
-        let mut draw = Draw::new(ask.view.arrivals());
-        let nodes: Vec<u32> = usable.collect();
-        let node = *nodes.get(draw.below(nodes.len()))?;
-        let fit = self.fit(ask.view, group, node)?;
-        let look = look(ask.view, group, node, fit)?;
-        let GpuAsk::Share(milli) = look.gpus else { return Some((NodeId(node), None)) };
-        let shared = look.openings(milli).filter(|open| open.at.is_some()).map(|open| open.gpu);
-        let idle = (look.free.idle & look.mask).iter();
-        let gpus: Vec<u8> = shared.chain(idle).collect();
-        let gpu = gpus.get(draw.below(gpus.len())).copied();
-        Some((NodeId(node), gpu.map(GpuSet::single)))
+    fn best_of(&mut self, choice: &Choice<'_>, wanted: Known) -> Option<u32> {
+        let most = choice.scorer.second_looks();
+        let candidates = self.candidates(choice, wanted, most);
+        if candidates.len() < 2 {
+            return candidates.first().map(|candidate| candidate.node);
+        }
+        let ranks = candidates.iter().map(|candidate| {
+            let cost = self.cost(choice, candidate.state);
+            (cost, Reverse(candidate.score), candidate.node)
+        });
+        ranks.min().map(|(_, _, node)| node)
+    }
+
+    /// Up to `most` states with the best scores that have a node for the replica, best first.
+    fn candidates(&mut self, choice: &Choice<'_>, wanted: Known, most: usize) -> Vec<Candidate> {
+        let mut blocks = most;
+        loop {
+            let (list, complete) = self.listed(blocks);
+            let mut found: Vec<Candidate> = Vec::new();
+            for equal in list.chunk_by(|(a, _), (b, _)| a == b) {
+                let from = found.len();
+                for &(score, state) in equal {
+                    if let Some(node) = self.first_node(choice, state, wanted) {
+                        found.push(Candidate { score, state, node });
+                    }
+                }
+                if let Some(equal) = found.get_mut(from..) {
+                    equal.sort_unstable_by_key(|candidate| candidate.node);
+                }
+                if found.len() >= most {
+                    found.truncate(most);
+                    return found;
+                }
+            }
+            if complete {
+                return found;
+            }
+            blocks *= 8;
+        }
+    }
+
+    /// States whose scores reach that of the block at this place of the blocks' order, best first,
+    /// and whether these are all in which the replica fits.
+    fn listed(&self, blocks: usize) -> (Vec<(i32, StateId)>, bool) {
+        let mut tops: Vec<i32> = self.tops.iter().copied().filter(|&top| top > NONE).collect();
+        let complete = tops.len() <= blocks;
+        let least = if complete {
+            NONE + 1
+        } else {
+            *tops.select_nth_unstable_by_key(blocks - 1, |&top| Reverse(top)).1
+        };
+        let mut list: Vec<(i32, StateId)> = Vec::new();
+        for (block, _) in self.tops.iter().enumerate().filter(|(_, top)| **top >= least) {
+            let first = block * BLOCK;
+            let scores = self.scores.iter().enumerate().skip(first).take(BLOCK);
+            let good = scores.filter(|(_, score)| **score >= least);
+            list.extend(good.map(|(at, &score)| (score, StateId(u32::try_from(at).unwrap_or(0)))));
+        }
+        list.sort_unstable_by_key(|&(score, state)| (Reverse(score), state));
+        (list, complete)
+    }
+
+    /// The least node of the state that lets the replica in as wanted.
+    fn first_node(&mut self, choice: &Choice<'_>, id: StateId, wanted: Known) -> Option<u32> {
+        let (view, group) = (choice.ask.view, choice.group);
+        let state = view.states().get(id)?;
+        let each = group.reads_identity() || !choice.ask.avoid.is_empty();
+        let mut least: Option<u32> = None;
+        for (first, class) in state.firsts() {
+            if least.is_some_and(|least| least < first) {
+                break;
+            }
+            if self.known(choice, class) != wanted {
+                continue;
+            }
+            if !each {
+                return Some(first);
+            }
+            let usable = |node: &u32| {
+                !choice.ask.avoids(*node)
+                    && view.slot(*node).is_some_and(|slot| group.admits(&slot.node))
+            };
+            let node = state.pool(class).and_then(|nodes| nodes.iter().find(usable));
+            least = [least, node].into_iter().flatten().min();
+        }
+        least
+    }
+
+    fn known(&mut self, choice: &Choice<'_>, id: ClassId) -> Known {
+        let Some(place) = self.classes.get_mut(id.0 as usize) else { return Known::Refuses };
+        if *place == Known::Nothing {
+            let class = choice.ask.view.classes().get(id);
+            *place = match class.and_then(|class| choice.group.admission(class)) {
+                None => Known::Refuses,
+                Some(false) => Known::LetsIn,
+                Some(true) => Known::Shuns,
+            };
+        }
+        *place
+    }
+
+    fn cost(&mut self, choice: &Choice<'_>, id: StateId) -> i64 {
+        let Some(place) = self.costs.get_mut(id.0 as usize) else { return i64::MAX };
+        if let Some(cost) = *place {
+            return cost;
+        }
+        let Some(state) = choice.ask.view.states().get(id) else { return i64::MAX };
+        let Some(Some(fit)) = self.kinds.get(state.kind().0 as usize) else { return i64::MAX };
+        // The number of GPUs in all matters to no policy with second looks.
+        let cost = choice.scorer.cost(&look_at(choice, state, *fit, 0));
+        *place = Some(cost);
+        cost
     }
 }
 
-fn look<'a>(view: &'a View, group: &GroupAsk, node: u32, fit: Fit) -> Option<Look<'a>> {
-    let slot = view.slot(node)?;
-    let gpus = group.needs.gpus();
-    let (same, others) = match gpus {
-        GpuAsk::None => (false, false),
-        GpuAsk::Whole(count) => view.work(node, count),
-        GpuAsk::Share(_) => view.work(node, 0),
-    };
-    Some(Look {
-        gpus,
+/// A state that may be chosen, and its first node.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    score: i32,
+    state: StateId,
+    node: u32,
+}
+
+fn look_at<'a>(
+    choice: &Choice<'_>,
+    state: &'a NodeState,
+    fit: GpuFit,
+    gpus_all: usize,
+) -> Look<'a> {
+    Look {
+        gpus: choice.group.needs.gpus(),
+        needs: choice.group.needs.resources(),
+        free: state.free(),
+        spare: Spare::of(state.free()),
+        mask: fit.mask,
+        gpus_all: u32::try_from(gpus_all).unwrap_or(u32::MAX),
+        kind: state.kind(),
+        work: Work::default(),
+    }
+}
+
+/// One node and the replica.
+fn look<'a>(group: &GroupAsk, slot: &'a Slot, fit: GpuFit, work: Work) -> Look<'a> {
+    Look {
+        gpus: group.needs.gpus(),
         needs: group.needs.resources(),
         free: &slot.free,
         spare: Spare::of(&slot.free),
-        mask: fit.gpus.mask,
+        mask: fit.mask,
         gpus_all: u32::try_from(slot.node.gpus.len()).unwrap_or(u32::MAX),
         kind: slot.kind,
-        work: Work { same, others },
-    })
+        work,
+    }
+}
+
+/// Policies whose scores are not those of states look at every node each time.
+pub(super) fn by_node(
+    choice: &Choice<'_>,
+    policy: Policy,
+    steps: &mut Steps,
+) -> Option<(NodeId, Option<GpuSet>)> {
+    let (view, group) = (choice.ask.view, choice.group);
+    steps.spend(view.node_end() as u64);
+    let gpus = group.needs.gpus();
+    let fits = view.classes().gpu_lists().map(|gpus| group.gpu_fit(gpus)).collect::<Vec<_>>();
+    let mut best: Vec<(bool, i32, u32)> = Vec::new();
+    for (node, slot) in view.slots() {
+        let Some(Some(fit)) = fits.get(slot.kind.0 as usize) else { continue };
+        if !slot.open || choice.ask.avoids(node) || !group.admits(&slot.node) {
+            continue;
+        }
+        let class = view.classes().get(slot.class);
+        let Some(shuns) = class.and_then(|class| group.admission(class)) else { continue };
+        if room(group, &slot.node.gpus, &slot.free, *fit, 1) == 0 {
+            continue;
+        }
+        let (same, others) = match gpus {
+            GpuAsk::None => (false, false),
+            GpuAsk::Whole(count) => view.work(node, count),
+            GpuAsk::Share(_) => view.work(node, 0),
+        };
+        let score = choice.scorer.score(&look(group, slot, *fit, Work { same, others }));
+        let rank = (!shuns, score);
+        if best.first().is_some_and(|&(open, top, _)| rank > (open, top)) {
+            best.clear();
+        }
+        if best.first().is_none_or(|&(open, top, _)| rank == (open, top)) {
+            best.push((!shuns, score, node));
+        }
+    }
+    let mut draw = super::draw::Draw::new(view.arrivals());
+    let at = if policy == Policy::Random { draw.below(best.len()) } else { 0 };
+    let &(_, _, node) = best.get(at)?;
+    let slot = view.slot(node)?;
+    let fit = (*fits.get(slot.kind.0 as usize)?)?;
+    let GpuAsk::Share(milli) = gpus else { return Some((NodeId(node), None)) };
+    let look = look(group, slot, fit, Work::default());
+    if policy != Policy::Random {
+        return Some((NodeId(node), look.tightest(milli).map(|open| GpuSet::single(open.gpu))));
+    }
+    let shared = look.openings(milli).filter(|open| open.at.is_some()).map(|open| open.gpu);
+    let open: Vec<u8> = shared.chain((look.free.idle & look.mask).iter()).collect();
+    Some((NodeId(node), open.get(draw.below(open.len())).copied().map(GpuSet::single)))
 }

@@ -26,7 +26,7 @@ impl Draw {
     }
 
     /// A number from 0 up to but not including 1.
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 

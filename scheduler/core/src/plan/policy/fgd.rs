@@ -6,16 +6,13 @@
 
 use super::Scorer;
 use super::draw::exp;
-use super::fragment::{Fragment, Weighted};
+use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, frequent};
 use super::look::{Look, Opening};
 use crate::job::GpuAsk;
 use crate::node::Models;
 use crate::unit::{GPU_MILLI_WHOLE, MemoryMib};
 use crate::view::{Classes, Kind, Mix};
 use std::collections::BTreeMap;
-
-/// Typical kinds are the most frequent that make up this share of the arrivals, in per cent.
-const TYPICAL_PERCENT: u64 = 95;
 
 pub(super) struct Fgd {
     fragment: Fragment,
@@ -68,16 +65,8 @@ fn typical(mix: &Mix) -> Vec<(Kind, f64)> {
         let kind = Kind { memory: MemoryMib::ZERO, ..kind.clone() };
         *counts.entry(kind).or_insert(0) += count;
     }
-    let total: u64 = counts.values().sum();
-    let mut by_count: Vec<(Kind, u64)> = counts.into_iter().collect();
-    by_count.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-    let mut reached = 0u64;
-    let chosen = by_count.iter().take_while(|(_, count)| {
-        let more = reached * 100 < total * TYPICAL_PERCENT;
-        reached += count;
-        more
-    });
-    let chosen: Vec<&(Kind, u64)> = chosen.collect();
+    let counts: Vec<(Kind, u64)> = counts.into_iter().collect();
+    let chosen = frequent(counts.iter(), TYPICAL_PERCENT);
     let sum: u64 = chosen.iter().map(|(_, count)| count).sum();
     chosen.iter().map(|(kind, count)| (kind.clone(), *count as f64 / sum.max(1) as f64)).collect()
 }

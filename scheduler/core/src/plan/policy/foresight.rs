@@ -1,184 +1,300 @@
-//! Foresight, our default: a short list by fragment, then likely arrivals played through.
+//! Foresight, our default: it adds up estimates of the GPUs that a choice leaves unused.
 //!
-//! 1. Every node is scored by how little its fragment grows, as in `fgd`, with the kinds weighted
-//!    by number times the root of their GPUs: large kinds keep whole machines whole.
-//! 2. For the best few, the same sequences of likely arrivals are offered to the node as it is and
-//!    as it would be; the node whose GPUs left over grow least is taken. A kind is offered at the
+//! 1. The growth of the node's fragment as `fgd` has it, the kinds weighted by number times a power
+//!    of their GPUs.
+//! 2. For a share, the rise of the hole's price (`holes`): which remainders find takers.
+//! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole.
+//! 4. For the best few states by these: the same sequences of likely arrivals are offered to the
+//!    node as it is and as it would be, and the GPUs left over compared. A kind is offered at the
 //!    rate at which it would reach one node: its share of arrivals over the nodes that can host it
-//!    now.
+//!    now. This sees CPU, memory and models.
 //!
-//! The mix is learned from arrivals alone.
+//! What serves a fleet that only fills up harms one where work comes and goes: there holes open
+//! again, and whole machines must be kept for what needs them. So the weights follow what was seen:
+//! see [`Weights`]. The mix is learned from arrivals alone.
 //! **Invariant:** the outlook is a snapshot of the view; sequences follow from it and a fixed seed.
 
 use super::Scorer;
 use super::draw::Draw;
-use super::fragment::{Fragment, Weighted, admits};
-use super::look::{Look, Spare};
+use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
+use super::future::{Offer, Sequence};
+use super::holes::{Prices, SIZES};
+use super::look::{Look, Opening, Spare};
 use super::{SCORE_MAX, SCORE_MIN};
 use crate::job::GpuAsk;
-use crate::node::{Models, Resources};
-use crate::unit::{CpuMilli, DiskMib, GPU_MILLI_WHOLE, MemoryMib};
-use crate::view::{Classes, Kind, KindId, Mix, View};
+use crate::node::Models;
+use crate::unit::GPU_MILLI_WHOLE;
+use crate::view::{Classes, KindId, Mix, View};
+use std::sync::Arc;
 
-/// Nodes that get a second look.
-const SHORTLIST: usize = 16;
-/// Sequences played through.
-const SEQUENCES: usize = 8;
 /// Longest sequence.
-const OFFERS_MAX: usize = 64;
+const OFFERS_MAX: usize = 128;
 /// Most offers of one kind, on average.
-const RATE_MAX: f64 = 16.0;
-/// Arrivals looked ahead, per node of the fleet.
-const HORIZON_PER_NODE: f64 = 25.0;
+const RATE_MAX: f64 = 64.0;
+/// Arrivals looked ahead, per node of the fleet: to its last hole.
+const HORIZON_PER_NODE: f64 = 165.0;
+/// Demand looked ahead for holes, over the fleet's GPUs; what is free comes on top.
+const HORIZON_HOLES: f32 = 0.4;
+/// Allocation from which on, in per cent, where work comes and goes, arrivals are played through:
+/// below, keeping to the fuller nodes loses nothing and costs less time.
+const TIGHT_PERCENT: f64 = 85.0;
+/// Over so many per cent more the weight of what is played rises to its full.
+const TIGHT_RISE: f64 = 5.0;
 /// Nodes of which is counted which kinds they can host: enough for two digits.
 const SAMPLE: usize = 2_048;
 /// Kinds that are played, the most frequent ones: all but one arrival in a hundred.
 const PLAYED_PERCENT: u64 = 99;
-/// Parts of a thousandth of a GPU that scores tell apart.
-const SCORE_PARTS: f64 = 64.0;
+/// Parts of a thousandth of a GPU that scores and costs tell apart.
+const PARTS: f64 = 64.0;
+/// A GPU of a node with less CPU than this is no hole for anybody: 3 cores.
+const HOLE_CPU_MILLI: u64 = 3_000;
 /// Seed of the sequences. Any would do; it only has to stay the same.
 const SEED: u64 = 42;
 
-/// A kind as it is played.
-#[derive(Clone, Debug)]
-struct Offer {
-    gpus: GpuAsk,
-    cpu: u64,
-    memory: u64,
-    /// By kind of node: whether it may go there.
-    admitted: Vec<bool>,
+/// How the estimates are weighed. Found by search on the openb workloads, in both regimes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Weights {
+    /// Power of a kind's GPUs in its weight for the fragment.
+    kind_power: f64,
+    fragment: f64,
+    hole: f64,
+    /// Of the node's free GPUs.
+    free: f64,
+    played: f64,
+    /// Sequences played through.
+    sequences: usize,
+    /// States that get a second look.
+    shortlist: usize,
 }
 
-/// Likely arrivals, as they would reach one node.
+impl Weights {
+    /// For a fleet that fills up: every remainder counts for good.
+    const FILL: Self = Self {
+        kind_power: 0.0,
+        fragment: 0.1,
+        hole: 2.0,
+        free: 0.0,
+        played: 1.0,
+        sequences: 64,
+        shortlist: 48,
+    };
+
+    /// For work that comes and goes: whole machines first, and the future only where it is tight.
+    fn steady(allocated_percent: f64) -> Self {
+        let tight = ((allocated_percent - TIGHT_PERCENT) / TIGHT_RISE).clamp(0.0, 1.0);
+        let played = tight * 0.5;
+        Self {
+            kind_power: 0.5,
+            fragment: 1.0,
+            hole: 0.0,
+            free: 0.1,
+            played,
+            sequences: if played > 0.0 { 16 } else { 0 },
+            shortlist: if played > 0.0 { 16 } else { 1 },
+        }
+    }
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self::steady(0.0)
+    }
+}
+
+/// A kind as it is played.
+struct Played {
+    offer: Offer,
+    /// By kind of node: whether it may go there.
+    admitted: Vec<bool>,
+    /// Its part of all arrivals.
+    share: f64,
+}
+
+/// What is likely to come, as it would reach one node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outlook {
-    offers: Vec<Offer>,
-    /// Offers by number.
-    sequences: Vec<Vec<u16>>,
+    /// By kind of node.
+    sequences: Vec<Vec<Sequence>>,
+    prices: Prices,
+    weights: Weights,
+    /// Outlooks so far.
+    number: u64,
 }
 
 impl Outlook {
-    pub(crate) fn new(view: &View, mix: &Mix) -> Self {
-        let mut by_count: Vec<&(Kind, u64)> = mix.kinds.iter().collect();
-        by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let total: u64 = by_count.iter().map(|(_, count)| count).sum();
-        let mut reached = 0;
-        let played: Vec<&(Kind, u64)> = by_count
-            .into_iter()
-            .take_while(|(_, count)| {
-                let more = reached * 100 < total * PLAYED_PERCENT;
-                reached += count;
-                more
-            })
-            .collect();
-        let offers: Vec<Offer> = played
-            .iter()
-            .map(|(kind, _)| Offer {
-                gpus: kind.gpus,
-                cpu: kind.cpu.0,
-                memory: kind.memory.0,
-                admitted: view
-                    .classes()
-                    .gpu_lists()
-                    .map(|g| admits(kind, g, view.models()))
-                    .collect(),
-            })
-            .collect();
-        let hosts = hosts(view, &offers);
-        let arrivals = HORIZON_PER_NODE * view.nodes_len() as f64;
-        let rates: Vec<f64> = played
-            .iter()
-            .zip(hosts)
-            .map(|((_, count), hosts)| {
-                let share = *count as f64 / total.max(1) as f64;
-                if hosts > 0.0 { (arrivals * share / hosts).min(RATE_MAX) } else { 0.0 }
-            })
-            .collect();
-        let mut draw = Draw::new(SEED);
-        let sequences = (0..SEQUENCES).map(|_| sequence(&rates, &mut draw)).collect();
-        Self { offers, sequences }
+    /// An outlook after `last`, whose prices are carried on. `fills`: nothing ever leaves.
+    pub(crate) fn new(view: &View, mix: &Mix, fills: bool, last: &Self) -> Self {
+        let number = last.number + 1;
+        let mut draw = Draw::new(SEED.wrapping_add(number));
+        let fleet = Fleet::new(view);
+        let weights =
+            if fills { Weights::FILL } else { Weights::steady(fleet.allocated_percent()) };
+        let mut prices = last.prices.clone();
+        if weights.hole > 0.0 {
+            prices.learn(&fleet.holes, &fleet.pours(mix), &mut draw);
+        }
+        let sequences = match weights.sequences {
+            0 => Vec::new(),
+            count => sequences(view, &played(view, mix), count, &mut draw),
+        };
+        Self { sequences, prices, weights, number }
     }
 
-    /// Thousandths of GPUs left over by each sequence, in all.
-    fn left_over(&self, kind: KindId, spare: &Spare) -> i64 {
-        let mut left = 0i64;
-        for sequence in &self.sequences {
-            let mut spare = *spare;
-            for &offer in sequence {
-                if let Some(offer) = self.offers.get(usize::from(offer)) {
-                    offer.play(kind, &mut spare);
-                }
-            }
-            left += i64::from(spare.gpu_milli());
-        }
-        left
+    /// Thousandths of GPUs left over, the mean over the sequences.
+    fn left_over(&self, KindId(kind): KindId, spare: &Spare) -> f64 {
+        let sequences = self.sequences.get(kind as usize).map_or(&[][..], Vec::as_slice);
+        let sum: u64 = sequences.iter().map(|one| u64::from(one.left_over(spare))).sum();
+        sum as f64 / sequences.len().max(1) as f64
     }
 }
 
-impl Offer {
-    /// Takes what it asks for, if it is there; whether it is.
-    fn play(&self, KindId(kind): KindId, spare: &mut Spare) -> bool {
-        if spare.cpu < self.cpu || spare.memory < self.memory {
-            return false;
-        }
-        if !self.admitted.get(kind as usize).copied().unwrap_or(false) {
-            return false;
-        }
-        match self.gpus {
-            GpuAsk::None => {}
-            GpuAsk::Whole(count) => {
-                if spare.idle < u32::from(count) {
-                    return false;
-                }
-                spare.take_idle(u32::from(count));
-            }
-            GpuAsk::Share(milli) => {
-                let shared = spare.shared().iter().enumerate();
-                let roomy = shared.filter(|&(_, &left)| left >= milli);
-                let at = roomy.min_by_key(|&(_, &left)| left).map(|(at, _)| at);
-                if at.is_none() && spare.idle == 0 {
-                    return false;
-                }
-                spare.take_share(at, milli);
-            }
-        }
-        let (cpu, memory) = (CpuMilli(self.cpu), MemoryMib(self.memory));
-        spare.take_resources(Resources { cpu, memory, disk: DiskMib::ZERO });
-        true
-    }
+/// The most frequent kinds.
+fn played(view: &View, mix: &Mix) -> Vec<Played> {
+    let total: u64 = mix.kinds.iter().map(|(_, count)| count).sum();
+    let frequent = frequent(mix.kinds.iter(), PLAYED_PERCENT);
+    let (classes, models) = (view.classes(), view.models());
+    frequent
+        .into_iter()
+        .map(|(kind, count)| Played {
+            offer: Offer { cpu: kind.cpu.0, memory: kind.memory.0, gpus: kind.gpus },
+            admitted: classes.gpu_lists().map(|gpus| admits(kind, gpus, models)).collect(),
+            share: *count as f64 / total.max(1) as f64,
+        })
+        .collect()
 }
 
-/// About how many nodes of the fleet can host each offer now.
-fn hosts(view: &View, offers: &[Offer]) -> Vec<f64> {
+/// Sequences for each kind of node: one draw for all, without what may not go there.
+fn sequences(view: &View, played: &[Played], count: usize, draw: &mut Draw) -> Vec<Vec<Sequence>> {
+    let arrivals = HORIZON_PER_NODE * view.nodes_len() as f64;
+    let rates: Vec<f64> = played
+        .iter()
+        .zip(hosts(view, played))
+        .map(
+            |(kind, hosts)| {
+                if hosts > 0.0 { (arrivals * kind.share / hosts).min(RATE_MAX) } else { 0.0 }
+            },
+        )
+        .collect();
+    let drawn: Vec<Vec<usize>> = (0..count).map(|_| drawn(&rates, draw)).collect();
+    let kinds = view.classes().gpu_lists().count();
+    (0..kinds)
+        .map(|kind| {
+            let offers = |list: &Vec<usize>| {
+                let kinds = list.iter().filter_map(|&at| played.get(at));
+                let admitted = kinds.filter(|one| one.admitted.get(kind).copied().unwrap_or(false));
+                Sequence::new(&admitted.map(|one| one.offer).collect::<Vec<_>>())
+            };
+            drawn.iter().map(offers).collect()
+        })
+        .collect()
+}
+
+/// About how many nodes of the fleet can host each kind now.
+fn hosts(view: &View, played: &[Played]) -> Vec<f64> {
     let stride = view.node_end().div_ceil(SAMPLE).max(1);
-    let mut hosts = vec![0u32; offers.len()];
+    let mut hosts = vec![0u32; played.len()];
     for at in (0..view.node_end()).step_by(stride) {
         let Some(slot) = u32::try_from(at).ok().and_then(|node| view.slot(node)) else { continue };
         if !slot.open {
             continue;
         }
         let spare = Spare::of(&slot.free);
-        for (count, offer) in hosts.iter_mut().zip(offers) {
-            let mut spare = spare;
-            *count += u32::from(offer.play(slot.kind, &mut spare));
+        let KindId(kind) = slot.kind;
+        for (count, one) in hosts.iter_mut().zip(played) {
+            let admitted = one.admitted.get(kind as usize).copied().unwrap_or(false);
+            *count += u32::from(admitted && one.offer.fits(&spare));
         }
     }
     hosts.into_iter().map(|count| f64::from(count) * stride as f64).collect()
 }
 
-fn sequence(rates: &[f64], draw: &mut Draw) -> Vec<u16> {
-    let mut sequence: Vec<u16> = (0u16..)
-        .zip(rates)
-        .flat_map(|(offer, &rate)| std::iter::repeat_n(offer, draw.poisson(rate) as usize))
+/// Kinds in random order, each so often as its rate says, cut to length.
+fn drawn(rates: &[f64], draw: &mut Draw) -> Vec<usize> {
+    let mut list: Vec<usize> = rates
+        .iter()
+        .enumerate()
+        .flat_map(|(at, &rate)| std::iter::repeat_n(at, draw.poisson(rate) as usize))
         .collect();
-    draw.shuffle(&mut sequence);
-    sequence.truncate(OFFERS_MAX);
-    sequence
+    draw.shuffle(&mut list);
+    list.truncate(OFFERS_MAX);
+    list
+}
+
+/// Size of a hole with this much left.
+fn hole(milli: u16) -> usize {
+    usize::from(milli / 10).min(SIZES - 1)
+}
+
+/// The fleet's GPUs by what is left of them.
+struct Fleet {
+    /// GPUs by hundredths left.
+    holes: [f32; SIZES],
+    /// Of open nodes.
+    gpus: u64,
+    free_milli: u64,
+}
+
+impl Fleet {
+    fn new(view: &View) -> Self {
+        let classes = view.classes().iter();
+        let gpus =
+            classes.map(|(_, class)| u64::from(class.open) * class.sample.gpus.len() as u64).sum();
+        let mut fleet = Self { holes: [0.0; SIZES], gpus, free_milli: 0 };
+        for state in view.states().iter() {
+            let spare = Spare::of(state.free());
+            fleet.free_milli += u64::from(spare.gpu_milli()) * u64::from(state.len());
+            if spare.cpu < HOLE_CPU_MILLI {
+                continue;
+            }
+            let idle = std::iter::repeat_n(&GPU_MILLI_WHOLE, spare.idle as usize);
+            for &left in spare.shared().iter().chain(idle) {
+                if let Some(count) = fleet.holes.get_mut(hole(left)) {
+                    *count += state.len() as f32;
+                }
+            }
+        }
+        fleet
+    }
+
+    fn allocated_percent(&self) -> f64 {
+        let all = self.gpus * u64::from(GPU_MILLI_WHOLE);
+        100.0 - self.free_milli as f64 * 100.0 / all.max(1) as f64
+    }
+
+    /// GPU amounts to come: (hundredths of one GPU, how many).
+    fn pours(&self, mix: &Mix) -> Vec<(usize, f32)> {
+        let mut by_size = [0f32; SIZES];
+        let mut asked = 0f32;
+        for (kind, count) in &mix.kinds {
+            let (gpus, milli) = match kind.gpus {
+                GpuAsk::None => continue,
+                GpuAsk::Whole(gpus) => (f32::from(gpus), GPU_MILLI_WHOLE),
+                GpuAsk::Share(milli) => (1.0, milli),
+            };
+            let count = *count as f32 * gpus;
+            if let Some(sum) = by_size.get_mut(usize::from(milli.div_ceil(10))) {
+                *sum += count;
+            }
+            asked += count * f32::from(milli) / f32::from(GPU_MILLI_WHOLE);
+        }
+        if asked <= 0.0 {
+            return Vec::new();
+        }
+        let free = self.free_milli as f32 / f32::from(GPU_MILLI_WHOLE);
+        let amount = free + HORIZON_HOLES * self.gpus as f32;
+        let sizes = by_size.iter().enumerate().filter(|(_, count)| **count > 0.0);
+        sizes.map(|(size, count)| (size, count / asked * amount)).collect()
+    }
+}
+
+/// The powers in use, without a library's rounding.
+fn power(of: f64, power: f64) -> f64 {
+    if power == 0.0 { 1.0 } else { of.sqrt() }
 }
 
 pub(super) struct Foresight {
     fragment: Fragment,
-    outlook: std::sync::Arc<Outlook>,
+    outlook: Arc<Outlook>,
 }
 
 impl Foresight {
@@ -186,19 +302,21 @@ impl Foresight {
         mix: &Mix,
         classes: &Classes,
         models: &Models,
-        outlook: std::sync::Arc<Outlook>,
+        outlook: Arc<Outlook>,
     ) -> Self {
-        let weights = mix.kinds.iter().map(|(kind, count)| {
+        let with_gpus = mix.kinds.iter().filter(|(kind, _)| kind.gpus != GpuAsk::None);
+        let typical = frequent(with_gpus, TYPICAL_PERCENT);
+        let weights = typical.iter().map(|(kind, count)| {
             let gpus = match kind.gpus {
-                GpuAsk::None => 0.0,
+                GpuAsk::None => return 0.0,
                 GpuAsk::Whole(count) => f64::from(count),
                 GpuAsk::Share(milli) => f64::from(milli) / f64::from(GPU_MILLI_WHOLE),
             };
-            *count as f64 * gpus.sqrt()
+            *count as f64 * power(gpus, outlook.weights.kind_power)
         });
         let weights: Vec<f64> = weights.collect();
         let sum: f64 = weights.iter().sum();
-        let kinds = mix.kinds.iter().map(|(kind, _)| kind);
+        let kinds = typical.iter().map(|(kind, _)| kind);
         let weighted: Vec<Weighted<'_>> = kinds
             .zip(&weights)
             .filter(|(_, weight)| **weight > 0.0)
@@ -207,22 +325,35 @@ impl Foresight {
         Self { fragment: Fragment::new(&weighted, classes, models), outlook }
     }
 
-    fn gain(&self, look: &Look<'_>, after: &Spare) -> f64 {
-        self.fragment.of(look.kind, &look.spare) - self.fragment.of(look.kind, after)
+    /// Cost without the future, and what is free afterwards, for a GPU that has room.
+    fn at(&self, look: &Look<'_>, before: f64, opening: Option<Opening>) -> (f64, Spare) {
+        let after = look.after(opening);
+        let growth = self.fragment.of(look.kind, &after) - before;
+        let rise = match (look.gpus, opening) {
+            (GpuAsk::Share(milli), Some(opening)) => {
+                let prices = &self.outlook.prices;
+                let left = hole(opening.left.saturating_sub(milli));
+                f64::from(prices.of(left) - prices.of(hole(opening.left))) * 10.0
+            }
+            _ => 0.0,
+        };
+        let weights = &self.outlook.weights;
+        let free = f64::from(look.spare.gpu_milli());
+        (weights.fragment * growth + weights.hole * rise + weights.free * free, after)
     }
 
-    /// What is free after the replica went to the GPU that is best for it, and that GPU.
+    /// The least cost without the future, what is free then, and on which GPU.
     fn best(&self, look: &Look<'_>) -> (f64, Spare, Option<u8>) {
+        let before = self.fragment.of(look.kind, &look.spare);
         let GpuAsk::Share(milli) = look.gpus else {
-            let after = look.after(None);
-            return (self.gain(look, &after), after, None);
+            let (cost, after) = self.at(look, before, None);
+            return (cost, after, None);
         };
         let mut best: Option<(f64, Spare, Option<u8>)> = None;
         for opening in look.openings(milli) {
-            let after = look.after(Some(opening));
-            let gain = self.gain(look, &after);
-            if best.as_ref().is_none_or(|(most, _, _)| gain > *most) {
-                best = Some((gain, after, Some(opening.gpu)));
+            let (cost, after) = self.at(look, before, Some(opening));
+            if best.as_ref().is_none_or(|(least, _, _)| cost < *least) {
+                best = Some((cost, after, Some(opening.gpu)));
             }
         }
         best.unwrap_or((0.0, look.spare, None))
@@ -231,8 +362,8 @@ impl Foresight {
 
 impl Scorer for Foresight {
     fn score(&self, look: &Look<'_>) -> i32 {
-        let (gain, _, _) = self.best(look);
-        (gain * SCORE_PARTS).clamp(f64::from(SCORE_MIN), f64::from(SCORE_MAX)) as i32
+        let (cost, _, _) = self.best(look);
+        (-cost * PARTS).clamp(f64::from(SCORE_MIN), f64::from(SCORE_MAX)) as i32
     }
 
     fn device(&self, look: &Look<'_>) -> Option<u8> {
@@ -240,11 +371,13 @@ impl Scorer for Foresight {
     }
 
     fn second_looks(&self) -> usize {
-        SHORTLIST
+        self.outlook.weights.shortlist
     }
 
     fn cost(&self, look: &Look<'_>) -> i64 {
-        let (_, after, _) = self.best(look);
-        self.outlook.left_over(look.kind, &after) - self.outlook.left_over(look.kind, &look.spare)
+        let (cost, after, _) = self.best(look);
+        let left = |spare: &Spare| self.outlook.left_over(look.kind, spare);
+        let played = self.outlook.weights.played * (left(&after) - left(&look.spare));
+        ((cost + played) * PARTS) as i64
     }
 }

@@ -12,6 +12,26 @@ use crate::node::{Gpu, Models};
 use crate::unit::{GPU_MILLI_WHOLE, VramMib};
 use crate::view::{Classes, Kind, KindId};
 
+/// Typical kinds are the most frequent that make up this share of the arrivals, in per cent.
+pub(super) const TYPICAL_PERCENT: u64 = 95;
+
+/// The most frequent kinds, most frequent first, that make up so many per cent of all of these.
+pub(super) fn frequent<'a>(
+    kinds: impl Iterator<Item = &'a (Kind, u64)>,
+    percent: u64,
+) -> Vec<&'a (Kind, u64)> {
+    let mut by_count: Vec<&(Kind, u64)> = kinds.collect();
+    by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let total: u64 = by_count.iter().map(|(_, count)| count).sum();
+    let mut reached = 0u64;
+    let wanted = by_count.into_iter().take_while(|(_, count)| {
+        let more = u128::from(reached) * 100 < u128::from(total) * u128::from(percent);
+        reached += count;
+        more
+    });
+    wanted.collect()
+}
+
 /// Kinds of replicas with the same GPUs.
 #[derive(Clone, Debug)]
 struct Row {

@@ -1,20 +1,24 @@
 //! Policies: how a single replica chooses among the nodes that all would do.
 //!
-//! Each is a [`Scorer`] that sees one node at a time; `board` keeps the scores of all nodes for the
-//! shapes in use and brings them up to date as nodes change. `published` holds the simple policies
+//! Each is a [`Scorer`] that sees one state of nodes at a time (nodes with the same GPUs and free
+//! capacity are alike); `board` keeps the scores of all states for a shape and brings them up to
+//! date as states come and go, `boards` keeps the boards. `published` holds the simple policies
 //! of the literature, `fgd` fragmentation gradient descent, `foresight` ours.
 //! **Invariant:** a score never decides whether a replica fits, only where; equal scores are decided
 //! by the lower node id; what is kept between two plans never changes an answer.
 
 mod board;
+mod boards;
 mod draw;
 mod fgd;
 mod foresight;
 mod fragment;
+mod future;
+mod holes;
 mod look;
 mod published;
 
-pub(crate) use board::Boards;
+pub(crate) use boards::Boards;
 pub(crate) use foresight::Outlook;
 
 use super::Steps;
