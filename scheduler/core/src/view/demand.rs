@@ -28,8 +28,9 @@ const FILLS_BELOW: f64 = 0.05;
 /// Arrivals before anything is said about that.
 const FILLS_AFTER: u64 = 64;
 
-/// Replicas of one group that still count: a gang is one arrival, not ten thousand.
-const REPLICAS_COUNTED_MAX: u32 = 8;
+/// Replicas of one group that count: a gang asks for its shape so often at once, but one of ten
+/// thousand must not drown what everybody else asks for.
+const REPLICAS_COUNTED_MAX: u32 = 128;
 
 /// What a policy tells replicas apart by.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -242,7 +243,7 @@ mod tests {
         demand.note(&spec(4, 10_000), 10);
         let gpus = |at: usize| demand.mix().kinds.get(at).map(|(kind, _)| kind.gpus);
         assert_eq!((gpus(0), gpus(1)), (Some(GpuAsk::Whole(2)), None));
-        assert_eq!(demand.counts.values().copied().collect::<Vec<_>>(), [8 * PARTS, 8 * PARTS]);
+        assert_eq!(demand.counts.values().copied().collect::<Vec<_>>(), [8 * PARTS, 128 * PARTS]);
     }
 
     #[test]

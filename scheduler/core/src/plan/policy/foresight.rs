@@ -87,7 +87,7 @@ impl Weights {
             kind_power: 0.5,
             fragment: 1.0,
             hole: 0.0,
-            free: 0.1,
+            free: 0.03,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },

@@ -133,3 +133,54 @@ impl Sequence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Resources;
+    use crate::unit::{CpuMilli, DiskMib, GpuSet, MemoryMib};
+    use crate::view::Free;
+
+    fn spare(gpus: usize, taken: u16, cpu: u64) -> Spare {
+        let mut free = Free::default();
+        let (memory, disk) = (MemoryMib(1_000), DiskMib::ZERO);
+        free.rest = Resources { cpu: CpuMilli(cpu), memory, disk };
+        free.idle = GpuSet::first(gpus);
+        if taken > 0 {
+            free.take_share(0, taken);
+        }
+        Spare::of(&free)
+    }
+
+    fn offer(gpus: GpuAsk, cpu: u64) -> Offer {
+        Offer { cpu, memory: 10, gpus }
+    }
+
+    #[test]
+    fn what_fits_is_taken_in_order_and_the_rest_is_gone() {
+        let offers = [
+            offer(GpuAsk::Whole(8), 1),
+            offer(GpuAsk::Share(500), 1),
+            offer(GpuAsk::Share(300), 1),
+            offer(GpuAsk::Whole(1), 1),
+            offer(GpuAsk::None, 1),
+        ];
+        let sequence = Sequence::new(&offers);
+        // Two GPUs, one with 600 left: 500 goes there, 300 opens the other, one whole finds none.
+        assert_eq!(sequence.left_over(&spare(2, 400, 100)), 100 + 700);
+        // With CPU for one of them only, the first takes it.
+        assert_eq!(sequence.left_over(&spare(2, 400, 1)), 100 + 1_000);
+        // Ten GPUs: eight whole, then the shares, then one.
+        let left = sequence.left_over(&spare(11, 400, 100));
+        assert_eq!(left, 100 + 700, "the slow way counts alike");
+    }
+
+    #[test]
+    fn an_offer_fits_where_all_of_it_is() {
+        let node = spare(2, 400, 5);
+        assert!(offer(GpuAsk::Share(600), 5).fits(&node));
+        assert!(!offer(GpuAsk::Share(600), 6).fits(&node));
+        assert!(!offer(GpuAsk::Whole(2), 1).fits(&node));
+        assert!(offer(GpuAsk::None, 5).fits(&node));
+    }
+}
