@@ -136,12 +136,13 @@ impl View {
         self.demand.note_ended(spec.replicas());
     }
 
-    /// Learns from the latest jobs that the state holds, as if they had just come: for a new view
-    /// of a cluster that is not new.
+    /// Learns from the latest jobs that the state holds, as if they had come in a past in which as
+    /// many left: for a new view of a cluster that is not new.
     pub fn learn(&mut self, state: &State) {
         let skip = state.jobs_len().saturating_sub(JOBS_LEARNED_MAX);
         for job in state.jobs_after(None).skip(skip) {
             self.note_arrival(&job.spec);
+            self.note_departure(&job.spec);
         }
     }
 

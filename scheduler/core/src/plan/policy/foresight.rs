@@ -38,6 +38,9 @@ const HORIZON_HOLES: f32 = 0.4;
 /// Allocation from which on, in per cent, where work comes and goes, arrivals are played through:
 /// below, keeping to the fuller nodes loses nothing and costs less time.
 const TIGHT_PERCENT: f64 = 85.0;
+/// A fleet of more nodes takes hundreds of thousands of jobs before it is tight, as fast as they
+/// come; until then nothing is played through there.
+const LARGE_FLEET_NODES: usize = 8_192;
 /// Over so many per cent more the weight of what is played rises to its full.
 const TIGHT_RISE: f64 = 5.0;
 /// Nodes of which is counted which kinds they can host: enough for two digits.
@@ -69,15 +72,18 @@ struct Weights {
 
 impl Weights {
     /// For a fleet that fills up: every remainder counts for good.
-    const FILL: Self = Self {
-        kind_power: 0.0,
-        fragment: 0.1,
-        hole: 2.0,
-        free: 0.0,
-        played: 1.0,
-        sequences: 64,
-        shortlist: 48,
-    };
+    fn fill(allocated_percent: f64, nodes: usize) -> Self {
+        let roomy = nodes > LARGE_FLEET_NODES && allocated_percent < TIGHT_PERCENT;
+        Self {
+            kind_power: 0.0,
+            fragment: 0.1,
+            hole: 2.0,
+            free: 0.0,
+            played: if roomy { 0.0 } else { 1.0 },
+            sequences: if roomy { 0 } else { 64 },
+            shortlist: if roomy { 1 } else { 48 },
+        }
+    }
 
     /// For work that comes and goes: whole machines first, and the future only where it is tight.
     fn steady(allocated_percent: f64) -> Self {
@@ -127,8 +133,12 @@ impl Outlook {
         let number = last.number + 1;
         let mut draw = Draw::new(SEED.wrapping_add(number));
         let fleet = Fleet::new(view);
-        let weights =
-            if fills { Weights::FILL } else { Weights::steady(fleet.allocated_percent()) };
+        let allocated = fleet.allocated_percent();
+        let weights = if fills {
+            Weights::fill(allocated, view.nodes_len())
+        } else {
+            Weights::steady(allocated)
+        };
         let mut prices = last.prices.clone();
         if weights.hole > 0.0 {
             prices.learn(&fleet.holes, &fleet.pours(mix), &mut draw);

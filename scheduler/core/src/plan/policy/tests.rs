@@ -219,3 +219,15 @@ fn avoided_and_closed_nodes_are_not_chosen() {
         assert_eq!(find(&view, &request, &policy, Budget::default()), None, "{policy}");
     }
 }
+
+#[test]
+fn foresight_keeps_whole_machines_where_work_comes_and_goes() {
+    let mut view = view(&[8, 8, 4]);
+    let (one, share) = (job(GpuAsk::Whole(1)), job(GpuAsk::Share(400)));
+    let mut nodes = std::collections::BTreeSet::new();
+    for claim in 0..4 {
+        let spec = if claim % 2 == 0 { &one } else { &share };
+        nodes.extend(place(&mut view, claim, spec, Policy::Foresight).map(|(node, _)| node));
+    }
+    assert_eq!(nodes.len(), 1, "three GPUs' worth of work fits on one node: {nodes:?}");
+}
