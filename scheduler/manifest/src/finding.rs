@@ -13,6 +13,8 @@ const FAULTS_MAX: usize = 200;
 const NOTES_MAX: usize = 500;
 /// Longest path shown, in bytes: keys come from the file.
 const PATH_BYTES_MAX: usize = 400;
+/// Longest key shown in a path, in bytes: a path is made for every finding, those left off too.
+const KEY_BYTES_MAX: usize = 160;
 /// Longest piece of the file that a message repeats.
 const QUOTE_CHARS_MAX: usize = 60;
 
@@ -69,8 +71,9 @@ impl At {
     pub(crate) fn field(&self, key: &str) -> Self {
         let plain = !key.is_empty()
             && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
-        if !plain {
-            return Self(format!("{}[\"{}\"]", self.0, printable_line(key)));
+        if !plain || key.len() > KEY_BYTES_MAX {
+            let key = printable_line(&shorten(key, KEY_BYTES_MAX));
+            return Self(format!("{}[\"{key}\"]", self.0));
         }
         if self.0.is_empty() { Self(key.to_owned()) } else { Self(format!("{}.{key}", self.0)) }
     }

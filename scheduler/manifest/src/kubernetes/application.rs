@@ -329,6 +329,7 @@ impl Objects {
         relation::bonds(&mut spec, &mut members);
         relation::terms(&mut spec, &mut members, findings);
         spec.groups = members.into_iter().map(|one| finish_group(one.group)).collect();
+        relation::hoist(&mut spec);
         spec
     }
 }

@@ -161,7 +161,9 @@ impl Members {
                 .iter()
                 .map(|t| (t.anti, t.preferred, t.level, t.labels.clone()))
                 .collect();
-            (group, terms, members.labels.clone())
+            let name = |named: &Option<Named>| named.as_ref().map(|named| named.name.clone());
+            let task_group = name(&members.pinned.task_group);
+            (group, terms, members.labels.clone(), task_group, name(&members.pinned.kai_group))
         };
         plain(self) == plain(other)
     }

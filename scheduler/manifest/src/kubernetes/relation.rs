@@ -148,3 +148,30 @@ fn own_term(term: &Term, one: &mut Members) -> bool {
     }
     true
 }
+
+/// What the only group asks for, the job asks for: said of the job it means the same, in fewer words.
+pub(super) fn hoist(spec: &mut v1::JobSpec) {
+    let [group] = spec.groups.as_mut_slice() else { return };
+    let narrower = |job: v1::TopologyLevel, group: v1::TopologyLevel| {
+        i32::from(crate::topology::narrower(job, group))
+    };
+    spec.topology_required = narrower(
+        v1::TopologyLevel::try_from(spec.topology_required).unwrap_or_default(),
+        group.topology_required(),
+    );
+    spec.topology_preferred = narrower(
+        v1::TopologyLevel::try_from(spec.topology_preferred).unwrap_or_default(),
+        group.topology_preferred(),
+    );
+    group.topology_required = v1::TopologyLevel::Unspecified.into();
+    group.topology_preferred = v1::TopologyLevel::Unspecified.into();
+    if group.strategy() != v1::Strategy::Unspecified {
+        spec.strategy = group.strategy;
+        group.strategy = v1::Strategy::Unspecified.into();
+    }
+    // Of one group, no two on one node is Ray's STRICT_SPREAD.
+    if group.replicas_per_node_max == 1 && spec.strategy == i32::from(v1::Strategy::Pack) {
+        spec.strategy = v1::Strategy::StrictSpread.into();
+        group.replicas_per_node_max = 0;
+    }
+}

@@ -7,7 +7,7 @@
 //! bundle_label_selector: [{ray.io/accelerator-type: H100}, {ray.io/accelerator-type: H100}]
 //! ```
 //!
-//! **Invariant:** rank `i` of the job is bundle `i`; STRICT_PACK is one node; no strategy is PACK.
+//! **Invariant:** rank `i` of the job is bundle `i`, unless a note says otherwise; STRICT_PACK is one node; no strategy is PACK.
 
 use crate::decode::{Rest, Scalar, Verdict, decode, word};
 use crate::document::Document;
@@ -65,6 +65,9 @@ const STRATEGIES: [(&str, v1::Strategy); 4] = [
     ("STRICT_SPREAD", v1::Strategy::StrictSpread),
 ];
 
+/// Most groups that a job may have.
+const GROUPS_MAX: usize = 64;
+
 /// Whether a document has the shape of a placement group.
 pub(crate) fn is_one(value: &Value) -> bool {
     value.get("bundles").is_some() && value.get("apiVersion").is_none()
@@ -93,6 +96,17 @@ pub(crate) fn read(document: &Document, findings: &mut Findings) -> v1::JobSpec 
         }
     }
     spec.groups = groups(at, &read, findings);
+    if spec.groups.len() > GROUPS_MAX {
+        let at = at.field("bundles");
+        let said = format!(
+            "more than {GROUPS_MAX} rows of like bundles: ranks do not follow bundles' indexes"
+        );
+        findings.note(&at, said);
+        spec.groups = by_kind(std::mem::take(&mut spec.groups)).unwrap_or_else(|| {
+            findings.fault(&at, format!("are of more than {GROUPS_MAX} kinds"));
+            Vec::new()
+        });
+    }
     spec
 }
 
@@ -178,6 +192,23 @@ fn groups(at: &At, read: &PlacementGroup, findings: &mut Findings) -> Vec<v1::Gr
         }));
     }
     groups
+}
+
+/// Groups of like bundles put together, wherever they stand; `None` = still more than a job may have.
+fn by_kind(groups: Vec<v1::Group>) -> Option<Vec<v1::Group>> {
+    let mut kinds: Vec<v1::Group> = Vec::new();
+    for group in groups {
+        let full = kinds.len() == GROUPS_MAX;
+        let same = kinds
+            .iter_mut()
+            .find(|kind| kind.shape == group.shape && kind.selectors == group.selectors);
+        match same {
+            Some(kind) => kind.replicas = kind.replicas.saturating_add(group.replicas),
+            None if full => return None,
+            None => kinds.push(group),
+        }
+    }
+    Some(kinds)
 }
 
 fn bundle_shape(

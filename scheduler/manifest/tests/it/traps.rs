@@ -67,8 +67,8 @@ fn a_topology_key_of_kubernetes_is_never_a_wish() {
     let constraint =
         "scheduling:\n  schedulingConstraints: {topology: [{key: topology.kubernetes.io/zone}]}";
     let spec = job(&kubernetes_job("", constraint, "", ""));
-    assert_eq!(group(&spec, "train").topology_required(), TopologyLevel::Zone);
-    assert_eq!(group(&spec, "train").topology_preferred(), TopologyLevel::Unspecified);
+    assert_eq!(spec.topology_required(), TopologyLevel::Zone);
+    assert_eq!(spec.topology_preferred(), TopologyLevel::Unspecified);
 }
 
 #[test]
@@ -220,7 +220,13 @@ fn pods_that_cannot_share_a_node_do_not() {
         "resources: {limits: {nvidia.com/gpu: 8}}",
         "resources: {limits: {nvidia.com/gpu: 8}}\n        ports: [{containerPort: 29500}]",
     );
-    assert_eq!(group(&job(&text), "train").replicas_per_node_max, 1);
+    assert_eq!(job(&text).strategy(), Strategy::StrictSpread);
+    // Beside other groups it stays with its own.
+    let cluster = ray_cluster("", "", "", "").replace(
+        "- resources: {limits",
+        "- ports: [{containerPort: 80, hostPort: 80}]\n          resources: {limits",
+    );
+    assert_eq!(group(&job(&cluster), "gpu").replicas_per_node_max, 1);
     assert!(notes(&text).contains("ports[0]: read as: no two of these pods on one node"));
 }
 
@@ -232,4 +238,16 @@ fn waves_are_no_gang() {
     );
     let spec = job(&kubernetes_job("", "completions: 5", "", ""));
     assert_eq!(group(&spec, "train").replicas, 5);
+}
+
+/// Bundles of two kinds in turn are more rows than a job has groups.
+#[test]
+fn many_rows_of_bundles_are_counted_by_kind() {
+    let rows = |count: usize| format!("bundles: [{}]", "{GPU: 1}, {CPU: 1}, ".repeat(count));
+    let few = job(&rows(32));
+    assert_eq!(few.groups.len(), 64);
+    let many = job(&rows(40));
+    let groups: Vec<_> = many.groups.iter().map(|one| (one.name.as_str(), one.replicas)).collect();
+    assert_eq!(groups, [("bundle-0", 40), ("bundle-1", 40)]);
+    assert!(notes(&rows(40)).contains("bundles: more than 64 rows of like bundles"));
 }
