@@ -219,10 +219,9 @@ impl<'a> Ask<'a> {
         self.groups.iter().map(|group| group.min).collect()
     }
 
-    /// Whether the plan adds a single member to none: rules among members cannot bind.
-    pub(super) fn is_alone(&self) -> bool {
-        self.fixed.is_empty()
-            && self.groups.iter().map(|group| group.ranks.len()).sum::<usize>() == 1
+    /// Whether so many replicas per group make a single member: rules among members cannot bind.
+    pub(super) fn is_alone(&self, targets: &[u32]) -> bool {
+        self.fixed.is_empty() && targets.iter().fold(0u32, |sum, one| sum.saturating_add(*one)) == 1
     }
 }
 

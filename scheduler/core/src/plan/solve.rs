@@ -112,7 +112,7 @@ impl Solver<'_> {
                 continue;
             };
             let fixed_elsewhere = ask.fixed.iter().any(|&fixed| fixed != node);
-            if fixed_elsewhere || !self.inner_rtt_holds(slot.site) {
+            if fixed_elsewhere || !self.inner_rtt_holds(slot.site, targets) {
                 continue;
             }
             let holds = ask.groups.iter().zip(targets).enumerate().all(|(at, (group, &target))| {
@@ -134,9 +134,10 @@ impl Solver<'_> {
     }
 
     /// Whether two members at the site would keep the RTT bound; a lone member always does.
-    fn inner_rtt_holds(&self, site: SiteId) -> bool {
+    fn inner_rtt_holds(&self, site: SiteId, targets: &[u32]) -> bool {
         let Some(bound) = self.ask.spec.rtt_max else { return true };
-        self.ask.is_alone() || self.ask.view.sites().rtt(site, site).is_some_and(|rtt| rtt <= bound)
+        self.ask.is_alone(targets)
+            || self.ask.view.sites().rtt(site, site).is_some_and(|rtt| rtt <= bound)
     }
 
     /// Domains of the level with capacity enough on paper, the tightest first. Members that stay
@@ -246,7 +247,7 @@ impl Attempt<'_> {
         let ask = self.solver.ask;
         let bound = ask.spec.rtt_max;
         let whole = domain.rack.is_none();
-        if ask.is_alone() || (bound.is_none() && domain.sites.len() == 1) {
+        if ask.is_alone(self.targets) || (bound.is_none() && domain.sites.len() == 1) {
             return self.place(draft, domain, steps);
         }
         let fixed = self.fixed_sites();
@@ -290,7 +291,7 @@ impl Attempt<'_> {
         let net = self.solver.ask.view.net();
         let bound = self.solver.ask.spec.rtt_max.map_or(FAR - 1, |RttUs(bound)| bound);
         let near = |site: u16| {
-            self.solver.inner_rtt_holds(SiteId(site))
+            self.solver.inner_rtt_holds(SiteId(site), self.targets)
                 && fixed.iter().all(|&(other, _)| net.high(site, other) <= bound)
         };
         let have = |site: u16| self.solver.field.amounts(site, self.shunned).to_vec();
