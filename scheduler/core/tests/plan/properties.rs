@@ -5,6 +5,7 @@ use crate::checker::{Facts, Member, Stage, all_ranks, group_of, ranks};
 use crate::scene::{SMALL, Scene, Size, TINY};
 use rand::RngExt;
 use scheduler_core::command::{Command, Commit, NodeTransition, Outcome, Plan};
+use scheduler_core::fit::NOBODY;
 use scheduler_core::fixture::entry::{TENANT, tenant};
 use scheduler_core::fixture::fleet::submission;
 use scheduler_core::id::NodeId;
@@ -186,7 +187,13 @@ fn repairs_are_sound(seed: u64, size: Size) {
         }
     }
     let missing = ranks(&wanted);
-    let request = Request { spec: &spec, ranks: Ranks::Some(&missing), fixed: &fixed, avoid: &[] };
+    let request = Request {
+        spec: &spec,
+        ranks: Ranks::Some(&missing),
+        fixed: &fixed,
+        avoid: &[],
+        around: &NOBODY,
+    };
     let view = View::new(state);
     if let Ok(plan) = plan(&view, &request, &Policy::default(), Budget::default()) {
         assert_sound(&facts, &spec, &wanted, &stay, &plan);
