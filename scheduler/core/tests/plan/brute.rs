@@ -16,10 +16,10 @@ const TRIES_MAX: u32 = 300_000;
 /// What trying came to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Answer {
-    Fits,
     Never,
     /// Too many ways to try them all.
     Open,
+    Fits,
 }
 
 struct Search<'a> {

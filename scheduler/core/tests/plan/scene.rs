@@ -3,7 +3,9 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scheduler_core::command::{Command, NodeTransition, Rejection, SiteRtt};
-use scheduler_core::fixture::entry::{World, gpu_spec, group, job_spec, name, node_spec};
+use scheduler_core::fixture::entry::{
+    TENANT, World, gpu_spec, group, job_spec, name, node_spec, tenant,
+};
 use scheduler_core::fixture::fleet::submission;
 use scheduler_core::id::Name;
 use scheduler_core::job::{
@@ -66,7 +68,8 @@ impl Scene {
         for number in 0..scene.rng.random_range(0..=size.jobs_max) {
             let few = Size { replicas_max: 2, ..size };
             let spec = scene.spec(few);
-            let request = Request::whole(&spec);
+            let around = scene.world.state.around(&tenant(TENANT), &spec, None);
+            let request = Request { around: &around, ..Request::whole(&spec) };
             let view = View::new(&scene.world.state);
             let plan = find(&view, &request, &Policy::BestFit, Budget::default());
             if let Some(plan) = plan {
