@@ -1,3 +1,5 @@
+//! What the tail holds of the newest entries, and what it gives back.
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

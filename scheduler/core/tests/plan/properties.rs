@@ -15,6 +15,7 @@ use scheduler_core::view::View;
 use std::collections::BTreeMap;
 
 /// Runs a case for many seeds, or for the one that `SEED` names.
+#[expect(clippy::disallowed_methods, reason = "a failed case is run again by its seed")]
 fn for_seeds(count: u64, case: impl Fn(u64)) {
     if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
         return case(seed);

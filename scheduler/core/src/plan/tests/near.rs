@@ -212,7 +212,7 @@ fn mean(seed: u64) -> Option<u64> {
                 (u128::from(world.need[1]), world.fixed.iter().map(|f| f.1).sum::<u64>());
             let pairs = new * (new - 1) / 2 + new * u128::from(old);
             let told = u128::from(choice.mean_us.expect("a mean"));
-            let best = if pairs > 0 { (best + pairs / 2) / pairs } else { 0 };
+            let best = (best + pairs / 2).checked_div(pairs).unwrap_or(0);
             assert!(choice.high_us <= world.bound);
             assert!(told + 1 >= best && u128::from(choice.floor_us) <= best + 1);
             Some(((told.max(best) - best) * 1000 / best.max(1)) as u64)
@@ -235,7 +235,7 @@ fn head(seed: u64) {
             .map(|vertex| (world.net.median(head.site, vertex.site), vertex))
             .collect();
         near.sort_by_key(|(rtt, vertex)| (*rtt, vertex.site));
-        let mut held = vec![0; 3];
+        let mut held = [0; 3];
         for (rtt, vertex) in near {
             held.iter_mut().zip(&vertex.have).for_each(|(sum, more)| *sum += more);
             if held.iter().zip(&world.need).all(|(have, need)| have >= need) {
