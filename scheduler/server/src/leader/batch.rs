@@ -24,6 +24,7 @@ const ENTRY_BYTES: usize = 256;
 const PLACEMENT_BYTES: usize = 16;
 
 /// What one entry of a batch is about.
+#[expect(clippy::large_enum_variant, reason = "nearly every item is the large one")]
 enum Item {
     /// `growth`: as of which growth of capacity it was found not to fit; `None` = not known.
     Submit {
