@@ -36,7 +36,7 @@ fn jobs() -> Vec<TraceJob> {
     let job = |number: usize| {
         let (gpus, gpu_milli) = sizes[number % sizes.len()];
         let mut shape = shape(gpus, gpu_milli);
-        if number % 11 == 0 && gpus > 0 {
+        if number.is_multiple_of(11) && gpus > 0 {
             shape.models = vec!["big".to_owned()];
         }
         TraceJob {
@@ -44,7 +44,7 @@ fn jobs() -> Vec<TraceJob> {
             replicas: 1,
             shape,
             submit_s: Some(number as u64 * 60),
-            duration_s: (number % 7 != 0).then_some(600 + 100 * (number as u64 % 13)),
+            duration_s: (!number.is_multiple_of(7)).then_some(600 + 100 * (number as u64 % 13)),
         }
     };
     (0..160).map(job).collect()
