@@ -16,3 +16,4 @@ mod quorum;
 mod sessions;
 mod smoke;
 mod tidy;
+mod watching;

@@ -35,6 +35,9 @@ const PEER_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Largest header list: a token of 8 KiB and some.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// Leases of a small fleet that a client may leave a watch unread: it is slower than a node that
+/// counts as lost three times over.
+const LEASES_PER_WATCH_STALL: u32 = 3;
 /// How long a stopping server waits for another one to take over the leadership.
 const TRANSFER_TIME: Duration = Duration::from_secs(3);
 /// How long a stopping server waits for calls that are under way.
@@ -110,6 +113,7 @@ impl Server {
         let quorum =
             Quorum::open(settings(&config, &member), peers.clone(), fanout.clone()).await?;
         let timing = Timing::new(Duration::from_millis(config.cluster.timing.lease_ms));
+        let watches = WatchHub::new(timing.lease(0) * LEASES_PER_WATCH_STALL);
         let leader = Leader::new(quorum.clone(), &config.cluster);
         let router = Router::new(member.id, quorum.clone(), leader.clone(), peers.clone());
         let sessions = Hub::new(
@@ -126,7 +130,7 @@ impl Server {
             quorum,
             router,
             sessions,
-            watches: WatchHub::default(),
+            watches,
             stop: CancellationToken::new(),
         };
         let mut server = Self { context, member, api_address, peer_address, tasks: JoinSet::new() };
@@ -279,6 +283,11 @@ impl Server {
     /// The sessions of agents that end here.
     pub fn sessions(&self) -> &Hub {
         &self.context.sessions
+    }
+
+    /// The watches that are open here.
+    pub fn watches(&self) -> &WatchHub {
+        &self.context.watches
     }
 
     /// Waits until this server knows a leader.

@@ -6,6 +6,7 @@
 
 use crate::app::Context;
 use crate::call::CallError;
+use crate::watch::Part;
 use raft_store::QuorumError;
 use scheduler_core::command::{Kind, Rejection};
 use std::collections::HashMap;
@@ -23,6 +24,8 @@ pub const LEADER_KEY: &str = "x-muster-leader";
 pub const APPLIED_KEY: &str = "x-muster-applied-index";
 /// How long a client should wait before it looks for a leader again: about one election.
 const ELECTION_RETRY: Duration = Duration::from_millis(300);
+/// How long a client whose watch was ended should wait before it watches again.
+const PART_RETRY: Duration = Duration::from_secs(1);
 
 fn details(reason: &str, facts: &[(&str, String)]) -> ErrorDetails {
     let facts: HashMap<String, String> =
@@ -66,6 +69,17 @@ pub fn stopping() -> Status {
     let mut info = details("SHUTTING_DOWN", &[]);
     info.set_retry_info(Some(Duration::ZERO));
     status(Code::Unavailable, "this server is shutting down", info)
+}
+
+/// A watch that is ended because its messages are not read.
+pub fn parted(why: Part) -> Status {
+    let reason = match why {
+        Part::Slow(_) => "WATCH_NOT_READ",
+        Part::Full => "WATCHES_NOT_READ",
+    };
+    let mut info = details(reason, &[]);
+    info.set_retry_info(Some(PART_RETRY));
+    status(Code::ResourceExhausted, why.to_string(), info)
 }
 
 /// A queue or table is full.

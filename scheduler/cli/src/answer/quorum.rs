@@ -32,7 +32,8 @@ pub struct Server {
     pub peer_address: String,
     /// Whether it votes.
     pub voter: bool,
-    /// LEADER, FOLLOWER, CANDIDATE, LEARNER, or SILENT when it did not answer.
+    /// LEADER, FOLLOWER, CANDIDATE, LEARNER, SILENT when it did not answer, or OUT when it is no
+    /// member (any more).
     pub role: String,
     /// Term it is in.
     pub term: Option<u64>,
@@ -95,9 +96,15 @@ impl Quorum {
                 },
             );
         }
+        let source_is_empty = servers.is_empty();
         let cluster_id = answers.first().map(|a| a.cluster_id.clone()).unwrap_or_default();
         for answer in answers {
-            let role = word(answer.role().as_str_name(), "SERVER_ROLE_");
+            let listed = servers.contains_key(&answer.server_id) || source_is_empty;
+            let role = match listed {
+                true => word(answer.role().as_str_name(), "SERVER_ROLE_"),
+                // What it takes itself for says nothing any more.
+                false => "OUT".to_owned(),
+            };
             let server = servers.entry(answer.server_id).or_default();
             server.server_id = answer.server_id;
             server.role = role;
@@ -236,6 +243,19 @@ mod tests {
                   3  h:7703   SILENT    yes       -     -          -        -         -    3     12ms       -         -\n\
              \nserver 3  connection refused\n"
         );
+    }
+
+    #[test]
+    fn a_server_that_was_removed_is_out_whatever_it_says_of_itself() {
+        let mut leader = answer(1, v1::ServerRole::Leader);
+        leader.servers.truncate(2);
+        // It may have heard of it or not.
+        for role in [v1::ServerRole::Follower, v1::ServerRole::Learner] {
+            let quorum = Quorum::merge(vec![leader.clone(), answer(3, role)], &[]);
+            let roles: Vec<_> = quorum.servers.iter().map(|s| s.role.as_str()).collect();
+            assert_eq!(roles, ["LEADER", "SILENT", "OUT"]);
+            assert!(quorum.servers[2].peer_address.is_empty());
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::answer::Done;
-use crate::answer::quorum::Quorum;
+use crate::answer::quorum::{Quorum, Server};
 use crate::answer::version::{CLIENT, ServerVersion, Versions};
 use crate::args::QuorumCommand;
 use crate::client::{CallError, Client};
@@ -39,6 +39,14 @@ pub(super) async fn run(context: &Context, command: QuorumCommand) -> Ending {
             done(context, format!("server {id} votes"), "muster quorum status")
         }
         QuorumCommand::Remove { id } => {
+            // One that answers but has no address in the list of members is none any more.
+            let quorum = gather(&context.client, false).await?;
+            let member =
+                |server: &Server| server.server_id == id && !server.peer_address.is_empty();
+            if !quorum.servers.iter().any(member) {
+                let what = format!("server {id} is no member; nothing was changed");
+                return done(context, what, "muster quorum status");
+            }
             context
                 .client
                 .call(|attempt| {

@@ -14,6 +14,7 @@ use crate::status;
 use crate::watch::Watch;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use prost::Message as _;
 use proto::v1;
 use proto::v1::job_service_server::{JobService, JobServiceServer};
 use scheduler_core::command::{Command, Kind};
@@ -428,8 +429,9 @@ impl JobService for JobApi {
     }
 }
 
-/// One watch as a stream: looks at the state whenever the job has changed. A client that does not
-/// read is not looked for; it costs this struct and misses only states that were overtaken.
+/// One watch as a stream: looks at the state whenever the job has changed. It is asked for the
+/// next message once the connection has room, so a client that reads slowly misses only states
+/// that were overtaken; one that does not read at all is parted with by the hub.
 struct Follow {
     context: Context,
     watch: Watch,
@@ -441,6 +443,12 @@ struct Follow {
 
 impl Follow {
     async fn next(mut self) -> Option<(Result<v1::WatchJobResponse, Status>, Self)> {
+        // The encoder asks for the next message before it gives the last one to the connection;
+        // after a pause only the connection asks, and only when it has room.
+        tokio::task::yield_now().await;
+        if let Err(part) = self.watch.taken() {
+            return self.end(status::parted(part));
+        }
         while !self.over {
             let (id, after) = (self.id, self.after);
             let look = self.context.quorum.read(|state| {
@@ -454,14 +462,25 @@ impl Follow {
             self.over = over;
             if let Some(job) = news {
                 self.after = modified.max(1);
-                return Some((Ok(v1::WatchJobResponse { job: Some(job) }), self));
+                let message = v1::WatchJobResponse { job: Some(job) };
+                return match self.watch.handed(message.encoded_len()) {
+                    Ok(()) => Some((Ok(message), self)),
+                    Err(part) => self.end(status::parted(part)),
+                };
             }
             if !self.over && !self.watch.changed().await {
-                self.over = true;
-                return Some((Err(status::stopping()), self));
+                return self.end(status::stopping());
             }
         }
         None
+    }
+
+    fn end(mut self, status: Status) -> Option<(Result<v1::WatchJobResponse, Status>, Self)> {
+        if self.over {
+            return None;
+        }
+        self.over = true;
+        Some((Err(status), self))
     }
 }
 
