@@ -36,7 +36,9 @@ pub(super) fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) ->
     if !applies || replicas == 0 || !ask.fixed.is_empty() {
         return Answer::Unknown;
     }
-    if let ([group], 1, Some(policy)) = (ask.groups.as_slice(), replicas, policy) {
+    if let ([group], 1, Some(policy)) = (ask.groups.as_slice(), replicas, policy)
+        && !takes_fullest(ask, group, policy)
+    {
         return by_policy(ask, group, policy, steps);
     }
     let mut order: Vec<&GroupAsk> = ask.groups.iter().collect();
@@ -62,6 +64,13 @@ pub(super) fn place(ask: &Ask<'_>, policy: Option<Policy>, steps: &mut Steps) ->
         None if replicas == 1 && !walk.is_spent() => Answer::Nowhere,
         None => Answer::Unknown,
     }
+}
+
+/// Whether the policy wants no more than the fullest node: whole GPUs in a large fleet with room.
+fn takes_fullest(ask: &Ask<'_>, group: &GroupAsk, policy: Policy) -> bool {
+    policy == Policy::Foresight
+        && !matches!(group.needs.gpus(), GpuAsk::Share(_))
+        && ask.view.outlook().1.is_roomy()
 }
 
 /// The one replica of the group, where the policy wants it.

@@ -123,6 +123,8 @@ pub(crate) struct Outlook {
     sequences: Vec<Vec<Sequence>>,
     prices: Prices,
     weights: Weights,
+    /// A large fleet with much room.
+    roomy: bool,
     /// Outlooks so far.
     number: u64,
 }
@@ -147,7 +149,14 @@ impl Outlook {
             0 => Vec::new(),
             count => sequences(view, &played(view, mix), count, &mut draw),
         };
-        Self { sequences, prices, weights, number }
+        let roomy = view.nodes_len() > LARGE_FLEET_NODES && allocated < TIGHT_PERCENT;
+        Self { sequences, prices, weights, roomy, number }
+    }
+
+    /// Whether whole GPUs are as well placed on the fullest node that holds them, which is found
+    /// in a tenth of the time: in a large fleet with much room nothing will be missed for long.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.roomy
     }
 
     /// Thousandths of GPUs left over, the mean over the sequences.
