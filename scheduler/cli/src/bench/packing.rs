@@ -454,7 +454,9 @@ mod tests {
         let output = Output::new(crate::output::Format::Table, true);
         let rows = fills(output, &args, &data).expect("runs");
         assert_eq!(rows.len(), 4);
-        assert!(rows.iter().all(|row| row.workload == "mine" && row.at(100).is_some()));
+        assert!(rows.iter().all(|row| row.workload == "mine"));
+        // One job asks for up to 4 per cent of the GPUs, so a single per cent may be leapt over.
+        assert!(rows.iter().all(|row| (97..=103).any(|percent| row.at(percent).is_some())));
         let table = fill_table(&rows, &[]).render();
         assert!(table.contains("mine") && table.contains("foresight"), "{table}");
     }
