@@ -5,12 +5,15 @@
 //! **Invariant:** no rule of the scheduler is written here a second time; the world only makes
 //! entries, as servers do, and looks at what comes of them.
 
+pub mod cli;
 pub mod grouping;
 pub mod heap;
+pub mod observe;
 pub mod packing;
 pub mod scenario;
 pub mod trace;
 pub mod world;
 
-pub use scenario::{Arrival, Fault, Scenario};
+pub use observe::{EventLog, Observer, Seen};
+pub use scenario::{Arrival, Happening, Latency, Scenario, StartModel, Target};
 pub use world::{Report, Violation, run};

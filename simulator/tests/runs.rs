@@ -5,8 +5,17 @@ use scheduler_core::fixture::entry::{group, job_spec, node_spec};
 use scheduler_core::fixture::fleet::Fleet;
 use scheduler_core::job::{GpuAsk, JobSpec};
 use scheduler_core::unit::{DurationMs, TimeMs};
-use simulator::{Arrival, Fault, Scenario, run};
+use simulator::observe::Nobody;
+use simulator::{Arrival, Happening, Latency, Report, Scenario, StartModel, Target};
 use std::sync::Arc;
+
+fn run(scenario: &Scenario) -> Result<Report, simulator::Violation> {
+    simulator::run(scenario, &mut Nobody)
+}
+
+fn start(ms: u64) -> StartModel {
+    StartModel { process: Latency::Fixed(DurationMs(ms)), ..StartModel::default() }
+}
 
 fn gang(replicas: u32, gpus: u8) -> Arc<JobSpec> {
     Arc::new(job_spec(vec![group("workers", replicas, gpus)]))
@@ -21,7 +30,7 @@ fn two_jobs_that_want_the_same_node_run_one_after_the_other() {
     let scenario = Scenario {
         nodes: vec![node_spec("a", 8)],
         arrivals: vec![arrival(0, gang(1, 8), Some(100)), arrival(10, gang(1, 8), Some(50))],
-        start: DurationMs(5),
+        start: start(5),
         ..Scenario::default()
     };
     let report = run(&scenario).expect("no violation");
@@ -34,14 +43,12 @@ fn two_jobs_that_want_the_same_node_run_one_after_the_other() {
 
 #[test]
 fn a_member_lost_is_replaced_on_the_spare_node() {
+    let lose = Happening::Lose { target: Target::Node(0), repair: Some(DurationMs(1_000)) };
     let scenario = Scenario {
         nodes: vec![node_spec("a", 8), node_spec("b", 8), node_spec("c", 8)],
         arrivals: vec![arrival(0, gang(2, 8), None)],
-        faults: (0..2)
-            .map(|node| Fault { at: TimeMs(50), node, repair: DurationMs(1_000) })
-            .take(1)
-            .collect(),
-        start: DurationMs(5),
+        events: vec![(TimeMs(50), lose)],
+        start: start(5),
         ..Scenario::default()
     };
     let report = run(&scenario).expect("no violation");
@@ -74,7 +81,7 @@ fn mixed(seed: u64) -> Scenario {
     let (span, life) = (DurationMs(20_000), DurationMs(8_000));
     let mut scenario = Scenario::random(seed, fleet.nodes, specs, 12, span, life);
     scenario.rtts = fleet.rtts;
-    scenario.start = DurationMs(30);
+    scenario.start = start(30);
     scenario
 }
 

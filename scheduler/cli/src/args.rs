@@ -98,6 +98,9 @@ pub enum Command {
     /// Look into the data of a stopped server.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Replay load through the planner under virtual time.
+    #[command(subcommand)]
+    Sim(simulator::cli::Verb),
     /// Measure.
     #[command(subcommand)]
     Bench(BenchCommand),

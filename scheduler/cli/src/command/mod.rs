@@ -8,6 +8,7 @@ mod logging;
 mod node;
 mod quorum;
 mod server;
+mod sim;
 mod store;
 mod submit;
 mod tenant;
@@ -86,6 +87,7 @@ pub async fn run(cli: Cli) -> Ending {
         Command::Agent(args) => agent::run(&global, args).await,
         Command::Fleet(args) => fleet::run(&global, args).await,
         Command::Store(command) => store::run(Output::new(global.output, global.no_color), command),
+        Command::Sim(verb) => sim::run(&verb),
         Command::Bench(command) => crate::bench::run(&global, command).await,
         Command::Submit(args) => submit::submit(&Context::new(&global)?, args).await,
         Command::Plan(args) => submit::plan(&Context::new(&global)?, args).await,

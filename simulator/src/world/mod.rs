@@ -4,16 +4,19 @@
 //! is `plan`.
 
 use crate::heap::Heap;
-use crate::scenario::Scenario;
+use crate::observe::{Observer, Seen};
+use crate::scenario::{Happening, Scenario, Target, sample};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use scheduler_core::command::{
     Actor, Command, Commit, Entry, NodeTransition, Observed, Outcome, Plan, PutTenant, Quota,
     RegisterNode, Rejection, ReplicaReport, Submit,
 };
-use scheduler_core::event::Event;
+use scheduler_core::event;
 use scheduler_core::id::{Epoch, JobId, Name, NodeId, Rank, SupplierId, TenantId};
 use scheduler_core::job::{Job, JobPhase, Reason, ReplicaPhase};
-use scheduler_core::node::NodeStatus;
-use scheduler_core::plan::{Budget, Policy, Ranks, Request, Unplaceable, plan};
+use scheduler_core::node::{NodeSpec, NodeStatus};
+use scheduler_core::plan::{Ranks, Request, Unplaceable, plan};
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
 use scheduler_core::view::View;
@@ -54,34 +57,37 @@ pub struct Violation {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Happening {
+enum Event {
     Arrive(usize),
     Ready(JobId),
     Leave(JobId),
     Expire,
-    Fail(usize),
+    Happen(usize),
     Repair(usize),
 }
 
 struct World<'a> {
     scenario: &'a Scenario,
-    heap: Heap<Happening>,
+    observer: &'a mut dyn Observer,
+    heap: Heap<Event>,
     state: State,
     view: View,
     nodes: Vec<(NodeId, Epoch)>,
     /// Life of the jobs, as their arrivals gave it.
     lives: BTreeMap<JobId, DurationMs>,
     report: Report,
+    phases: BTreeMap<JobId, JobPhase>,
+    rng: StdRng,
     index: u64,
 }
 
 /// Runs a scenario to its end.
-pub fn run(scenario: &Scenario) -> Result<Report, Violation> {
-    let mut world = World::new(scenario)?;
+pub fn run(scenario: &Scenario, observer: &mut dyn Observer) -> Result<Report, Violation> {
+    let mut world = World::new(scenario, observer)?;
     let check_every = scenario.check_every.max(1);
-    while let Some((_, happening)) = world.heap.pop() {
+    while let Some((_, event)) = world.heap.pop() {
         world.report.events += 1;
-        world.happen(happening)?;
+        world.turn(event)?;
         if world.report.events.is_multiple_of(check_every) {
             world.check()?;
         }
@@ -95,16 +101,19 @@ fn tenant() -> Option<TenantId> {
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario) -> Result<Self, Violation> {
+    fn new(scenario: &'a Scenario, observer: &'a mut dyn Observer) -> Result<Self, Violation> {
         let state = State::new();
         let view = View::new(&state);
         let mut world = Self {
             scenario,
+            observer,
+            rng: StdRng::seed_from_u64(scenario.seed),
             heap: Heap::default(),
             state,
             view,
             nodes: Vec::with_capacity(scenario.nodes.len()),
             lives: BTreeMap::new(),
+            phases: BTreeMap::new(),
             report: Report::default(),
             index: 0,
         };
@@ -119,22 +128,22 @@ impl<'a> World<'a> {
             world.must(Actor::Operator, Command::SetSiteRtts(scenario.rtts.clone()))?;
         }
         for (at, arrival) in scenario.arrivals.iter().enumerate() {
-            world.heap.push(arrival.at, Happening::Arrive(at));
+            world.heap.push(arrival.at, Event::Arrive(at));
         }
-        for (at, fault) in scenario.faults.iter().enumerate() {
-            world.heap.push(fault.at, Happening::Fail(at));
+        for (at, (time, _)) in scenario.events.iter().enumerate() {
+            world.heap.push(*time, Event::Happen(at));
         }
         Ok(world)
     }
 
-    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
-        match happening {
-            Happening::Arrive(at) => self.arrive(at),
-            Happening::Ready(job) => self.ready(job),
-            Happening::Leave(job) => self.leave(job),
-            Happening::Expire => self.expire(),
-            Happening::Fail(at) => self.fail(at),
-            Happening::Repair(at) => self.repair(at),
+    fn turn(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Arrive(at) => self.arrive(at),
+            Event::Ready(job) => self.ready(job),
+            Event::Leave(job) => self.leave(job),
+            Event::Expire => self.expire(),
+            Event::Happen(at) => self.happen(at),
+            Event::Repair(at) => self.repair(at),
         }
     }
 
@@ -161,6 +170,7 @@ impl<'a> World<'a> {
             self.must(Actor::System, Command::Submit(submit))?
         {
             self.report.jobs_placed_at_once += u64::from(placed);
+            self.tell(Seen::Submitted { job, arrival: at });
             if let Some(life) = arrival.life {
                 self.lives.insert(job, life);
             }
@@ -201,10 +211,10 @@ impl<'a> World<'a> {
         self.report.jobs_ready += 1;
         let now = self.heap.now();
         if let Some(life) = self.lives.get(&job.id) {
-            self.heap.push(TimeMs(now.0.saturating_add(life.0)), Happening::Leave(job.id));
+            self.heap.push(TimeMs(now.0.saturating_add(life.0)), Event::Leave(job.id));
         }
         if let Some(duration) = job.spec.duration {
-            self.heap.push(TimeMs(now.0.saturating_add(duration.0)), Happening::Expire);
+            self.heap.push(TimeMs(now.0.saturating_add(duration.0)), Event::Expire);
         }
     }
 
@@ -223,19 +233,54 @@ impl<'a> World<'a> {
         self.retry_waiting()
     }
 
-    fn fail(&mut self, at: usize) -> Result<(), Violation> {
-        let Some(fault) = self.scenario.faults.get(at) else { return Ok(()) };
-        let Some(&(node, epoch)) = self.nodes.get(fault.node) else { return Ok(()) };
+    fn happen(&mut self, at: usize) -> Result<(), Violation> {
+        let Some((_, happening)) = self.scenario.events.get(at) else { return Ok(()) };
+        if let Happening::Lose { target, repair } = happening {
+            for node in self.members(target) {
+                self.lose(node, *repair)?;
+            }
+        }
+        self.retry_waiting()
+    }
+
+    /// Positions of the nodes that are meant, rising.
+    fn members(&mut self, target: &Target) -> Vec<usize> {
+        let nodes = &self.scenario.nodes;
+        if let Target::Some(count) = target {
+            let count = usize::try_from(*count).unwrap_or(usize::MAX);
+            return sample(count, nodes.len(), &mut self.rng).into_iter().collect();
+        }
+        let is_meant = |at: usize, node: &NodeSpec| match target {
+            Target::Node(one) => at == *one,
+            Target::Site(name) => node.place.site == *name,
+            Target::Zone(name) => node.place.zone == *name,
+            Target::Region(name) => node.place.region == *name,
+            Target::Model(name) => node.gpus.iter().any(|gpu| gpu.model == *name),
+            Target::Some(_) | Target::All => true,
+        };
+        let all = nodes.iter().enumerate();
+        all.filter(|(at, node)| is_meant(*at, node)).map(|(at, _)| at).collect()
+    }
+
+    fn lose(&mut self, at: usize, repair: Option<DurationMs>) -> Result<(), Violation> {
+        let Some(&(node, epoch)) = self.nodes.get(at) else { return Ok(()) };
         let down = NodeTransition { node, epoch, status: NodeStatus::Down };
         self.must(Actor::System, Command::NodeStatuses(vec![down]))?;
-        let back = TimeMs(self.heap.now().0.saturating_add(fault.repair.0));
-        self.heap.push(back, Happening::Repair(fault.node));
-        self.retry_waiting()
+        self.tell(Seen::NodeDown { node });
+        if let Some(repair) = repair {
+            let back = TimeMs(self.heap.now().0.saturating_add(repair.0));
+            self.heap.push(back, Event::Repair(at));
+        }
+        Ok(())
     }
 
     fn repair(&mut self, node: usize) -> Result<(), Violation> {
         self.register(node)?;
         self.retry_waiting()
+    }
+
+    fn tell(&mut self, seen: Seen<'_>) {
+        self.observer.saw(self.heap.now(), seen, &self.state);
     }
 
     /// Plans for every job with waiting replicas, oldest first, as capacity comes back.
@@ -265,7 +310,7 @@ impl<'a> World<'a> {
         fixed: &[(Rank, NodeId)],
     ) -> Result<Plan, Unplaceable> {
         let request = Request { ranks, fixed, ..Request::whole(spec) };
-        plan(&self.view, &request, &Policy::default(), Budget::default())
+        plan(&self.view, &request, &self.scenario.policy, self.scenario.budget)
     }
 
     fn register(&mut self, at: usize) -> Result<(), Violation> {
@@ -279,6 +324,7 @@ impl<'a> World<'a> {
         if let Outcome::Registered { node, epoch } =
             self.must(Actor::Operator, Command::RegisterNode(register))?
         {
+            self.tell(Seen::NodeUp { node });
             if self.nodes.len() <= at {
                 self.nodes.push((node, epoch));
             } else if let Some(known) = self.nodes.get_mut(at) {
@@ -298,14 +344,21 @@ impl<'a> World<'a> {
         applied.result.map_err(|rejection: Rejection| self.violation(rejection.to_string()))
     }
 
-    fn follow(&mut self, events: &[Event]) {
+    fn follow(&mut self, events: &[event::Event]) {
         let mut nodes = Vec::new();
         for event in events {
             match *event {
-                Event::NodeChanged(node) | Event::NodeWorkChanged(node) => nodes.push(node),
-                Event::SitesChanged => self.view.refresh_sites(&self.state),
-                Event::JobChanged(job) => self.start_if_bound(job),
-                Event::JobWaiting(_) | Event::CapacityGrew | Event::TenantsChanged => {}
+                event::Event::NodeChanged(node) | event::Event::NodeWorkChanged(node) => {
+                    nodes.push(node);
+                }
+                event::Event::SitesChanged => self.view.refresh_sites(&self.state),
+                event::Event::JobChanged(job) => {
+                    self.tell_phase(job);
+                    self.start_if_bound(job);
+                }
+                event::Event::JobWaiting(_)
+                | event::Event::CapacityGrew
+                | event::Event::TenantsChanged => {}
             }
         }
         nodes.sort_unstable();
@@ -315,11 +368,20 @@ impl<'a> World<'a> {
         self.report.gpu_milli_peak = self.report.gpu_milli_peak.max(held);
     }
 
+    fn tell_phase(&mut self, id: JobId) {
+        let Some(to) = self.state.job(id).map(|job| job.phase) else { return };
+        let from = self.phases.insert(id, to);
+        if from != Some(to) {
+            self.tell(Seen::Phase { job: id, from, to });
+        }
+    }
+
     fn start_if_bound(&mut self, id: JobId) {
         let assigned = self.state.counts(id).is_some_and(|counts| counts.total.assigned > 0);
         if assigned {
-            let up = TimeMs(self.heap.now().0.saturating_add(self.scenario.start.0));
-            self.heap.push(up, Happening::Ready(id));
+            let took = self.scenario.start.process.draw(&mut self.rng);
+            let up = TimeMs(self.heap.now().0.saturating_add(took.0));
+            self.heap.push(up, Event::Ready(id));
         }
     }
 

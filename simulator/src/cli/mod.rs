@@ -1,0 +1,43 @@
+//! The commands of the simulator, for `muster sim` and for the `simulator` program alike.
+//!
+//! **Invariant:** data goes to the writer given, everything else to stderr by the caller; a verb's
+//! arguments and what it does live in one file.
+
+mod meta;
+
+use clap::Subcommand;
+use std::io::Write;
+
+/// What to simulate.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Run scenarios twice and compare their event logs byte by byte.
+    Meta(meta::Args),
+}
+
+/// How a verb ended that did what it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    Done,
+    /// It ran, and what it was to show is not so.
+    Failed,
+}
+
+/// Why a verb could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments, or a file that they name.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Refused(String),
+    #[error("cannot write the answer: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+/// Runs a verb; its answer goes to `out`.
+pub fn main(verb: &Verb, out: &mut dyn Write) -> Result<Ending, Error> {
+    match verb {
+        Verb::Meta(args) => meta::main(args, out),
+    }
+}

@@ -1,0 +1,186 @@
+//! What a run is made of: a fleet, arrivals, and what happens to them, each with its virtual time.
+//!
+//! **Invariant:** values only; two runs of one scenario are alike, bit for bit.
+
+mod model;
+
+pub(crate) use model::sample;
+pub use model::{Latency, NetworkModel, PPM, ServerModel, SiteNetwork, StartModel};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use scheduler_core::command::SiteRtt;
+use scheduler_core::id::Name;
+use scheduler_core::job::JobSpec;
+use scheduler_core::node::NodeSpec;
+use scheduler_core::plan::{Budget, Policy};
+use scheduler_core::unit::{DurationMs, PriceMicroUsd, RttUs, TimeMs};
+use std::sync::Arc;
+
+/// A commit of a quorum whose members are near to each other.
+const COMMIT: Latency = Latency::Fixed(DurationMs(3));
+
+/// Everything a run depends on.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Of all draws made during the run.
+    pub seed: u64,
+    pub nodes: Vec<NodeSpec>,
+    pub rtts: Vec<SiteRtt>,
+    /// In any order; those of one time come in the order given.
+    pub arrivals: Vec<Arrival>,
+    /// In any order; those of one time come in the order given, before arrivals of that time.
+    pub events: Vec<(TimeMs, Happening)>,
+    pub policy: Policy,
+    pub budget: Budget,
+    pub start: StartModel,
+    /// From a leader's proposal to its being applied.
+    pub commit: Latency,
+    pub network: NetworkModel,
+    pub servers: ServerModel,
+    /// The run ends here at the latest; `None` = when nothing happens any more.
+    pub until: Option<TimeMs>,
+    /// The whole state is recounted after every this many events; 0 counts as 1. What an event
+    /// touched is recounted after every event whatever this says.
+    pub check_every: u64,
+    /// The command that runs this scenario again, for messages.
+    pub replay: String,
+}
+
+impl Default for Scenario {
+    /// Nothing happens, quickly.
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            nodes: Vec::new(),
+            rtts: Vec::new(),
+            arrivals: Vec::new(),
+            events: Vec::new(),
+            policy: Policy::default(),
+            budget: Budget::default(),
+            start: StartModel::default(),
+            commit: COMMIT,
+            network: NetworkModel::default(),
+            servers: ServerModel::default(),
+            until: None,
+            check_every: 1,
+            replay: String::new(),
+        }
+    }
+}
+
+/// One job coming in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub at: TimeMs,
+    pub spec: Arc<JobSpec>,
+    /// From ready to the tenant's ending it; `None` = runs on (or ends by its own duration).
+    pub life: Option<DurationMs>,
+}
+
+/// Nodes that something happens to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// Position in [`Scenario::nodes`].
+    Node(usize),
+    Site(Name),
+    Zone(Name),
+    Region(Name),
+    /// This many of the whole fleet, drawn from the scenario's seed.
+    Some(u32),
+    /// All nodes with GPUs of this model.
+    Model(Name),
+    All,
+}
+
+/// Something that happens to the fleet, the network or the servers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Happening {
+    /// The machines stop, without a word; they come back after `repair`, if ever.
+    Lose {
+        target: Target,
+        repair: Option<DurationMs>,
+    },
+    /// Machines that had stopped come back.
+    Restore {
+        target: Target,
+    },
+    /// Agents and servers do not hear each other any more; what runs goes on until its lease ends.
+    Cut {
+        target: Target,
+    },
+    /// The network is whole again.
+    Heal {
+        target: Target,
+    },
+    Drain {
+        target: Target,
+    },
+    Cordon {
+        target: Target,
+    },
+    /// Ends drain and cordon.
+    Uncordon {
+        target: Target,
+    },
+    /// The operator forgets the nodes, whatever runs there.
+    Remove {
+        target: Target,
+    },
+    /// Suppliers ask another price per GPU-hour: the agents register again.
+    Price {
+        target: Target,
+        price: PriceMicroUsd,
+    },
+    /// Suppliers declare so many GPUs per node more than the machines have: the agents register
+    /// again, and replicas on GPUs that do not exist fail to start.
+    Lie {
+        target: Target,
+        gpus_more: u8,
+    },
+    /// Two sites are this far apart from now on.
+    Rtt {
+        a: Name,
+        b: Name,
+        rtt: RttUs,
+    },
+    /// The leading server's process is killed.
+    KillLeader,
+    /// The tenant ends the job of an arrival (its position in [`Scenario::arrivals`]).
+    Cancel {
+        arrival: usize,
+    },
+}
+
+impl Scenario {
+    /// Gives every arrival of `specs` a random time within `span` and a random life up to
+    /// `life_max`, and `faults` random nodes a failure; all from `seed`.
+    pub fn random(
+        seed: u64,
+        nodes: Vec<NodeSpec>,
+        specs: Vec<Arc<JobSpec>>,
+        faults: usize,
+        span: DurationMs,
+        life_max: DurationMs,
+    ) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut time = |max: DurationMs| rng.random_range(0..=max.0);
+        let arrivals = specs
+            .into_iter()
+            .map(|spec| Arrival {
+                at: TimeMs(time(span)),
+                spec,
+                life: Some(DurationMs(time(life_max))),
+            })
+            .collect();
+        let last = nodes.len().saturating_sub(1) as u64;
+        let faults = (0..if nodes.is_empty() { 0 } else { faults }).map(|_| {
+            let at = TimeMs(time(span));
+            let node = usize::try_from(time(DurationMs(last))).unwrap_or(0);
+            let repair = Some(DurationMs(time(life_max)));
+            (at, Happening::Lose { target: Target::Node(node), repair })
+        });
+        let events = faults.collect();
+        Self { seed, nodes, arrivals, events, check_every: 1, ..Self::default() }
+    }
+}
