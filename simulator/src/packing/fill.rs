@@ -6,7 +6,7 @@
 //! policies learn from arrivals or need no mix.
 
 use super::by_name;
-use super::fleet::{Bed, BedError, Specs, mix};
+use super::fleet::{Bed, BedError, Specs};
 use crate::trace::{TraceJob, TraceNode};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -47,12 +47,7 @@ pub fn run(
     seed: u64,
 ) -> Result<Row, BedError> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut order: Vec<&TraceNode> = nodes.iter().collect();
-    order.shuffle(&mut rng);
-    let Bed { mut view, gpu_milli } = Bed::new(order.into_iter())?;
-    if policy == Policy::Fgd {
-        view.tell_demand(&mix(jobs)?);
-    }
+    let Bed { mut view, gpu_milli } = Bed::shuffled(nodes, jobs, policy, &mut rng)?;
     let arrivals = arrivals(jobs, gpu_milli, &mut rng);
     let mut specs = Specs::default();
     let mut curve = Curve::new(gpu_milli);

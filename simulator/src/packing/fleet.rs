@@ -3,11 +3,14 @@
 //! **Invariant:** node ids follow the order in which nodes are given, so the order decides ties.
 
 use crate::trace::{TraceJob, TraceNode, TraceShape};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, RegisterNode};
 use scheduler_core::fixture::entry::{gpu_spec, group, job_spec, node_spec};
 use scheduler_core::id::{Name, NameError, SupplierId};
 use scheduler_core::job::{GpuAlternative, GpuAsk, JobSpec, Shape};
 use scheduler_core::node::Resources;
+use scheduler_core::plan::Policy;
 use scheduler_core::state::State;
 use scheduler_core::unit::{CpuMilli, DiskMib, MemoryMib, TimeMs};
 use scheduler_core::view::View;
@@ -39,6 +42,23 @@ pub struct Bed {
 }
 
 impl Bed {
+    /// Nodes in random order. `fgd` is told the mix of all the jobs, as its authors do; the other
+    /// policies learn or need no mix.
+    pub(super) fn shuffled(
+        nodes: &[TraceNode],
+        jobs: &[TraceJob],
+        policy: Policy,
+        rng: &mut StdRng,
+    ) -> Result<Self, BedError> {
+        let mut order: Vec<&TraceNode> = nodes.iter().collect();
+        order.shuffle(rng);
+        let mut bed = Self::new(order.into_iter())?;
+        if policy == Policy::Fgd {
+            bed.view.tell_demand(&mix(jobs)?);
+        }
+        Ok(bed)
+    }
+
     /// Nodes get ids in the order given.
     pub fn new<'a>(nodes: impl Iterator<Item = &'a TraceNode>) -> Result<Self, BedError> {
         let mut state = State::new();
@@ -127,7 +147,7 @@ pub(super) fn shape(job: &TraceJob) -> Result<Shape, BedError> {
 }
 
 /// How often each shape comes among the jobs.
-pub(super) fn mix(jobs: &[TraceJob]) -> Result<Vec<(Shape, u64)>, BedError> {
+fn mix(jobs: &[TraceJob]) -> Result<Vec<(Shape, u64)>, BedError> {
     let mut counts: BTreeMap<&TraceShape, (u64, &TraceJob)> = BTreeMap::new();
     for job in jobs {
         counts.entry(&job.shape).or_insert((0, job)).0 += 1;

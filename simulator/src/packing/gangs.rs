@@ -7,14 +7,13 @@
 //! **Invariant:** the same seed gives every policy the same arrivals, durations and node order.
 
 use super::by_name;
-use super::fleet::{Bed, BedError, mix};
+use super::fleet::{Bed, BedError};
 use super::load::{Durations, Pattern, Source};
 use super::run::{Patience, Plot, run as play};
 use super::steady::{percent, quantile};
 use crate::trace::{TraceJob, TraceNode};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use scheduler_core::plan::Policy;
 use serde::Serialize;
 
@@ -95,12 +94,7 @@ pub fn run(
         return Ok(None);
     };
     let mut rng = StdRng::seed_from_u64(case.seed);
-    let mut order: Vec<&TraceNode> = nodes.iter().collect();
-    order.shuffle(&mut rng);
-    let mut bed = Bed::new(order.into_iter())?;
-    if case.policy == Policy::Fgd {
-        bed.view.tell_demand(&mix(singles)?);
-    }
+    let bed = Bed::shuffled(nodes, singles, case.policy, &mut rng)?;
     let capacity = bed.gpu_milli;
     let gang_rate = gang_source.rate(capacity, case.gangs_load);
     let single_rate = single_source.rate(capacity, case.singles_load);

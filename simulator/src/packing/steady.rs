@@ -4,14 +4,13 @@
 //! **Invariant:** the same seed gives every policy the same arrivals, durations and node order.
 //! `fgd` is told the mix of the whole workload; the other policies learn or need no mix.
 
-use super::fleet::{Bed, BedError, mix};
+use super::fleet::{Bed, BedError};
 use super::load::{Durations, Pattern, Source};
 use super::run::{Counted, Patience, Plot, Tally, run as play};
 use super::{CLASSES, by_name};
 use crate::trace::{TraceJob, TraceNode};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use scheduler_core::plan::Policy;
 use serde::Serialize;
 
@@ -93,12 +92,7 @@ pub fn run(
 ) -> Result<Option<Row>, BedError> {
     let Some(source) = Source::new(jobs, case.durations) else { return Ok(None) };
     let mut rng = StdRng::seed_from_u64(case.seed);
-    let mut order: Vec<&TraceNode> = nodes.iter().collect();
-    order.shuffle(&mut rng);
-    let mut bed = Bed::new(order.into_iter())?;
-    if case.policy == Policy::Fgd {
-        bed.view.tell_demand(&mix(jobs)?);
-    }
+    let bed = Bed::shuffled(nodes, jobs, case.policy, &mut rng)?;
     let capacity = bed.gpu_milli;
     let rate = source.rate(capacity, case.load);
     let mut comings = source.residents(rate, &mut rng);

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** only expressions whose meaning is certain are understood; any other is a fault.
 
-use super::pod::{Metadata, PodClaim};
+use super::pod::{Metadata, Object, PodClaim};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -23,7 +23,6 @@ const CLASSES: [(&str, GpuVendor); 3] = [
 
 /// What becomes of fields that the structs below do not name.
 const REST: Rest = &[
-    ("ClaimDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "Claims",
         &["config"],
@@ -46,27 +45,9 @@ const REST: Rest = &[
     ),
 ];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: ClaimSpec,
-}
+type ClaimDocument = Object<ClaimSpec>;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct TemplateDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: TemplateSpec,
-}
+type TemplateDocument = Object<TemplateSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]

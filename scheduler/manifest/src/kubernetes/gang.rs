@@ -4,7 +4,7 @@
 //! where it means all of them. A topology key is always a must: Kubernetes has no wish there.
 
 use super::members::{Members, priority, together};
-use super::pod::{Metadata, PodClaim};
+use super::pod::{Object, PodClaim};
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
 use crate::topology;
@@ -12,8 +12,6 @@ use serde::Deserialize;
 
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[
-    ("WorkloadDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
-    ("PodGroupDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "PodGroupSpec",
         &["parentCompositePodGroupName"],
@@ -69,16 +67,7 @@ struct TopologyConstraint {
 #[serde(default)]
 pub(super) struct Disruption {}
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct WorkloadDocument {
-    #[serde(rename = "apiVersion")]
-    pub(super) _api_version: String,
-    #[serde(rename = "kind")]
-    pub(super) _kind: String,
-    pub(super) metadata: Metadata,
-    pub(super) spec: WorkloadSpec,
-}
+pub(super) type WorkloadDocument = Object<WorkloadSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -139,16 +128,7 @@ struct CompositeGang {
     min_group_count: Option<u32>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct PodGroupDocument {
-    #[serde(rename = "apiVersion")]
-    pub(super) _api_version: String,
-    #[serde(rename = "kind")]
-    pub(super) _kind: String,
-    pub(super) metadata: Metadata,
-    pub(super) spec: PodGroupSpec,
-}
+pub(super) type PodGroupDocument = Object<PodGroupSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

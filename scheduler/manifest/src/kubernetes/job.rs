@@ -6,7 +6,7 @@ use super::claim::Known;
 use super::gang::{Scheduling, pin_scheduling};
 use super::members::{Members, deadline, shorter};
 use super::pinned::{On, Pinned};
-use super::pod::{self, Metadata, PodDocument, PodTemplate};
+use super::pod::{self, Metadata, Object, PodDocument, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
@@ -17,7 +17,6 @@ const RETRIES: Verdict =
 
 /// What becomes of fields that the structs below do not name.
 const REST: Rest = &[
-    ("JobDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "JobSpec",
         &[
@@ -39,16 +38,7 @@ const REST: Rest = &[
     ("JobSpec", &["managedBy"], Verdict::Ignored("muster manages what it is given")),
 ];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct JobDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: JobSpec,
-}
+type JobDocument = Object<JobSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -5,7 +5,7 @@
 
 use super::members::{Members, together, with_some};
 use super::pinned::{Entry, Pinned};
-use super::pod::Metadata;
+use super::pod::Object;
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
 use crate::native::unit;
@@ -95,7 +95,6 @@ const QUEUE: Verdict = Verdict::Ignored("the tenant that submits stands in place
 
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[
-    ("KaiPodGroup", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     ("KaiSpec", &["queue"], QUEUE),
     ("KaiSpec", &["priorityClassName"], Verdict::Refused("jobs have no priorities yet")),
     ("KaiSpec", &["preemptibility", "preemptionDelay"], Verdict::Ignored("muster preempts nobody")),
@@ -117,16 +116,7 @@ pub(super) const REST: Rest = &[
 ];
 
 /// KAI's `PodGroup`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct KaiPodGroup {
-    #[serde(rename = "apiVersion")]
-    pub(super) _api_version: String,
-    #[serde(rename = "kind")]
-    pub(super) _kind: String,
-    pub(super) metadata: Metadata,
-    pub(super) spec: KaiSpec,
-}
+pub(super) type KaiPodGroup = Object<KaiSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

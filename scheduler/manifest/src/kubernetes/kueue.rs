@@ -6,7 +6,7 @@ use super::claim::Known;
 use super::job::{Owner, name_of};
 use super::members::{Members, deadline, priority, shorter, together, with_some};
 use super::pinned::{Entry, Named, On, Pinned};
-use super::pod::{self, Metadata, PodTemplate};
+use super::pod::{self, Object, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -159,7 +159,6 @@ pub(super) const REST: Rest = &[
         &["sizes"],
         Verdict::Refused("slices of different sizes: give one size for each layer"),
     ),
-    ("KueueWorkload", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "KueueSpec",
         &["queueName"],
@@ -179,16 +178,7 @@ pub(super) const REST: Rest = &[
 ];
 
 /// Kueue's `Workload`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct KueueWorkload {
-    #[serde(rename = "apiVersion")]
-    pub(super) _api_version: String,
-    #[serde(rename = "kind")]
-    pub(super) _kind: String,
-    pub(super) metadata: Metadata,
-    pub(super) spec: KueueSpec,
-}
+pub(super) type KueueWorkload = Object<KueueSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -103,7 +103,7 @@ pub(crate) const REST: Rest = &[
         Verdict::Refused("name the PodGroup by schedulingGroup.podGroupName instead"),
     ),
     ("PodTemplate", &["apiVersion", "kind"], POD),
-    ("PodDocument", &["status"], STATUS),
+    ("Object", &["status"], STATUS),
     (
         "Toleration",
         &["tolerationSeconds"],
@@ -152,6 +152,18 @@ pub(crate) struct Metadata {
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
+/// A whole object of the API.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Object<S> {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(crate) metadata: Metadata,
+    pub(crate) spec: S,
+}
+
 /// A pod to be copied.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -161,16 +173,7 @@ pub(crate) struct PodTemplate {
 }
 
 /// A pod on its own.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct PodDocument {
-    #[serde(rename = "apiVersion")]
-    pub(crate) _api_version: String,
-    #[serde(rename = "kind")]
-    pub(crate) _kind: String,
-    pub(crate) metadata: Metadata,
-    pub(crate) spec: PodSpec,
-}
+pub(crate) type PodDocument = Object<PodSpec>;
 
 /// The part of a pod that steers where it goes.
 #[derive(Clone, Debug, Default, Deserialize)]

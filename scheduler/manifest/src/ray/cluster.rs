@@ -6,7 +6,7 @@
 use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
-use crate::kubernetes::pod::{self, Metadata, PodTemplate};
+use crate::kubernetes::pod::{self, Object, PodTemplate};
 use crate::kubernetes::{Known, Members, NO_PRIORITIES, On, Owner, Pinned, name_of};
 use crate::label::{Conditions, Operator};
 use crate::shape;
@@ -22,7 +22,6 @@ const SECURITY: Verdict =
 
 /// What becomes of fields that the structs below do not name.
 pub(crate) const REST: Rest = &[
-    ("ClusterDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "ClusterSpec",
         &["rayVersion"],
@@ -50,16 +49,7 @@ pub(crate) const REST: Rest = &[
 const START: Verdict =
     Verdict::Ignored("Ray is started with what the pod's resources say; the pod template counts");
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClusterDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: ClusterSpec,
-}
+type ClusterDocument = Object<ClusterSpec>;
 
 /// `RayClusterSpec`, in a `RayCluster` and in a `RayJob`.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -6,7 +6,7 @@ use super::cluster::{self, ClusterSpec};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
-use crate::kubernetes::pod::{self, Metadata};
+use crate::kubernetes::pod::{self, Object};
 use crate::kubernetes::{Known, On, Owner, Pinned, deadline, name_of, shorter};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -18,7 +18,6 @@ const ENDING: Verdict =
 
 /// What becomes of fields that the structs below do not name.
 const REST: Rest = &[
-    ("RayJobDocument", &["status"], Verdict::Ignored("the state of an object is not a wish")),
     (
         "RayJobSpec",
         &[
@@ -54,16 +53,7 @@ const REST: Rest = &[
     ("RayJobSpec", &["managedBy"], Verdict::Ignored("muster manages what it is given")),
 ];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RayJobDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: RayJobSpec,
-}
+type RayJobDocument = Object<RayJobSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

@@ -47,7 +47,7 @@ impl<S> SessionStream<S>
 where
     S: Stream<Item = Result<SessionRequest, Status>> + Unpin,
 {
-    /// Reads until there is nothing more for now. `Ready` = the agent is gone or at fault.
+    /// Reads what has come in. `Ready` = the agent is gone or at fault.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         for _ in 0..READ_IN_A_ROW {
             if !self.held.is_empty() {
