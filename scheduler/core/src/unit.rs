@@ -32,7 +32,9 @@ macro_rules! unit {
 }
 
 unit!(
-    /// Wall-clock milliseconds since 1970 as the proposing leader saw them; never read in the core.
+    /// A point in time in milliseconds; never read from a clock in the core. In entries and state:
+    /// since 1970, as the proposing leader saw it. In duties: of whatever clock without jumps the
+    /// caller keeps to.
     TimeMs(u64)
 );
 unit!(
@@ -80,6 +82,18 @@ unit!(
     /// What a GPU can compute, as its vendor numbers it: major x 100 + minor, so 8.9 is 809.
     ComputeCapability(u16)
 );
+
+impl TimeMs {
+    /// The time `length` later, held at the last one.
+    pub fn after(self, length: DurationMs) -> Self {
+        Self(self.0.saturating_add(length.0))
+    }
+
+    /// How long ago `earlier` was; nothing if it is still to come.
+    pub fn since(self, earlier: Self) -> DurationMs {
+        DurationMs(self.0.saturating_sub(earlier.0))
+    }
+}
 
 /// Thousandths in one whole GPU.
 pub const GPU_MILLI_WHOLE: u16 = 1000;

@@ -8,14 +8,17 @@
 use crate::api;
 use crate::applied::Fanout;
 use crate::auth::{Gate, Tokens};
+use crate::clock;
 use crate::config::{Config, ConfigError};
 use crate::forward::Router;
 use crate::leader::Leader;
 use crate::raft::{Acquaintances, Passport, PeerApi, Peers};
-use crate::session::{Hub, Timing};
+use crate::session::Hub;
 use crate::watch::WatchHub;
 use futures::FutureExt as _;
 use raft_store::{Member, Quorum, QuorumError, ServerId, Settings, StoreError};
+use scheduler_core::duty::timing::Timing;
+use scheduler_core::unit::DurationMs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -112,8 +115,8 @@ impl Server {
         let peers = Arc::new(Peers::new(passport.clone()));
         let quorum =
             Quorum::open(settings(&config, &member), peers.clone(), fanout.clone()).await?;
-        let timing = Timing::new(Duration::from_millis(config.cluster.timing.lease_ms));
-        let watches = WatchHub::new(timing.lease(0) * LEASES_PER_WATCH_STALL);
+        let timing = Timing::new(DurationMs(config.cluster.timing.lease_ms));
+        let watches = WatchHub::new(clock::duration(timing.lease(0)) * LEASES_PER_WATCH_STALL);
         let leader = Leader::new(quorum.clone(), &config.cluster);
         let router = Router::new(member.id, quorum.clone(), leader.clone(), peers.clone());
         let sessions = Hub::new(

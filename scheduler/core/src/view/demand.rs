@@ -259,7 +259,7 @@ mod tests {
             demand.note(&spec(8, 1), 10);
         }
         assert!(demand.total <= WINDOW);
-        assert_eq!(demand.total, demand.counts.values().sum());
+        assert_eq!(demand.total, demand.counts.values().sum::<u64>());
         assert_eq!(demand.counts.len(), 1, "what no longer comes is forgotten");
     }
 

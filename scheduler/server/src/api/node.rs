@@ -8,7 +8,7 @@ use crate::clock;
 use crate::convert;
 use crate::forward::{LeaderCall, LeaderReply};
 use crate::session::admit::{Admitted, Hello, key_digest};
-use crate::session::{Hub, Instance, JoinCall, SessionStream};
+use crate::session::{Hub, JoinCall, SessionStream};
 use crate::status;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
@@ -17,6 +17,7 @@ use proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use proto::v1::session_request::Message;
 use proto::v1::session_response;
 use scheduler_core::command::{Actor, Command, Entry, NodeTransition, RegisterNode};
+use scheduler_core::duty::leases::Instance;
 use scheduler_core::id::{Epoch, NodeId};
 use scheduler_core::node::NodeStatus;
 use std::time::Duration;
@@ -71,12 +72,11 @@ impl NodeService for NodeApi {
         let _ = quorum.wait_applied(joined.index, clock::deadline(APPLY_WAIT).into_std()).await;
         let fleet = quorum.read(|state| state.node_id_end());
         let timing = self.hub.timing();
-        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Ok(Response::new(v1::JoinResponse {
             node_id: joined.node.0,
             epoch: joined.epoch.0,
-            lease_ms: millis(timing.lease(fleet)),
-            heartbeat_ms: millis(timing.heartbeat(fleet)),
+            lease_ms: timing.lease(fleet).0,
+            heartbeat_ms: timing.heartbeat(fleet).0,
         }))
     }
 

@@ -33,14 +33,14 @@ pub(super) async fn run(leader: &Leader, cluster: &Cluster, mut has_tenants: boo
             continue;
         }
         if std::mem::take(&mut cut_off) {
-            lock(&leader.0.leases).reset_for_new_term(clock::instant());
+            lock(&leader.0.leases).reset_for_new_term(clock::monotonic());
         }
         if !has_tenants {
             has_tenants = first_tenants(leader, cluster).await;
         }
         let lost = {
             let mut leases = lock(&leader.0.leases);
-            leader.0.quorum.read(|state| leases.due(clock::instant(), state))
+            leader.0.quorum.read(|state| leases.due(clock::monotonic(), state))
         };
         if !lost.is_empty() {
             tracing::info!(nodes = lost.len(), "leases are over");

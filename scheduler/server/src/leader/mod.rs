@@ -2,13 +2,12 @@
 //!
 //! Every server has a [`Leader`]; it works only while the quorum says that this server leads.
 //! `answer` and `inbox` take jobs in, `planner` plans them on a thread of its own, `batch` brings
-//! plans through the log, `explainer` says why jobs do not fit, `backlog` remembers who waits,
+//! plans through the log, `explainer` says why jobs do not fit,
 //! `duty` does what is due by the clock, `probing` makes site RTTs of what agents measure.
 //! **Invariant:** nothing here decides anything: a deposed leader's proposals fail in the log, and
 //! its plans are checked again by `State::apply`.
 
 mod answer;
-mod backlog;
 mod batch;
 mod duty;
 mod explainer;
@@ -25,13 +24,16 @@ use crate::call::{
 };
 use crate::clock;
 use crate::config::Cluster;
-use crate::session::{DigestReply, JoinCall, Joined, Leases, Timing};
+use crate::session::{Digest, DigestReply, JoinCall, Joined};
 use crate::status::quorum_to_call;
 use inbox::{Ask, DryRun, Inbox};
-use raft_store::{Quorum, Status};
+use raft_store::{Quorum, ServerId, Status};
 use read::ReadPoints;
 use scheduler_core::command::{Command, Entry, Outcome, Rejection};
+use scheduler_core::duty::leases::Leases;
 use scheduler_core::duty::probes::Probes;
+use scheduler_core::duty::timing::Timing;
+use scheduler_core::unit::DurationMs;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,7 +54,7 @@ pub struct Leader(Arc<Parts>);
 
 struct Parts {
     quorum: Quorum,
-    leases: Mutex<Leases>,
+    leases: Mutex<Leases<ServerId>>,
     probes: Mutex<Probes>,
     reads: ReadPoints,
     /// Longest silence of the majority before calls are refused.
@@ -64,8 +66,8 @@ struct Parts {
 impl Leader {
     /// A leader that does nothing yet; [`Leader::run`] makes it work.
     pub(crate) fn new(quorum: Quorum, cluster: &Cluster) -> Self {
-        let timing = Timing::new(Duration::from_millis(cluster.timing.lease_ms));
-        let leases = Mutex::new(Leases::new(timing, clock::instant()));
+        let timing = Timing::new(DurationMs(cluster.timing.lease_ms));
+        let leases = Mutex::new(Leases::new(timing, clock::monotonic()));
         let silence_ms_max = cluster.timing.election_ms_max.saturating_mul(SILENT_ELECTIONS);
         let (reads, term) = (ReadPoints::default(), Mutex::default());
         let probes = Mutex::default();
@@ -190,8 +192,10 @@ impl Leader {
         Ok(LeaderReply::Explained(Box::new(explained.map_err(gone)??)))
     }
 
-    fn heard(&self, digest: &crate::session::Digest) -> DigestReply {
-        lock(&self.0.leases).heard(digest, clock::instant())
+    fn heard(&self, digest: &Digest) -> DigestReply {
+        let Digest { server, heard, closed } = digest;
+        let refused = lock(&self.0.leases).heard(*server, heard, closed, clock::monotonic());
+        DigestReply { refused }
     }
 
     async fn join(&self, call: JoinCall, deadline: Instant) -> Result<LeaderReply, CallError> {
@@ -199,10 +203,10 @@ impl Leader {
         let known =
             self.0.quorum.read(|state| state.node_by_name(&register.supplier, &register.spec.name));
         if let Some(node) = known {
-            let free = lock(&self.0.leases).may_join(node, instance, clock::instant());
+            let free = lock(&self.0.leases).may_join(node, instance, clock::monotonic());
             free.map_err(|held| CallError::Held {
                 why: format!("another agent with the identity of {} is alive", held.node),
-                retry_ms: held.retry_after_ms,
+                retry_ms: held.retry_after.0,
             })?;
         }
         let command = Command::RegisterNode(register);
@@ -212,7 +216,7 @@ impl Leader {
         let index = proposed.index;
         match single(proposed.results)? {
             Outcome::Registered { node, epoch } => {
-                lock(&self.0.leases).joined(node, epoch, instance, clock::instant());
+                lock(&self.0.leases).joined(node, epoch, instance, clock::monotonic());
                 Ok(LeaderReply::Joined(Joined { node, epoch, index }))
             }
             other => {
@@ -263,7 +267,7 @@ impl Leader {
     async fn lead(&self, term: u64, cluster: &Cluster, fanout: &Arc<Fanout>) {
         let inbox = Arc::new(Inbox::default());
         let mut office = Office { leader: self, fanout, inbox: Arc::clone(&inbox), planner: None };
-        lock(&self.0.leases).reset_for_new_term(clock::instant());
+        lock(&self.0.leases).reset_for_new_term(clock::monotonic());
         *lock(&self.0.term) = Some(Arc::clone(&inbox));
         self.confirm(term).await;
         // Jobs wait in the inbox until there are tenants whom they could belong to.

@@ -6,7 +6,6 @@
 //! **Invariant:** a panic here ends the process: a leader that takes jobs but does not plan would
 //! be worse than none. The state's lock is held for short slices only.
 
-use super::backlog::Backlog;
 use super::batch::{Batch, Returned};
 use super::explainer::{Explainer, offer};
 use super::inbox::{
@@ -20,12 +19,14 @@ use crate::clock;
 use crate::convert;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
+use scheduler_core::duty::backlog::Backlog;
 use scheduler_core::fit::Around;
 use scheduler_core::id::{JobId, NodeId, TenantId};
 use scheduler_core::job::{JobSpec, Reason, ReasonCode};
 use scheduler_core::plan::quote;
 use scheduler_core::plan::{self, Budget, Policy, Ranks, Request, Unplaceable};
 use scheduler_core::state::State;
+use scheduler_core::unit::DurationMs;
 use scheduler_core::view::View;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ const TRIES_PER_ROUND: usize = 64;
 /// Time for waiting jobs in one round; a gang that takes longer ends it.
 const TRIES_TIME: Duration = Duration::from_millis(10);
 /// A waiting job's reason is told again at most this often, unless its code changes.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const TELL_EVERY: DurationMs = DurationMs(10_000);
 
 /// Plans for one term.
 pub(super) struct Planner {
@@ -67,7 +68,7 @@ impl Planner {
         runtime: Handle,
         explainer: Explainer,
     ) -> Self {
-        let now = clock::instant();
+        let now = clock::monotonic();
         let (view, waiting) =
             quorum.read(|state| (view_of(state), state.waiting().collect::<Vec<_>>()));
         inbox.knows(view.index());
@@ -93,13 +94,14 @@ impl Planner {
     /// Works until the inbox is closed.
     pub(super) fn run(mut self) {
         loop {
-            let now = clock::instant();
+            let now = clock::monotonic();
             let room = self.in_flight < BATCHES_IN_FLIGHT_MAX;
             let until = match (room, self.again.is_empty()) {
                 (false, _) => None,
                 (true, false) => Some(now),
                 (true, true) => self.backlog.next_at(now),
             };
+            let until = until.map(|until| clock::deadline(clock::duration(until.since(now))));
             let work = self.inbox.wait(self.in_flight, until);
             if work.closed {
                 return;
@@ -129,7 +131,7 @@ impl Planner {
 
     /// Ends the claims of a batch that came back.
     fn take_back(&mut self, batch: Returned, notes: &mut Notes) {
-        let now = clock::instant();
+        let now = clock::monotonic();
         self.in_flight = self.in_flight.saturating_sub(1);
         self.view.unclaim(batch.claim);
         // The claim is gone, so what it became must be read before anything is planned.
@@ -150,7 +152,7 @@ impl Planner {
 
     /// Reads what changed.
     fn take_in(&mut self, mut notes: Notes) {
-        let now = clock::instant();
+        let now = clock::monotonic();
         if notes.everything {
             let view = &mut self.view;
             self.quorum.read(|state| *view = view_of(state));
@@ -199,7 +201,7 @@ impl Planner {
         let start = clock::instant();
         let mut tries = 0;
         while tries < TRIES_PER_ROUND && start.elapsed() < TRIES_TIME {
-            let Some(job) = self.backlog.next(1, start).pop() else { return };
+            let Some(job) = self.backlog.next(1, clock::monotonic()).pop() else { return };
             tries += 1;
             self.try_one(job, batch);
             self.send_full(batch);
@@ -207,7 +209,7 @@ impl Planner {
     }
 
     fn try_one(&mut self, job: JobId, batch: &mut Batch) {
-        let now = clock::instant();
+        let now = clock::monotonic();
         let Some(wait) = self.quorum.read(|state| look::waiting(state, job)) else {
             return self.backlog.remove(job);
         };
@@ -234,7 +236,7 @@ impl Planner {
             Err(reason) => {
                 self.backlog.in_vain(job, now);
                 let news = wait.job.reason.code != reason.code;
-                let every = if news { Duration::ZERO } else { TELL_EVERY };
+                let every = if news { DurationMs::ZERO } else { TELL_EVERY };
                 if wait.job.reason != reason && self.backlog.tell(job, every, now) {
                     batch.tell(job, reason);
                 }

@@ -3,15 +3,16 @@
 //! **Invariant:** a slot is opened only for the node's own supplier, key and newest epoch, and only
 //! while the node is not declared down.
 
+use super::Hub;
 use super::dispatch::{look, tell};
 use super::table::{OpenError, Slot, end};
-use super::{Hub, Instance};
 use crate::clock;
 use crate::convert::session::{Desires, NODE_KEY_BYTES, fixed};
 use crate::forward::{CallError, LeaderCall, LeaderReply};
 use crate::status;
 use proto::v1::{SessionEnd, SessionEndReason, SessionHello};
 use scheduler_core::command::Kind;
+use scheduler_core::duty::leases::Instance;
 use scheduler_core::id::{Epoch, NodeId, SupplierId};
 use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
@@ -166,7 +167,7 @@ impl Hub {
                 return Err(status::busy(&error.to_string(), RETRY_AFTER));
             }
             Err(error @ OpenError::Held) => {
-                let retry_ms = u64::try_from(RETRY_AFTER.as_millis()).unwrap_or(u64::MAX);
+                let retry_ms = clock::millis(RETRY_AFTER).0;
                 let held = CallError::Held { why: error.to_string(), retry_ms };
                 return Err(status::from_call(&held));
             }

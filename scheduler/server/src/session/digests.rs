@@ -3,11 +3,12 @@
 //! **Invariant:** a heartbeat is acknowledged only after the leader has counted it.
 
 use super::table::{Table, end};
-use super::{Refused, RefusedWhy, Timing};
 use crate::clock;
 use crate::forward::{CallError, LeaderCall, LeaderReply, Router};
 use proto::v1::SessionEndReason;
 use raft_store::{Quorum, ServerId};
+use scheduler_core::duty::leases::{Refused, RefusedWhy};
+use scheduler_core::duty::timing::Timing;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -22,7 +23,7 @@ const CUT_OFF_LEASE_PART: u32 = 3;
 
 /// Sends digests for as long as it is polled.
 pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table>, timing: Timing) {
-    let mut tick = tokio::time::interval(timing.digest());
+    let mut tick = tokio::time::interval(clock::duration(timing.digest()));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut counted_at = clock::instant();
     loop {
@@ -30,7 +31,7 @@ pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table
             _ = tick.tick() => {}
             () = table.hurried() => tokio::time::sleep(HURRY_PAUSE).await,
         }
-        let lease = timing.lease(quorum.read(|state| state.node_id_end()));
+        let lease = clock::duration(timing.lease(quorum.read(|state| state.node_id_end())));
         close_silent(&table, lease);
         let sweep = table.sweep(own);
         // When cut off, an empty digest finds out whether that is over.

@@ -126,8 +126,8 @@ fn dispatch(quorum: &Quorum, table: &Table, nodes: &[NodeId], also: impl FnOnce(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Instance;
     use scheduler_core::command::{Command, Commit, NodeTransition};
+    use scheduler_core::duty::leases::Instance;
     use scheduler_core::fixture::entry::{World, placement};
     use scheduler_core::id::Epoch;
 

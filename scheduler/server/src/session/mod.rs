@@ -12,17 +12,13 @@
 pub mod admit;
 pub mod digests;
 pub mod dispatch;
-pub mod leases;
 pub mod outbox;
 pub mod probes;
 pub mod reports;
 pub mod stream;
 pub mod table;
-pub mod timing;
 
-pub use leases::Leases;
 pub use stream::SessionStream;
-pub use timing::Timing;
 
 use crate::applied::Fanout;
 use crate::clock;
@@ -33,6 +29,8 @@ use probes::Gathered;
 use raft_store::{Quorum, ServerId};
 use reports::{Reports, Undelivered};
 use scheduler_core::command::{Actor, Command, Entry, RegisterNode, ReplicaReport};
+use scheduler_core::duty::leases::{Closed, Heard, Instance, Refused};
+use scheduler_core::duty::timing::Timing;
 use scheduler_core::id::{Epoch, NodeId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -173,12 +171,8 @@ async fn relay(router: Router, batch: Vec<ReplicaReport>) -> Result<(), Undelive
     }
 }
 
-/// Random number of one agent process: tells a reconnect from a second machine with a copied key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Instance(pub [u8; 16]);
-
-/// An agent's Join, handed to the leader. The leader asks [`Leases::may_join`], proposes
-/// `RegisterNode` on behalf of `by`, and tells [`Leases::joined`] the outcome.
+/// An agent's Join, handed to the leader. The leader asks its leases whether it may,
+/// proposes `RegisterNode` on behalf of `by`, and tells them the outcome.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JoinCall {
     /// The authenticated caller.
@@ -197,14 +191,6 @@ pub struct Joined {
     pub index: u64,
 }
 
-/// Another process of the same identity holds a live session; try again later.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Held {
-    pub node: NodeId,
-    /// Milliseconds after which a retry may have an answer.
-    pub retry_after_ms: u64,
-}
-
 /// Whom one server has heard since its last digest, and which sessions it has seen closing.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Digest {
@@ -213,43 +199,8 @@ pub struct Digest {
     pub closed: Vec<Closed>,
 }
 
-/// One node that was heard.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Heard {
-    pub node: NodeId,
-    pub epoch: Epoch,
-    pub instance: Instance,
-    /// Milliseconds between hearing it and sending the digest.
-    pub age_ms: u32,
-}
-
-/// One session that has closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Closed {
-    pub node: NodeId,
-    pub epoch: Epoch,
-    pub instance: Instance,
-}
-
 /// The leader's answer to a digest: every heard node that is not named has its lease extended.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct DigestReply {
     pub refused: Vec<Refused>,
-}
-
-/// A session that must end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Refused {
-    pub node: NodeId,
-    pub epoch: Epoch,
-    pub why: RefusedWhy,
-}
-
-/// Why a session must end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum RefusedWhy {
-    /// The node has registered again since, or another process of the same identity was first.
-    Superseded,
-    /// The node was declared down in this epoch.
-    LeaseLost,
 }

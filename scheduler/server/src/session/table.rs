@@ -3,13 +3,14 @@
 //! **Invariant:** at most one slot per node; a slot is taken only for an identity that was
 //! verified. The lock of the table is never held while a slot is woken or a message is built.
 
+use super::Digest;
 use super::outbox::Outbox;
 use super::probes::Asked;
-use super::{Closed, Digest, Heard, Instance};
 use crate::applied::lock;
 use crate::clock;
 use proto::v1::{SessionEnd, SessionEndReason};
 use raft_store::ServerId;
+use scheduler_core::duty::leases::{Closed, Heard, Instance};
 use scheduler_core::id::{Epoch, NodeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -56,7 +57,7 @@ impl Slot {
 
     /// The agent said something.
     pub fn hear(&self) {
-        self.heard_ms.store(millis(self.opened.elapsed()), Relaxed);
+        self.heard_ms.store(clock::millis(self.opened.elapsed()).0, Relaxed);
         self.said.fetch_add(1, Relaxed);
     }
 
@@ -246,7 +247,7 @@ impl Table {
             if slot.told.load(Relaxed) == said {
                 continue;
             }
-            let age_ms = millis(slot.opened.elapsed()).saturating_sub(heard_ms);
+            let age_ms = clock::millis(slot.opened.elapsed()).0.saturating_sub(heard_ms);
             sweep.digest.heard.push(Heard {
                 node: slot.node,
                 epoch: slot.epoch,
@@ -286,10 +287,6 @@ impl Table {
 /// A farewell.
 pub fn end(reason: SessionEndReason, message: &str) -> SessionEnd {
     SessionEnd { reason: reason.into(), message: message.to_owned() }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

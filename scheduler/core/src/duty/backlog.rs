@@ -4,16 +4,15 @@
 //! pause is over; so a stuck gang costs little, and a sweep that is cut short goes on where it
 //! stopped, so that nobody starves behind it.
 
-use scheduler_core::id::JobId;
+use crate::id::JobId;
+use crate::unit::{DurationMs, TimeMs};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::Duration;
-use tokio::time::Instant;
 
 /// Pause after the first vain try; doubles with every further one.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MIN: DurationMs = DurationMs(10);
 /// Longest pause: how late a job may notice capacity after many vain tries.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
+const PAUSE_MAX: DurationMs = DurationMs(2_000);
 
 /// Jobs looked at in one go: some 100 us, then new jobs have their turn.
 const LOOKS_MAX: usize = 4_096;
@@ -23,17 +22,17 @@ const LOOKS_MAX: usize = 4_096;
 struct Wait {
     /// Growth that the last vain try knew of; `None` = never tried.
     tried: Option<u64>,
-    not_before: Instant,
-    pause: Duration,
+    not_before: TimeMs,
+    pause: DurationMs,
     /// A commit for it is under way.
     in_flight: bool,
     /// When its reason was last told to the state.
-    told: Option<Instant>,
+    told: Option<TimeMs>,
 }
 
 /// All waiting jobs.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub struct Backlog {
     jobs: BTreeMap<JobId, Wait>,
     /// Counts up whenever capacity may have grown.
     growth: u64,
@@ -42,19 +41,19 @@ pub(super) struct Backlog {
     /// Another sweep follows the running one: jobs it has passed may fit now.
     one_more: bool,
     /// When a sweep is due because a pause ends.
-    again: Option<Instant>,
+    again: Option<TimeMs>,
 }
 
 impl Backlog {
     /// A job waits; known ones keep their pause.
-    pub(super) fn add(&mut self, job: JobId, now: Instant) {
+    pub fn add(&mut self, job: JobId, now: TimeMs) {
         if self.insert(job, None, now) {
             self.start_sweep();
         }
     }
 
     /// Whether the job is new here.
-    fn insert(&mut self, job: JobId, tried: Option<u64>, now: Instant) -> bool {
+    fn insert(&mut self, job: JobId, tried: Option<u64>, now: TimeMs) -> bool {
         let told = tried.map(|_| now);
         let fresh = Wait { tried, not_before: now, pause: PAUSE_MIN, in_flight: false, told };
         let known = self.jobs.contains_key(&job);
@@ -63,7 +62,7 @@ impl Backlog {
     }
 
     /// A job waits that was just now found not to fit, as of `growth`.
-    pub(super) fn add_tried(&mut self, job: JobId, growth: u64, now: Instant) {
+    pub fn add_tried(&mut self, job: JobId, growth: u64, now: TimeMs) {
         let is_new = self.insert(job, Some(growth), now);
         if is_new && growth != self.growth {
             self.start_sweep();
@@ -75,7 +74,7 @@ impl Backlog {
     }
 
     /// Capacity may have grown.
-    pub(super) fn grew(&mut self) {
+    pub fn grew(&mut self) {
         self.growth += 1;
         if !self.jobs.is_empty() {
             self.start_sweep();
@@ -83,7 +82,7 @@ impl Backlog {
     }
 
     /// Number of the latest growth.
-    pub(super) fn growth(&self) -> u64 {
+    pub fn growth(&self) -> u64 {
         self.growth
     }
 
@@ -97,7 +96,7 @@ impl Backlog {
 
     /// The next jobs to try, oldest first, at most `limit`. None may mean that there are more to
     /// look at: [`Backlog::next_at`] tells.
-    pub(super) fn next(&mut self, limit: usize, now: Instant) -> Vec<JobId> {
+    pub fn next(&mut self, limit: usize, now: TimeMs) -> Vec<JobId> {
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
             self.start_sweep();
@@ -127,22 +126,22 @@ impl Backlog {
     }
 
     /// When [`Backlog::next`] may have something without further news.
-    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+    pub fn next_at(&self, now: TimeMs) -> Option<TimeMs> {
         if self.sweep.is_some() { Some(now) } else { self.again }
     }
 
     /// The job did not fit.
-    pub(super) fn in_vain(&mut self, job: JobId, now: Instant) {
+    pub fn in_vain(&mut self, job: JobId, now: TimeMs) {
         let growth = self.growth;
         if let Some(wait) = self.jobs.get_mut(&job) {
             wait.tried = Some(growth);
-            wait.not_before = now + wait.pause;
-            wait.pause = (wait.pause * 2).min(PAUSE_MAX);
+            wait.not_before = now.after(wait.pause);
+            wait.pause = DurationMs(wait.pause.0 * 2).min(PAUSE_MAX);
         }
     }
 
     /// A commit for the job is under way.
-    pub(super) fn sent(&mut self, job: JobId) {
+    pub fn sent(&mut self, job: JobId) {
         if let Some(wait) = self.jobs.get_mut(&job) {
             wait.in_flight = true;
         }
@@ -150,7 +149,7 @@ impl Backlog {
 
     /// The commit came back. `settled`: look at the job again soon, it is probably done; else its
     /// plan was stale, and it pauses.
-    pub(super) fn came_back(&mut self, job: JobId, settled: bool, now: Instant) {
+    pub fn came_back(&mut self, job: JobId, settled: bool, now: TimeMs) {
         if !settled {
             self.in_vain(job, now);
         }
@@ -162,9 +161,9 @@ impl Backlog {
     }
 
     /// Whether the job's reason was not told for `every`; if so, it counts as told now.
-    pub(super) fn tell(&mut self, job: JobId, every: Duration, now: Instant) -> bool {
+    pub fn tell(&mut self, job: JobId, every: DurationMs, now: TimeMs) -> bool {
         let Some(wait) = self.jobs.get_mut(&job) else { return false };
-        let due = wait.told.is_none_or(|told| now.saturating_duration_since(told) >= every);
+        let due = wait.told.is_none_or(|told| now.since(told) >= every);
         if due {
             wait.told = Some(now);
         }
@@ -172,7 +171,7 @@ impl Backlog {
     }
 
     /// The job waits no more.
-    pub(super) fn remove(&mut self, job: JobId) {
+    pub fn remove(&mut self, job: JobId) {
         self.jobs.remove(&job);
     }
 }
@@ -187,7 +186,7 @@ mod tests {
 
     #[test]
     fn oldest_first_and_not_again_until_something_grew_and_the_pause_is_over() {
-        let now = crate::clock::instant();
+        let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         for job in [3, 1, 2] {
             backlog.add(JobId(job), now);
@@ -199,13 +198,13 @@ mod tests {
         backlog.grew();
         assert_eq!(backlog.next(9, now), vec![]);
         let again = backlog.next_at(now).expect("a pause ends");
-        assert_eq!(again, now + PAUSE_MIN);
+        assert_eq!(again, now.after(PAUSE_MIN));
         assert_eq!(backlog.next(9, again), ids(&[1, 2, 3]));
     }
 
     #[test]
     fn pauses_grow_to_a_bound() {
-        let mut now = crate::clock::instant();
+        let mut now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add(JobId(1), now);
         let mut pauses = Vec::new();
@@ -215,7 +214,7 @@ mod tests {
             backlog.grew();
             assert_eq!(backlog.next(1, now), vec![]);
             let again = backlog.next_at(now).expect("a pause ends");
-            pauses.push(again - now);
+            pauses.push(again.since(now));
             now = again;
         }
         assert_eq!((pauses[0], pauses[11]), (PAUSE_MIN, PAUSE_MAX));
@@ -224,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_job_under_way_is_left_alone_and_looked_at_once_it_is_back() {
-        let now = crate::clock::instant();
+        let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add(JobId(1), now);
         assert_eq!(backlog.next(1, now), ids(&[1]));
@@ -240,7 +239,7 @@ mod tests {
 
     #[test]
     fn growth_does_not_keep_a_sweep_from_its_end() {
-        let now = crate::clock::instant();
+        let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         (0..3 * LOOKS_MAX as u64).for_each(|job| backlog.add(JobId(job), now));
         let mut seen = Vec::new();
@@ -257,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_job_found_not_to_fit_waits_for_growth() {
-        let now = crate::clock::instant();
+        let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add_tried(JobId(1), backlog.growth(), now);
         assert_eq!(backlog.next(1, now), vec![]);
