@@ -157,7 +157,7 @@ impl Default for ServerModel {
         Self {
             count: 3,
             election: Latency::Uniform { min: DurationMs(600), max: DurationMs(1_200) },
-            lease: scheduler_core::duty::liveness::LEASE_MIN,
+            lease: scheduler_core::duty::timing::LEASE_MIN,
             reconnect: DurationMs(15_000),
         }
     }
