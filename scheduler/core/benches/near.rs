@@ -4,11 +4,13 @@
 //!
 //! **Invariant:** worlds come from a seed, so figures of two runs are of the same cases.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use scheduler_core::fixture::cities::{cities, no_geometry};
+use scheduler_core::id::SiteId;
 use scheduler_core::plan::Budget;
 use scheduler_core::plan::near::{Answer, Objective, Question, Vertex, any, bound_needed, choose};
-use scheduler_core::topology::{Net, Sites, embed};
+use scheduler_core::topology::{Measured, Net, Sites, embed};
+use scheduler_core::unit::{RttUs, TimeMs};
 use std::hint::black_box;
 
 /// Heavy-tailed capacities, about 460,000 units in all for 300 sites.
@@ -17,7 +19,7 @@ fn vertices(sites: usize) -> Vec<Vertex> {
         .take(sites)
         .map(|site| {
             let tail = u64::from(site).wrapping_mul(2_654_435_761) % 997 + 20;
-            Vertex { site, have: vec![300_000 / tail] }
+            Vertex::new(site, vec![300_000 / tail])
         })
         .collect()
 }
@@ -80,6 +82,35 @@ fn upkeep(c: &mut Criterion) {
     for count in [300, 1_000] {
         let sites = cities(count, 7);
         group.bench_function(format!("net of {count}"), |b| b.iter(|| black_box(Net::new(&sites))));
+        let mut told = sites.clone();
+        let old = Net::new(&sites);
+        for site in 0..old.len() as u16 {
+            black_box(old.order(site));
+        }
+        let news = Measured { median: RttUs(1), high: RttUs(2), samples: 1, at: TimeMs(2) };
+        told.set_rtt(SiteId(3), SiteId(7), news);
+        group.bench_function(format!("one RTT of {count} sites"), |b| {
+            b.iter_batched(
+                || old.clone(),
+                |mut net| {
+                    net.update(&sites, &told);
+                    net
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        group.bench_function(format!("order of {count}"), |b| {
+            b.iter_batched(
+                || Net::new(&sites),
+                |net| {
+                    for site in 0..net.len() as u16 {
+                        black_box(net.order(site));
+                    }
+                    net
+                },
+                BatchSize::PerIteration,
+            );
+        });
         group.bench_function(format!("coordinates of {count}"), |b| {
             b.iter(|| black_box(embed::embed(&sites)));
         });

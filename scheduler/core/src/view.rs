@@ -171,11 +171,12 @@ impl View {
         }
     }
 
-    /// Reads sites and RTTs again.
+    /// Reads sites and RTTs again: costs what has changed of them.
     pub fn refresh_sites(&mut self, state: &State) {
         self.index = state.index();
-        self.sites = Arc::new(state.sites().clone());
-        self.net = Arc::new(Net::new(state.sites()));
+        let sites = Arc::new(state.sites().clone());
+        Arc::make_mut(&mut self.net).update(&self.sites, &sites);
+        self.sites = sites;
     }
 
     /// Takes a proposed plan off what is free, under a number of the caller's choice, until

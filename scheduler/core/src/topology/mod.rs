@@ -21,6 +21,7 @@ use crate::unit::{RttUs, TimeMs};
 use petgraph::graph::UnGraph;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Most sites of one fleet: with every pair measured, the table then stays below 140 MB.
 pub const SITES_MAX: usize = 4_096;
@@ -82,8 +83,9 @@ pub enum SiteError {
 pub struct Sites {
     sites: Vec<Site>,
     by_name: BTreeMap<Name, SiteId>,
-    /// Row b holds what was measured to the sites 0..=b, cut after the last known one.
-    rtts: Vec<Vec<Option<Measured>>>,
+    /// Row b holds what was measured to the sites 0..=b, cut after the last known one. Copies of
+    /// the table share the rows that did not change since.
+    rtts: Vec<Arc<Vec<Option<Measured>>>>,
     /// By site id, cut after the last known one.
     coordinates: Vec<Option<Coordinate>>,
 }
@@ -139,7 +141,7 @@ impl Sites {
             name: place.site.clone(),
         });
         self.by_name.insert(place.site.clone(), id);
-        self.rtts.push(Vec::new());
+        self.rtts.push(Arc::default());
         Ok(id)
     }
 
@@ -177,7 +179,7 @@ impl Sites {
     /// unknown site changes nothing.
     pub fn set_rtt(&mut self, a: SiteId, b: SiteId, told: Measured) -> bool {
         let (low, high) = (usize::from(a.min(b).0), usize::from(a.max(b).0));
-        let Some(row) = self.rtts.get_mut(high) else { return false };
+        let Some(row) = self.rtts.get_mut(high).map(Arc::make_mut) else { return false };
         if row.len() <= low {
             row.resize(low + 1, None);
         }
@@ -208,9 +210,34 @@ impl Sites {
         true
     }
 
+    /// Pairs (a <= b) of which another RTT is told than in an older state of this table, and those
+    /// that it did not have; maybe more than once, and maybe some that are as they were.
+    pub fn changes_since(&self, old: &Self) -> Vec<(SiteId, SiteId)> {
+        let mut pairs = Vec::new();
+        for (b, row) in self.rtts.iter().enumerate() {
+            let id = |site: usize| SiteId(u16::try_from(site).unwrap_or(u16::MAX));
+            let Some(before) = old.rtts.get(b) else {
+                pairs.extend((0..=b).map(|a| (id(a), id(b))));
+                continue;
+            };
+            if !Arc::ptr_eq(row, before) {
+                let cell = |row: &[Option<Measured>], a: usize| {
+                    row.get(a).copied().flatten().map(|told| (told.median, told.high))
+                };
+                let news = |a: &usize| cell(row, *a) != cell(before, *a);
+                pairs.extend((0..=b).filter(news).map(|a| (id(a), id(b))));
+            }
+        }
+        let moved = |site: &SiteId| self.coordinate(*site) != old.coordinate(*site);
+        for site in self.iter().map(|(site, _)| site).filter(moved) {
+            pairs.extend(self.iter().map(|(other, _)| (site.min(other), site.max(other))));
+        }
+        pairs
+    }
+
     /// The same sites, of which nothing was measured yet.
     pub fn without_rtts(&self) -> Self {
-        let rtts = vec![Vec::new(); self.len()];
+        let rtts = vec![Arc::default(); self.len()];
         Self { rtts, coordinates: Vec::new(), ..self.clone() }
     }
 
