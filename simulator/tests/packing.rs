@@ -2,7 +2,6 @@
 //! threads do not matter.
 
 use scheduler_core::plan::Policy;
-use scheduler_core::unit::{DurationMs, TimeMs};
 use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
 use simulator::trace::{TraceJob, TraceNode, TraceShape};
 
@@ -15,7 +14,6 @@ fn nodes() -> Vec<TraceNode> {
             memory_mib: u64::from(gpus) * 65_536,
             gpus,
             model: model.to_owned(),
-            ..TraceNode::default()
         }
     };
     (0..24).map(node).collect()
@@ -45,10 +43,8 @@ fn jobs() -> Vec<TraceJob> {
             name: format!("j{number:03}"),
             replicas: 1,
             shape,
-            submit: Some(TimeMs(number as u64 * 60_000)),
-            duration: (!number.is_multiple_of(7))
-                .then_some(DurationMs(600_000 + 100_000 * (number as u64 % 13))),
-            ..TraceJob::default()
+            submit_s: Some(number as u64 * 60),
+            duration_s: (!number.is_multiple_of(7)).then_some(600 + 100 * (number as u64 % 13)),
         }
     };
     (0..160).map(job).collect()
@@ -134,8 +130,8 @@ fn gangs_are_placed_or_give_up() {
         name: "g".to_owned(),
         replicas: 9,
         shape: shape(8, 1_000),
-        duration: Some(DurationMs(3_600_000)),
-        ..TraceJob::default()
+        submit_s: None,
+        duration_s: Some(3_600),
     };
     let case = gangs::Case {
         policy: Policy::Foresight,

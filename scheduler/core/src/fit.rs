@@ -17,6 +17,7 @@ use crate::unit::{
     BandwidthMbps, ComputeCapability, GPU_MILLI_WHOLE, GpuSet, PriceMicroUsd, VramMib,
 };
 use std::fmt;
+use std::sync::Arc;
 
 /// Prefix of the labels that every node has without declaring them.
 pub const LABEL_PREFIX: &str = "muster/";
@@ -130,8 +131,9 @@ pub struct Needs {
     bandwidth_up_min: BandwidthMbps,
     bandwidth_down_min: BandwidthMbps,
     custom: Custom,
-    selectors: Vec<Selector>,
-    tolerations: Vec<Toleration>,
+    /// Shared, like the tolerations, among all that is made from these needs.
+    selectors: Arc<[Selector]>,
+    tolerations: Arc<[Toleration]>,
     /// Bound on the price of each GPU-hour; does not bind a replica without GPUs.
     price_max: Option<PriceMicroUsd>,
 }
@@ -149,8 +151,8 @@ impl Needs {
                 bandwidth_up_min: BandwidthMbps::ZERO,
                 bandwidth_down_min: BandwidthMbps::ZERO,
                 custom: Custom::default(),
-                selectors: Vec::new(),
-                tolerations: Vec::new(),
+                selectors: Arc::default(),
+                tolerations: Arc::default(),
                 price_max: None,
             },
         }
@@ -166,8 +168,8 @@ impl Needs {
             bandwidth_up_min: shape.bandwidth_up_min,
             bandwidth_down_min: shape.bandwidth_down_min,
             custom: shape.custom.clone(),
-            selectors: group.selectors.clone(),
-            tolerations: group.tolerations.clone(),
+            selectors: shared(&group.selectors),
+            tolerations: shared(&group.tolerations),
             price_max: spec.price_max,
         }
     }
@@ -185,6 +187,15 @@ impl Needs {
     /// Countable resources that one replica takes.
     pub fn custom(&self) -> &Custom {
         &self.custom
+    }
+
+    /// All must hold.
+    pub fn selectors(&self) -> &Arc<[Selector]> {
+        &self.selectors
+    }
+
+    pub fn tolerations(&self) -> &[Toleration] {
+        &self.tolerations
     }
 
     /// Number of alternatives; 0 = any GPU does.
@@ -216,7 +227,18 @@ impl Needs {
 
     /// Why `node`, if it were empty, could not hold one replica; `None` = it could.
     pub fn misfit(&self, node: &Node) -> Option<Misfit> {
-        self.gpu_misfit(&node.gpus).or_else(|| self.rule_misfit(node)).or_else(|| {
+        let selected = || self.selects(node);
+        self.gpu_misfit(&node.gpus).or_else(|| self.term_misfit(node, selected))
+    }
+
+    /// Whether the node meets all selectors.
+    pub fn selects(&self, node: &Node) -> bool {
+        self.selectors.iter().all(|selector| selects(selector, node))
+    }
+
+    /// The same, GPUs left aside; `selected` is [`Needs::selects`], or knows it.
+    pub fn term_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {
+        self.rule_misfit(node, selected).or_else(|| {
             let (need, have) = (self.resources, node.resources);
             if need.cpu > have.cpu {
                 Some(Misfit::Cpu)
@@ -242,9 +264,7 @@ impl Needs {
         if self.gpus == GpuAsk::None {
             return GpuSet::EMPTY;
         }
-        gpus.iter().zip(0u8..).fold(GpuSet::EMPTY, |mask, (gpu, index)| {
-            if self.allows(gpu) { mask | GpuSet::single(index) } else { mask }
-        })
+        self.allowed(gpus)
     }
 
     /// Whether exactly these GPUs of the node, if free, would serve one replica: as many as asked
@@ -278,6 +298,21 @@ impl Needs {
             || self.alternatives.iter().any(|one| one.misfit(gpu).is_none())
     }
 
+    /// The GPUs allowed. Neighbours mostly differ in their link domain at most: each such run is
+    /// held against the alternatives once.
+    fn allowed(&self, gpus: &[Gpu]) -> GpuSet {
+        let what = |gpu: &Gpu| (gpu.model, gpu.vendor, gpu.vram, gpu.compute_capability);
+        let (mut mask, mut start) = (GpuSet::EMPTY, 0u8);
+        for run in gpus.chunk_by(|a, b| what(a) == what(b)) {
+            let end = start.saturating_add(u8::try_from(run.len()).unwrap_or(u8::MAX));
+            if run.first().is_some_and(|gpu| self.allows(gpu)) {
+                mask = (start..end).fold(mask, |mask, index| mask | GpuSet::single(index));
+            }
+            start = end;
+        }
+        mask
+    }
+
     /// Why a node with these GPUs could never serve, as far as GPUs go.
     pub fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
         let asked = match self.gpus {
@@ -285,14 +320,14 @@ impl Needs {
             GpuAsk::Whole(count) => usize::from(count),
             GpuAsk::Share(_) => 1,
         };
+        let mask = self.allowed(gpus);
+        let allowed = |model: Option<ModelId>| {
+            let each = gpus.iter().zip(0u8..).filter(move |&(_, index)| mask.contains(index));
+            each.map(|(gpu, _)| gpu.model).filter(move |&one| model.is_none_or(|m| m == one))
+        };
         // Quadratic in at most 64 GPUs, and the first GPU's model nearly always decides.
-        let mut most = 0usize;
-        for gpu in gpus.iter().filter(|gpu| self.allows(gpu)) {
-            let same = gpus.iter().filter(|g| g.model == gpu.model && self.allows(g)).count();
-            most = most.max(same);
-            if most >= asked {
-                return None;
-            }
+        if allowed(None).any(|model| allowed(Some(model)).count() >= asked) {
+            return None;
         }
         // The GPU and alternative that come nearest tell what is wrong.
         let one = |gpu: &Gpu| {
@@ -304,8 +339,8 @@ impl Needs {
         Some(gpus.iter().filter_map(one).max().unwrap_or(without))
     }
 
-    fn rule_misfit(&self, node: &Node) -> Option<Misfit> {
-        if !self.selectors.iter().all(|selector| selects(selector, node)) {
+    fn rule_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {
+        if !selected() {
             return Some(Misfit::Selector);
         }
         let refused =
@@ -324,6 +359,28 @@ impl Needs {
                 && toleration.effect.is_none_or(|effect| effect == taint.effect)
         })
     }
+}
+
+/// A shared copy; none is made of nothing.
+fn shared<T: Clone>(list: &[T]) -> Arc<[T]> {
+    if list.is_empty() { Arc::default() } else { list.into() }
+}
+
+/// Names of the labels that every node has, under [`LABEL_PREFIX`].
+const BUILT_IN: [&str; 6] = [
+    "muster/region",
+    "muster/zone",
+    "muster/site",
+    "muster/rack",
+    "muster/supplier",
+    "muster/node",
+];
+
+/// All labels of the node, each key once: the built-in ones and those it declares.
+pub fn labels(node: &Node) -> impl Iterator<Item = (&str, &str)> {
+    let built_in = BUILT_IN.into_iter().filter_map(|key| Some((key, label(node, key)?)));
+    let declared = node.labels.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
+    built_in.chain(declared.filter(|(key, _)| !BUILT_IN.contains(key)))
 }
 
 /// Value of a label of the node: the built-in ones first, which nobody can declare over.

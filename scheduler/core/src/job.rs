@@ -109,6 +109,16 @@ pub enum Condition {
     DoesNotExist,
 }
 
+impl Condition {
+    /// The values it names.
+    pub fn values(&self) -> &[Arc<str>] {
+        match self {
+            Self::In(values) | Self::NotIn(values) => values,
+            Self::Exists | Self::DoesNotExist => &[],
+        }
+    }
+}
+
 /// A taint that the replicas put up with.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Toleration {

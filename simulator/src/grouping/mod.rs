@@ -110,7 +110,7 @@ pub fn case(sites: &Sites, rng: &mut StdRng) -> Case {
             let tail: f64 = rng.random_range(0.02..1.0);
             let have = if rng.random_range(0..10) == 0 { 0 } else { (32.0 / tail) as u64 };
             total += have;
-            Vertex { site, have: vec![have] }
+            Vertex::new(site, vec![have])
         })
         .collect();
     let milli = DEMANDS_MILLI[rng.random_range(0..DEMANDS_MILLI.len())];

@@ -6,8 +6,7 @@
 //! policies learn from arrivals or need no mix.
 
 use super::by_name;
-use super::fleet::{Bed, BedError};
-use crate::trace::specs::Specs;
+use super::fleet::{Bed, BedError, Specs};
 use crate::trace::{TraceJob, TraceNode};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** nothing here depends on what is free.
 
+use super::terms::{Term, Terms};
 use super::{Ranks, Request};
 use crate::fit::{Around, Misfit, Needs};
 use crate::id::Rank;
@@ -10,6 +11,7 @@ use crate::job::{GpuAsk, JobSpec};
 use crate::node::{Gpu, Node};
 use crate::unit::GpuSet;
 use crate::view::{Class, ClassId, Slot, View};
+use std::rc::Rc;
 
 /// How the GPUs of a kind serve a group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,13 +41,6 @@ pub(super) struct Fit {
     pub(super) gpus: GpuFit,
 }
 
-impl Fit {
-    fn new(needs: &Needs, node: &Node) -> Self {
-        let (misfit, shuns) = (needs.misfit(node), needs.shuns(node));
-        Self { misfit, shuns, gpus: GpuFit::new(needs, &node.gpus) }
-    }
-}
-
 /// Replicas of one group that wait for a node.
 #[derive(Clone, Debug)]
 pub(super) struct GroupAsk {
@@ -60,6 +55,10 @@ pub(super) struct GroupAsk {
     per_node: bool,
     /// Nothing but taints keeps it from a node whose GPUs serve.
     unconditional: bool,
+    /// Place in the ask as it was made.
+    place: usize,
+    /// Of all groups of the ask, where that pays.
+    terms: Option<Rc<Terms>>,
 }
 
 impl GroupAsk {
@@ -91,23 +90,35 @@ impl GroupAsk {
         if self.unconditional && !class.tainted {
             return Some(false);
         }
-        let admitted = self.per_node || self.needs.misfit(&class.sample).is_none();
-        admitted.then(|| self.needs.shuns(&class.sample))
+        // Its GPUs serve, so that the terms decide.
+        let Term { misfit, shuns } = self.term(&class.sample);
+        (self.per_node || misfit.is_none()).then_some(shuns)
     }
 
     /// Whether the node, of a class that lets this group in, does so itself.
     pub(super) fn admits(&self, node: &Node) -> bool {
-        !self.per_node || self.needs.misfit(node).is_none()
+        !self.per_node || self.term(node).misfit.is_none()
+    }
+
+    /// What the node says, GPUs left aside.
+    fn term(&self, node: &Node) -> Term {
+        let known = self.terms.as_ref().and_then(|terms| terms.of(self.place, node));
+        known.unwrap_or_else(|| Term {
+            misfit: self.needs.term_misfit(node, || self.needs.selects(node)),
+            shuns: self.needs.shuns(node),
+        })
     }
 
     /// How the node serves this group; `known` is the answer for its class.
     pub(super) fn fit(&self, slot: &Slot, known: Fit) -> Fit {
-        if self.per_node { Fit::new(&self.needs, &slot.node) } else { known }
+        if self.per_node { self.class_fit(&slot.node) } else { known }
     }
 
     /// How a class of nodes serves this group, going by one of them.
     pub(super) fn class_fit(&self, sample: &Node) -> Fit {
-        Fit::new(&self.needs, sample)
+        let Term { misfit, shuns } = self.term(sample);
+        let misfit = self.needs.gpu_misfit(&sample.gpus).or(misfit);
+        Fit { misfit, shuns, gpus: GpuFit::new(&self.needs, &sample.gpus) }
     }
 
     /// Fits of all classes, by number; `None` for numbers out of use.
@@ -163,7 +174,20 @@ impl<'a> Ask<'a> {
             let per_node = needs.reads_identity();
             let unconditional = needs.is_unconditional() && !per_node;
             let min = group.replicas_min.saturating_sub(stay).min(wanted);
-            groups.push(GroupAsk { group: at, needs, ranks, min, per_node, unconditional });
+            let (place, terms) = (groups.len(), None);
+            groups.push(GroupAsk {
+                group: at,
+                needs,
+                ranks,
+                min,
+                per_node,
+                unconditional,
+                place,
+                terms,
+            });
+        }
+        if let Some(terms) = Terms::new(&groups).map(Rc::new) {
+            groups.iter_mut().for_each(|group| group.terms = Some(Rc::clone(&terms)));
         }
         let mut fixed: Vec<u32> = request.fixed.iter().map(|(_, node)| node.0).collect();
         fixed.sort_unstable();
@@ -173,7 +197,7 @@ impl<'a> Ask<'a> {
         Self { view, spec, groups, fixed, members, avoid, around: request.around }
     }
 
-    /// The same ask under another spec with the same groups and replicas.
+    /// The same ask under another spec with the same groups, replicas and selectors.
     pub(super) fn with_spec<'b>(&self, spec: &'b JobSpec) -> Ask<'b>
     where
         'a: 'b,
@@ -183,7 +207,13 @@ impl<'a> Ask<'a> {
             let per_node = needs.reads_identity();
             GroupAsk { needs, per_node, ..group.clone() }
         };
-        let groups = self.groups.iter().map(group).collect();
+        let mut groups: Vec<GroupAsk> = self.groups.iter().map(group).collect();
+        let known = self.groups.first().and_then(|group| group.terms.clone());
+        if let Some(terms) = known.map(|known| Rc::new(known.again(&groups))) {
+            groups.iter_mut().zip(0..).for_each(|(group, place)| {
+                (group.place, group.terms) = (place, Some(Rc::clone(&terms)));
+            });
+        }
         Ask {
             view: self.view,
             spec,

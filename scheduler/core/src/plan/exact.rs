@@ -100,7 +100,13 @@ impl Search<'_> {
 
 /// Sets of GPUs from which a replica may be served on the node, such that any choice within one
 /// set is as good as any other.
-fn ways(group: &GroupAsk, draft: &Draft, node: u32, slot: &Slot, fit: GpuFit) -> Vec<GpuSet> {
+pub(super) fn ways(
+    group: &GroupAsk,
+    draft: &Draft,
+    node: u32,
+    slot: &Slot,
+    fit: GpuFit,
+) -> Vec<GpuSet> {
     let model = |index: u8| slot.node.gpus.get(usize::from(index)).map(|gpu| (gpu.model, gpu.vram));
     draft.with_free(node, slot, |free| match group.needs.gpus() {
         GpuAsk::None => vec![fit.mask],

@@ -1,6 +1,7 @@
 //! The planner: which replica goes on which exact GPUs of which node.
 //!
-//! `ask` resolves the request, `single` is the short way for what fits on one node; for gangs
+//! `ask` resolves the request (`terms` where it has many conditions), `alternatives` picks among
+//! kinds of GPUs, `single` is the short way for what fits on one node; for gangs
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does, `quote` what a plan amounts to. `ruled` takes the
@@ -8,6 +9,7 @@
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
 
+mod alternatives;
 mod ask;
 mod draft;
 mod exact;
@@ -22,6 +24,7 @@ mod ruled;
 mod shrink;
 mod single;
 mod solve;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod touched;
@@ -79,6 +82,19 @@ impl Default for Budget {
     /// under a second.
     fn default() -> Self {
         Self { steps_max: 50_000_000 }
+    }
+}
+
+impl Budget {
+    /// Steps that any plan is worth, and more for each node of the fleet: a small fleet answers the
+    /// hardest request within some 100 ms, a large one uses the whole budget.
+    const STEPS_BASE: u64 = 10_000_000;
+    const STEPS_OF_NODE: u64 = 600;
+
+    fn steps(self, view: &View) -> Steps {
+        let nodes = u64::try_from(view.nodes_len()).unwrap_or(u64::MAX);
+        let worth = nodes.saturating_mul(Self::STEPS_OF_NODE).saturating_add(Self::STEPS_BASE);
+        Steps::new(self.steps_max.min(worth))
     }
 }
 
@@ -146,7 +162,7 @@ pub fn answer(
     policy: &Policy,
     budget: Budget,
 ) -> Result<Answer, Unplaceable> {
-    let mut steps = Steps::new(budget.steps_max);
+    let mut steps = budget.steps(view);
     let ask = Ask::new(view, request);
     match place(&ask, Some(*policy), &mut steps) {
         Placed::All(placements) => Ok(Answer { plan: Plan { placements }, exhausted: steps.cut }),
@@ -165,44 +181,12 @@ enum Placed<'a> {
     NotAll(Box<Field<'a>>),
 }
 
-/// Share of the steps that one try with the most wanted GPUs alone may cost.
-const ALTERNATIVE_PART: u64 = 16;
-
 /// Places what is asked with the most wanted alternatives of GPUs that hold all of it: each group
 /// with a single one if possible, the earlier groups first; else with any mixed.
 ///
 /// Without a policy a single replica goes where a node is found soonest.
 fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
-    let wanted: usize = ask.groups.iter().map(|group| group.ranks.len()).sum();
-    let mut best: Option<Vec<Placement>> = None;
-    let mut narrow: Option<Ask<'a>> = None;
-    for (at, group) in ask.groups.iter().enumerate() {
-        for alternative in 0..group.needs.alternatives() {
-            if group.needs.alternatives() < 2 || steps.is_spent() {
-                break;
-            }
-            let ask = narrow.get_or_insert_with(|| ask.clone());
-            let Some(place) = ask.groups.get_mut(at) else { break };
-            place.needs = group.needs.only(alternative);
-            let mut part = Steps::new(steps.left() / ALTERNATIVE_PART);
-            let before = part.left();
-            let found = place_any(ask, policy, &mut part);
-            steps.spend(before - part.left());
-            steps.cut |= part.cut;
-            match found {
-                Placed::All(found) if found.len() == wanted => {
-                    best = Some(found);
-                    break;
-                }
-                _ => {
-                    if let Some(place) = ask.groups.get_mut(at) {
-                        place.needs = group.needs.clone();
-                    }
-                }
-            }
-        }
-    }
-    match best {
+    match alternatives::place(ask, policy, steps) {
         Some(found) => Placed::All(found),
         None => place_any(ask, policy, steps),
     }
@@ -210,7 +194,8 @@ fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed
 
 fn place_any<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
     if ruled::applies(ask) {
-        return match ruled::place(ask, Base::Now, steps) {
+        let single = policy.and_then(|policy| ruled::place_single(ask, policy, steps));
+        return match single.or_else(|| ruled::place(ask, Base::Now, steps)) {
             Some(placements) if !placements.is_empty() => Placed::All(placements),
             _ => Placed::NotAll(Box::new(Field::new(ask, Base::Now, steps))),
         };
@@ -222,10 +207,16 @@ fn place_any<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Pl
     }
     let field = Field::new(ask, Base::Now, steps);
     let solver = Solver { ask, field: &field, base: Base::Now };
-    match shrink::largest(&solver, steps) {
-        Some(placements) if !placements.is_empty() => Placed::All(placements),
-        _ => Placed::NotAll(Box::new(field)),
+    let wanted: usize = ask.groups.iter().map(|group| group.ranks.len()).sum();
+    let mut found = shrink::largest(&solver, steps).unwrap_or_default();
+    if found.len() < wanted && solver.has_lone_sites() {
+        // Sites that may take a single member of a gang are known to the careful way alone.
+        let more = ruled::place(ask, Base::Now, steps).unwrap_or_default();
+        if more.len() > found.len() {
+            found = more;
+        }
     }
+    if found.is_empty() { Placed::NotAll(Box::new(field)) } else { Placed::All(found) }
 }
 
 /// As [`plan`], without reasons and by no policy.
@@ -248,7 +239,7 @@ fn probe(view: &View, request: &Request<'_>, steps: &mut Steps) -> Option<Vec<Pl
 
 /// As [`plan`], for callers that need no reasons: a refusal costs no more than finding it out.
 pub fn find(view: &View, request: &Request<'_>, policy: &Policy, budget: Budget) -> Option<Plan> {
-    let mut steps = Steps::new(budget.steps_max);
+    let mut steps = budget.steps(view);
     match place(&Ask::new(view, request), Some(*policy), &mut steps) {
         Placed::All(placements) => Some(Plan { placements }),
         Placed::Nowhere | Placed::NotAll(_) => None,

@@ -140,6 +140,13 @@ impl Solver<'_> {
             || self.ask.view.sites().rtt(site, site).is_some_and(|rtt| rtt <= bound)
     }
 
+    /// Whether a site with room may take one member of the gang but not two.
+    pub(super) fn has_lone_sites(&self) -> bool {
+        let Some(RttUs(bound)) = self.ask.spec.rtt_max else { return false };
+        let net = self.ask.view.net();
+        self.field.sites().into_iter().any(|site| net.high(site, site) > bound)
+    }
+
     /// Domains of the level with capacity enough on paper, the tightest first. Members that stay
     /// leave only their own domain.
     fn domains(
@@ -296,7 +303,7 @@ impl Attempt<'_> {
         };
         let have = |site: u16| self.solver.field.amounts(site, self.shunned).to_vec();
         let sites = domain.sites.iter().filter(|&&site| near(site));
-        let vertices = sites.map(|&site| Vertex { site, have: have(site) });
+        let vertices = sites.map(|&site| Vertex::new(site, have(site)));
         vertices.filter(|vertex| vertex.have.iter().any(|&amount| amount > 0)).collect()
     }
 

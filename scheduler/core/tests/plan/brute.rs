@@ -1,7 +1,4 @@
 //! Every way to place a tiny gang, tried one after the other and judged by the checker.
-//!
-//! One exception, by design of the planner: where the RTT of all pairs is bound, a gang of several
-//! puts nobody at a site whose own RTT is over the bound, not even a single member.
 
 use crate::checker::{Facts, Member, Stage, Used, first_rank, group_of};
 use scheduler_core::id::NodeId;
@@ -85,9 +82,6 @@ impl Search<'_> {
         let group = group_of(self.spec, rank).expect("a rank of the job");
         let facts = self.facts;
         for node in facts.nodes.values() {
-            if self.ranks.len() > 1 && facts.is_slow_inside(self.spec, node) {
-                continue;
-            }
             // An equal one never lies before the one before it.
             let before = self.members.last().filter(|last| last.group == group);
             if before.is_some_and(|last| self.are_alike(group) && node.id < last.node) {

@@ -421,12 +421,6 @@ impl Facts {
         None
     }
 
-    /// Whether two members at the node's site would break the bound.
-    pub(crate) fn is_slow_inside(&self, spec: &JobSpec, node: &Node) -> bool {
-        let inside = self.rtts.get(&(node.site.0, node.site.0));
-        spec.rtt_max.is_some_and(|bound| inside.is_none_or(|rtt| *rtt > bound.0))
-    }
-
     fn too_dear(&self, spec: &JobSpec, members: &[&Member]) -> Option<String> {
         let most = spec.cost_max?;
         let hours = u128::from(spec.duration?.0);

@@ -7,4 +7,6 @@ mod bad_input;
 mod brute;
 mod checker;
 mod properties;
+mod refusals;
 mod scene;
+mod wishes;

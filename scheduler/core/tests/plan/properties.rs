@@ -8,7 +8,7 @@ use scheduler_core::command::{Command, Commit, NodeTransition, Outcome, Plan};
 use scheduler_core::fixture::entry::{TENANT, tenant};
 use scheduler_core::fixture::fleet::submission;
 use scheduler_core::id::NodeId;
-use scheduler_core::job::{GroupRules, JobSpec};
+use scheduler_core::job::JobSpec;
 use scheduler_core::node::NodeStatus;
 use scheduler_core::plan::{Budget, Policy, Ranks, Request, Unplaceable, plan};
 use scheduler_core::view::View;
@@ -91,11 +91,6 @@ fn random_requests_are_placed_and_refused() {
 }
 
 /// Where the planner places too little, no way exists to place more.
-///
-/// Exceptions: the one that [`brute`] names; and where a rule may need more members than the
-/// minimum (evenness over domains, nearness to others), numbers between the minimum and all are
-/// not looked for by the planner. With rules among members it may also place fewer than would fit,
-/// as long as the minimum is reached (seed 1165 is such a case).
 fn refusals_are_true(seed: u64) -> (bool, Answer) {
     let mut scene = Scene::new(seed, TINY);
     let spec = scene.spec(TINY);
@@ -112,29 +107,15 @@ fn refusals_are_true(seed: u64) -> (bool, Answer) {
                 return (true, Answer::Fits);
             }
             let answer = brute::fits(&facts, &spec, &most);
-            if ruled(&spec) {
-                return (true, answer);
-            }
             assert_ne!(answer, Answer::Fits, "all would fit, {placed:?} were placed: {spec:?}");
             (true, answer)
         }
         Err(refusal) => {
-            let even = spec.groups.iter().any(|one| one.rules.spread.iter().any(|s| !s.preferred));
-            let near = spec.affinities.iter().any(|one| !one.anti && !one.preferred);
-            let answer = match even || near {
-                true => brute::fits(&facts, &spec, &least).max(brute::fits(&facts, &spec, &most)),
-                false => brute::any_fits(&facts, &spec, &least, &most),
-            };
+            let answer = brute::any_fits(&facts, &spec, &least, &most);
             assert_ne!(answer, Answer::Fits, "it fits: {spec:?}: {refusal:?}");
             (false, answer)
         }
     }
-}
-
-/// Whether a group has rules of its own, or stands in a relation to others.
-fn ruled(spec: &JobSpec) -> bool {
-    let plain = GroupRules::default();
-    !spec.affinities.is_empty() || spec.groups.iter().any(|group| group.rules != plain)
 }
 
 #[test]

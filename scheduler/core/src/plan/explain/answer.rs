@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** the view is the same afterwards; equal arguments give equal answers.
 
-use super::cause::{Cause, count};
+use super::cause::{Cause, Reach, count};
 use super::outlook::Outlook;
 use super::search::{Search, Standing};
 use super::{Change, Verdict};
@@ -72,7 +72,7 @@ pub fn explain(
             let told = refusal.as_ref().filter(|refusal| refusal.group == group);
             let counts = match told {
                 Some(refusal) => refusal.counts.clone(),
-                None => count(&ask, at, |_| true).into_iter().collect(),
+                None => count(&ask, at, &Reach::new(&ask, at, None)).into_iter().collect(),
             };
             let placeable = refusal.as_ref().map_or(wanted, |refusal| {
                 refusal.nearest.placeable.get(group).copied().unwrap_or(0)

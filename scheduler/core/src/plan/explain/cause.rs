@@ -6,7 +6,9 @@
 use crate::fit::Misfit;
 use crate::node::{Gpu, NodeStatus};
 use crate::plan::ask::{Ask, Fit, GroupAsk};
+use crate::plan::field::Domain;
 use crate::plan::room::{gpu_room, room};
+use crate::plan::ruled::Apart;
 use crate::view::{ClassId, Free, Slot};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +29,10 @@ pub enum Cause {
     MemoryBusy,
     DiskBusy,
     CustomBusy,
+    /// Has room, but an affinity, or a job that wants to be apart, keeps the group off.
+    Affinity,
+    /// Has room, but one replica there costs more than the whole job may.
+    TotalPrice,
     /// Has room, but lies outside the largest part of the fleet that keeps the RTT bound or the
     /// required topology.
     TooFar,
@@ -61,6 +67,8 @@ impl fmt::Display for Cause {
             Self::MemoryBusy => "memory busy",
             Self::DiskBusy => "disk busy",
             Self::CustomBusy => "custom resource busy",
+            Self::Affinity => "affinity",
+            Self::TotalPrice => "total price",
             Self::TooFar => "too far",
             Self::Usable => "usable",
         })
@@ -70,17 +78,53 @@ impl fmt::Display for Cause {
 /// Nodes per cause.
 pub(super) type Counts = BTreeMap<Cause, u32>;
 
-/// Counts all nodes for one group of the ask; `within` = lies where the job may go, which must follow
-/// from the node's site.
-pub(super) fn count(ask: &Ask<'_>, group: usize, within: impl Fn(&Slot) -> bool) -> Counts {
+/// Where a group may go by the rules of its job.
+pub(super) struct Reach<'a> {
+    /// `None` = anywhere.
+    domain: Option<Domain>,
+    apart: Option<Apart<'a>>,
+}
+
+impl<'a> Reach<'a> {
+    pub(super) fn everywhere() -> Self {
+        Self { domain: None, apart: None }
+    }
+
+    /// What the rules leave to the group at this place of the ask, inside the domain.
+    pub(super) fn new(ask: &Ask<'a>, group: usize, domain: Option<Domain>) -> Self {
+        let apart = Some(Apart::required(ask, group)).filter(|apart| !apart.is_nothing());
+        Self { domain, apart }
+    }
+
+    /// Whether it follows from the sites of nodes.
+    fn is_by_site(&self) -> bool {
+        self.apart.is_none() && self.domain.as_ref().is_none_or(|domain| domain.rack.is_none())
+    }
+
+    /// What keeps the group off a node with room.
+    fn cause(&self, slot: &Slot) -> Cause {
+        if self.apart.as_ref().is_some_and(|apart| !apart.admits(&slot.node)) {
+            Cause::Affinity
+        } else if self.apart.as_ref().is_some_and(|apart| apart.is_too_dear(&slot.node)) {
+            Cause::TotalPrice
+        } else if self.domain.as_ref().is_some_and(|domain| !domain.admits(slot)) {
+            Cause::TooFar
+        } else {
+            Cause::Usable
+        }
+    }
+}
+
+/// Counts all nodes for the group at this place of the ask.
+pub(super) fn count(ask: &Ask<'_>, group: usize, reach: &Reach<'_>) -> Counts {
     let Some(group) = ask.groups.get(group) else {
         // Nothing was asked; every node would do.
         let nodes = u32::try_from(ask.view.nodes_len()).unwrap_or(u32::MAX);
         return Counts::from([(Cause::Usable, nodes)]);
     };
     let fits = group.class_fits(ask.view);
-    let mut count = Count { ask, group, fits, within, counts: Counts::new() };
-    if group.reads_identity() || !ask.avoid.is_empty() {
+    let mut count = Count { ask, group, fits, reach, counts: Counts::new() };
+    if group.reads_identity() || !ask.avoid.is_empty() || !reach.is_by_site() {
         ask.view.slots().for_each(|(node, slot)| count.node(node, slot));
     } else {
         count.closed();
@@ -89,16 +133,16 @@ pub(super) fn count(ask: &Ask<'_>, group: usize, within: impl Fn(&Slot) -> bool)
     count.counts
 }
 
-struct Count<'a, W> {
+struct Count<'a> {
     ask: &'a Ask<'a>,
     group: &'a GroupAsk,
     /// By class.
     fits: Vec<Option<Fit>>,
-    within: W,
+    reach: &'a Reach<'a>,
     counts: Counts,
 }
 
-impl<W: Fn(&Slot) -> bool> Count<'_, W> {
+impl Count<'_> {
     fn fit(&self, class: ClassId) -> Option<Fit> {
         self.fits.get(class.0 as usize).copied().flatten()
     }
@@ -117,7 +161,10 @@ impl<W: Fn(&Slot) -> bool> Count<'_, W> {
             None if slot.node.status == NodeStatus::Down => Cause::Down,
             None if !slot.open => Cause::Cordoned,
             None if self.ask.avoids(node) => Cause::Avoided,
-            None => self.taken(&slot.node.gpus, &slot.free, fit).unwrap_or_else(|| self.far(slot)),
+            None => {
+                let taken = self.taken(&slot.node.gpus, &slot.free, fit);
+                taken.unwrap_or_else(|| self.reach.cause(slot))
+            }
         };
         self.add(cause, 1);
     }
@@ -151,7 +198,7 @@ impl<W: Fn(&Slot) -> bool> Count<'_, W> {
                     match (taken, nodes.first().and_then(|node| view.slot(node))) {
                         (Some(cause), _) => self.add(cause, nodes.len()),
                         // Nodes of one class stand at one site.
-                        (None, Some(first)) => self.add(self.far(first), nodes.len()),
+                        (None, Some(first)) => self.add(self.reach.cause(first), nodes.len()),
                         (None, None) => {}
                     }
                 }
@@ -162,10 +209,6 @@ impl<W: Fn(&Slot) -> bool> Count<'_, W> {
     /// What is used up, if that keeps the group away.
     fn taken(&self, gpus: &[Gpu], free: &Free, fit: Fit) -> Option<Cause> {
         (room(self.group, gpus, free, fit.gpus, 1) == 0).then(|| busy(self.group, gpus, free, fit))
-    }
-
-    fn far(&self, slot: &Slot) -> Cause {
-        if (self.within)(slot) { Cause::Usable } else { Cause::TooFar }
     }
 }
 

@@ -1,15 +1,18 @@
 //! Explain: why a request could not be placed, in numbers that add up, and what would help.
 //!
-//! `cause` counts the nodes, `refusal` is the short form that every refusal carries, `change` is
-//! one thing that could be changed, `search` finds the changes that help, `answer` puts the long
-//! form together.
+//! `cause` counts the nodes, `paper` the replicas of a group that would fit by itself, `miss` says
+//! how far off RTTs are, `refusal` is the short form that every refusal carries, `change` is one
+//! thing that could be changed, `search` finds the changes that help, `answer` puts the long form
+//! together.
 //! **Invariant:** every node of the fleet is counted under exactly one cause; a change is only
 //! named after the planner itself has placed the job with it.
 
 mod answer;
 mod cause;
 pub mod change;
+mod miss;
 pub mod outlook;
+mod paper;
 mod refusal;
 pub mod rule;
 mod search;
@@ -66,14 +69,19 @@ impl Verdict {
 /// The nearest miss.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Nearest {
-    /// Replicas of each group of the spec that could be placed now, each group by itself, within
-    /// the best domain if there is a bound; at most as many as wait.
+    /// Replicas of each group of the spec that could be placed now, each group by itself and by its
+    /// own rules, within the best domain if there is a bound; at most as many as wait.
     pub placeable: Vec<u32>,
     /// Replicas that wait, per group.
     pub wanted: Vec<u32>,
-    /// An RTT bound under which the gang fits now; `None` without an RTT bound or when no bound
-    /// would do.
+    /// The smallest RTT bound found under which the gang fits now; `None` without an RTT bound or
+    /// when no bound would do.
     pub rtt_max: Option<RttUs>,
+    /// Every group would reach its minimum by itself: it is only together, or by rules among all
+    /// members, that they do not fit.
+    pub is_alone: bool,
+    /// Then: the rules among the members that may be in the way.
+    pub rules: Vec<Rule>,
 }
 
 /// A refusal with numbers.
@@ -86,7 +94,7 @@ pub struct Unplaceable {
     /// Index of that group in the spec.
     pub group: usize,
     pub verdict: Verdict,
-    pub nearest: Nearest,
+    pub nearest: Box<Nearest>,
 }
 
 impl fmt::Display for Unplaceable {
@@ -103,9 +111,7 @@ impl fmt::Display for Unplaceable {
             write!(f, "{separator}{} {cause}", Grouped(*count))?;
             separator = ", ";
         }
-        let placeable: u32 = self.nearest.placeable.iter().sum();
-        let wanted: u32 = self.nearest.wanted.iter().sum();
-        write!(f, "; {} of {} replicas would fit", Grouped(placeable), Grouped(wanted))?;
+        self.nearest.fmt(f)?;
         if let Some(RttUs(rtt)) = self.nearest.rtt_max {
             write!(f, "; an rtt_max of {}.{:03} ms would do", rtt / 1000, rtt % 1000)?;
         }
@@ -114,6 +120,31 @@ impl fmt::Display for Unplaceable {
             Verdict::Undecided => f.write_str("; the planning budget ran out"),
             _ => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Nearest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let placeable: u32 = self.placeable.iter().sum();
+        let wanted: u32 = self.wanted.iter().sum();
+        let groups = self.wanted.iter().filter(|&&count| count > 0).count();
+        match (self.is_alone, groups) {
+            (true, 0 | 1) => f.write_str("; they would hold the replicas, but not by all rules")?,
+            (true, _) => f.write_str("; each group would fit by itself, not all together")?,
+            (false, _) => {
+                let (placeable, wanted) = (Grouped(placeable), Grouped(wanted));
+                write!(f, "; {placeable} of {wanted} replicas would fit")?;
+                if groups > 1 {
+                    f.write_str(", each group by itself")?;
+                }
+            }
+        }
+        let mut separator = " (";
+        for rule in &self.rules {
+            write!(f, "{separator}{}", rule.field())?;
+            separator = ", ";
+        }
+        if self.rules.is_empty() { Ok(()) } else { f.write_char(')') }
     }
 }
 

@@ -3,40 +3,44 @@
 //! **Invariant:** costs a few looks at the fleet and a few attempts to place the minimum, no more:
 //! it is made for every job that must wait.
 
-use super::cause::{Cause, Counts, count};
-use super::{Nearest, Unplaceable, Verdict};
+use super::cause::{Cause, Counts, Reach, count};
+use super::{Nearest, Rule, Unplaceable, Verdict, miss, paper};
+use crate::command::Placement;
 use crate::fit::Misfit;
-use crate::id::SiteId;
-use crate::job::{JobSpec, Level};
-use crate::plan::Steps;
+use crate::job::{JobSpec, RttScope, Strategy};
 use crate::plan::ask::Ask;
 use crate::plan::draft::Base;
 use crate::plan::field::{Domain, Field, covers};
-use crate::plan::single;
 use crate::plan::solve::Solver;
+use crate::plan::{Steps, ruled, single};
 use crate::unit::RttUs;
-use crate::view::Slot;
 
 /// Why the ask, whose field this is, could not be placed.
-pub(in crate::plan) fn unplaceable(ask: &Ask<'_>, field: &Field, steps: &mut Steps) -> Unplaceable {
+pub(in crate::plan) fn unplaceable(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    steps: &mut Steps,
+) -> Unplaceable {
     let aborted = steps.is_spent();
     let minimum = least(ask);
-    let (verdict, unbound_rtt) =
+    let (verdict, rtt_max) =
         if aborted { (Verdict::Undecided, None) } else { verdict(ask, field, &minimum, steps) };
-    let network = verdict == Verdict::Latency;
-    let near = network.then(|| largest_part(ask, field));
-    let within = |slot: &Slot| near.as_ref().is_none_or(|domain| domain.admits(slot));
+    let everywhere = Domain { sites: field.sites(), rack: None };
     let hardest = hardest(ask, field, &minimum);
-    let counts = count(ask, hardest, within);
-    let mut nearest = Nearest { rtt_max: unbound_rtt, ..Nearest::default() };
-    nearest.placeable.resize(ask.spec.groups.len(), 0);
-    nearest.wanted.resize(ask.spec.groups.len(), 0);
+    let groups = ask.spec.groups.len();
+    let (placeable, wanted) = (vec![0; groups], vec![0; groups]);
+    let mut nearest = Nearest { placeable, wanted, rtt_max, ..Nearest::default() };
+    let mut near =
+        (verdict == Verdict::Latency).then(|| miss::largest_part(ask, field, hardest, steps));
+    let by_group = ask.spec.rtt_max.is_some() && ask.spec.rtt_scope == RttScope::WithinGroups;
+    nearest.is_alone = true;
     for (at, group) in ask.groups.iter().enumerate() {
-        let everywhere = Domain { sites: field.sites(), rack: None };
-        let domain = near.as_ref().unwrap_or(&everywhere);
-        let fits: u64 =
-            field.cands(ask, at, domain, true).map(|(cand, _)| u64::from(cand.room)).sum();
-        let fits = u32::try_from(fits).unwrap_or(u32::MAX).min(group.wanted());
+        // Bound by itself, each group has a part of the fleet of its own.
+        let own = near.as_ref().filter(|_| by_group && at != hardest);
+        let own = own.map(|_| miss::largest_part(ask, field, at, steps));
+        let domain = own.as_ref().or(near.as_ref()).unwrap_or(&everywhere);
+        let fits = paper::room(ask, field, at, domain);
+        nearest.is_alone &= fits >= minimum.get(at).copied().unwrap_or(0);
         if let Some(cell) = nearest.placeable.get_mut(group.group) {
             *cell = fits;
         }
@@ -44,18 +48,22 @@ pub(in crate::plan) fn unplaceable(ask: &Ask<'_>, field: &Field, steps: &mut Ste
             *cell = group.wanted();
         }
     }
+    if nearest.is_alone {
+        nearest.rules = Rule::among_members(ask.spec);
+    }
+    let counts = count(ask, hardest, &Reach::new(ask, hardest, near.take()));
     Unplaceable {
         nodes: counts.values().sum(),
         counts: counts.into_iter().collect(),
         group: ask.groups.get(hardest).map_or(0, |group| group.group),
         verdict,
-        nearest,
+        nearest: Box::new(nearest),
     }
 }
 
 /// Why a single replica, which is all that was asked, fits nowhere.
 pub(in crate::plan) fn alone(ask: &Ask<'_>, steps: &mut Steps) -> Unplaceable {
-    let counts = count(ask, 0, |_| true);
+    let counts = count(ask, 0, &Reach::everywhere());
     let verdict =
         if within_budget(ask, &counts, steps) { Verdict::Budget } else { verdict_of_one(&counts) };
     let group = ask.groups.first().map_or(0, |group| group.group);
@@ -69,7 +77,7 @@ pub(in crate::plan) fn alone(ask: &Ask<'_>, steps: &mut Steps) -> Unplaceable {
         counts: counts.into_iter().collect(),
         group,
         verdict,
-        nearest: Nearest { placeable, wanted, rtt_max: None },
+        nearest: Box::new(Nearest { placeable, wanted, ..Nearest::default() }),
     }
 }
 
@@ -110,47 +118,80 @@ fn within_budget(ask: &Ask<'_>, counts: &Counts, steps: &mut Steps) -> bool {
 
 fn verdict(
     ask: &Ask<'_>,
-    field: &Field,
+    field: &Field<'_>,
     minimum: &[u32],
     steps: &mut Steps,
 ) -> (Verdict, Option<RttUs>) {
-    let unpriced = JobSpec { price_max: None, ..ask.spec.clone() };
-    let priced = ask.spec.price_max.is_some();
+    let unpriced = JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() };
+    let priced = ask.spec.price_max.is_some() || ask.spec.cost_max.is_some();
     if !has_pool(ask) {
         let by_price = priced && has_pool(&ask.with_spec(&unpriced));
         return (if by_price { Verdict::Budget } else { Verdict::NoSuchPool }, None);
     }
-    let unbound = JobSpec { rtt_max: None, ..ask.spec.clone() };
-    let free = JobSpec { topology_required: None, ..unbound.clone() };
-    if ask.spec.rtt_max.is_some()
-        && let Some(rtt) = widest_rtt(ask, &unbound, field, minimum, steps)
-    {
-        return (Verdict::Latency, rtt);
+    let all_pairs = RttScope::AllPairs;
+    let unbound = JobSpec { rtt_max: None, rtt_scope: all_pairs, ..ask.spec.clone() };
+    if ask.spec.rtt_max.is_some() {
+        let relaxed = ask.with_spec(&unbound);
+        if let Some(found) = fits(&relaxed, field, Base::Now, minimum, steps) {
+            return (Verdict::Latency, miss::bound_needed(ask, field, &found, minimum, steps));
+        }
     }
-    let bound = ask.spec.rtt_max.is_some() || ask.spec.topology_required.is_some();
-    if bound && widest_rtt(ask, &free, field, minimum, steps).is_some() {
-        return (Verdict::Latency, None);
+    if ask.spec.topology_required.is_some() {
+        let free = JobSpec { topology_required: None, ..unbound };
+        if holds(&ask.with_spec(&free), field, Base::Now, minimum, steps) {
+            return (Verdict::Latency, None);
+        }
     }
     if priced {
         let relaxed = ask.with_spec(&unpriced);
         let field = Field::new(&relaxed, Base::Now, steps);
-        if (Solver { ask: &relaxed, field: &field, base: Base::Now })
-            .solve(minimum, steps)
-            .is_some()
-        {
+        if holds(&relaxed, &field, Base::Now, minimum, steps) {
             return (Verdict::Budget, None);
         }
     }
-    for (base, verdict) in
-        [(Base::EmptyAll, Verdict::NeverFits), (Base::EmptyOpen, Verdict::NotReady)]
-    {
+    let mut closed = ask.view.classes().iter();
+    let closed = closed.any(|(_, class)| (class.open as usize) < class.nodes.len());
+    let bases = [(Base::EmptyAll, Verdict::NeverFits), (Base::EmptyOpen, Verdict::NotReady)];
+    for (base, verdict) in bases.into_iter().take(if closed { 2 } else { 1 }) {
         let empty = Field::new(ask, base, steps);
-        if (Solver { ask, field: &empty, base }).solve(minimum, steps).is_none() {
+        if !holds(ask, &empty, base, minimum, steps) {
             let certain = !steps.is_spent();
             return (if certain { verdict } else { Verdict::Undecided }, None);
         }
     }
     (Verdict::BusyUntil(None), None)
+}
+
+/// Whether so many fit; asks the planner only where capacity on paper does not tell.
+fn holds(ask: &Ask<'_>, field: &Field<'_>, base: Base, minimum: &[u32], steps: &mut Steps) -> bool {
+    let have = field.sum(&field.sites(), true);
+    if !covers(&have, &Field::demand(ask, minimum, false)) {
+        return false;
+    }
+    let spec = ask.spec;
+    let plain = matches!(spec.strategy, Strategy::Pack | Strategy::Spread)
+        && spec.rtt_max.is_none()
+        && spec.topology_required.is_none()
+        && !ruled::applies(ask);
+    // Replicas of one shape stand in nobody's way but their own.
+    let single = minimum.iter().filter(|&&count| count > 0).count() < 2;
+    (plain && single) || fits(ask, field, base, minimum, steps).is_some()
+}
+
+/// Places so many, or as few more as the rules need.
+pub(super) fn fits(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    base: Base,
+    minimum: &[u32],
+    steps: &mut Steps,
+) -> Option<Vec<Placement>> {
+    if ruled::applies(ask) {
+        return ruled::least(ask, base, steps);
+    }
+    let solver = Solver { ask, field, base };
+    let found = solver.solve(minimum, steps);
+    found.or_else(|| solver.has_lone_sites().then(|| ruled::least(ask, base, steps)).flatten())
 }
 
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.
@@ -165,79 +206,6 @@ fn has_pool(ask: &Ask<'_>) -> bool {
             known.is_some_and(|known| group.fit(slot, known).misfit.is_none())
         })
     })
-}
-
-/// Places the minimum under a relaxed spec. `Some` = it fits, with the largest RTT among its sites
-/// where all are known.
-fn widest_rtt(
-    ask: &Ask<'_>,
-    spec: &JobSpec,
-    field: &Field,
-    minimum: &[u32],
-    steps: &mut Steps,
-) -> Option<Option<RttUs>> {
-    let relaxed = ask.with_spec(spec);
-    let solver = Solver { ask: &relaxed, field, base: Base::Now };
-    let placements = solver.solve(minimum, steps)?;
-    let nodes = placements.iter().map(|placement| placement.node.0).chain(ask.fixed.clone());
-    let mut sites: Vec<SiteId> = nodes.filter_map(|node| Some(ask.view.slot(node)?.site)).collect();
-    sites.sort_unstable();
-    sites.dedup();
-    let table = ask.view.sites();
-    let mut widest = RttUs::ZERO;
-    for (at, &a) in sites.iter().enumerate() {
-        for &b in sites.iter().skip(at) {
-            match table.rtt(a, b) {
-                Some(rtt) => widest = widest.max(rtt),
-                None => return Some(None),
-            }
-        }
-    }
-    Some(Some(widest))
-}
-
-/// The part of the fleet inside the bounds with the most room: around each site the others that
-/// keep the RTT bound towards all taken so far, the roomiest first; or the roomiest domain.
-fn largest_part(ask: &Ask<'_>, field: &Field) -> Domain {
-    let sites = field.sites();
-    let table = ask.view.sites();
-    let room = |site: u16| -> u64 { field.amounts(site, true).iter().take(ask.groups.len()).sum() };
-    let level = ask.spec.topology_required;
-    let alike = |a: u16, b: u16| {
-        let (Some(x), Some(y)) = (table.site(SiteId(a)), table.site(SiteId(b))) else {
-            return false;
-        };
-        match level {
-            None => true,
-            Some(Level::Region) => x.region == y.region,
-            Some(Level::Zone) => x.region == y.region && x.zone == y.zone,
-            Some(Level::Site | Level::Rack | Level::Node) => a == b,
-        }
-    };
-    let near = |a: u16, b: u16| {
-        alike(a, b)
-            && ask
-                .spec
-                .rtt_max
-                .is_none_or(|bound| table.rtt(SiteId(a), SiteId(b)).is_some_and(|rtt| rtt <= bound))
-    };
-    let mut by_room = sites.clone();
-    by_room.sort_by_key(|&site| (std::cmp::Reverse(room(site)), site));
-    let mut best: (u64, Vec<u16>) = (0, Vec::new());
-    for &centre in &sites {
-        let mut part = vec![centre];
-        for &site in by_room.iter().filter(|&&site| site != centre) {
-            if part.iter().all(|&other| near(site, other)) {
-                part.push(site);
-            }
-        }
-        let total = part.iter().map(|&site| room(site)).sum();
-        if total > best.0 {
-            part.sort_unstable();
-            best = (total, part);
-        }
-    }
-    Domain { sites: best.1, rack: None }
 }
 
 /// The first group that does not even fit alone; else the one with the least slack.

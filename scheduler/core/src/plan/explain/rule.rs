@@ -62,6 +62,19 @@ impl Rule {
         rules
     }
 
+    /// Those that are about the members together.
+    pub fn among_members(spec: &JobSpec) -> Vec<Self> {
+        let alone = [
+            Self::Vendor,
+            Self::ComputeCapability,
+            Self::BandwidthUp,
+            Self::BandwidthDown,
+            Self::Custom,
+        ];
+        let rules = Self::of(spec).into_iter().map(|(rule, _)| rule);
+        rules.filter(|rule| !alone.contains(rule)).collect()
+    }
+
     /// The same spec without the rule.
     pub fn without(self, spec: &JobSpec) -> JobSpec {
         let mut new = spec.clone();

@@ -43,16 +43,13 @@ pub(super) fn first(question: &Question<'_>, cost: Cost) -> Option<First> {
     let covers = |held: &[u64]| held.iter().zip(question.need).all(|(have, need)| have >= need);
     let alone = |vertex: &Vertex| covers(&vertex.have);
     let single = question.vertices.iter().filter(|vertex| alone(vertex));
-    let single =
-        single.filter_map(|vertex| Some((reach(question, vertex.site, cost)?, vertex.site)));
+    let single = single.filter_map(|vertex| Some((reach(question, vertex, cost)?, vertex.site)));
     let mut best = single.min().map(|(cost, site)| First { sites: vec![site], cost });
     let mut balls: Vec<(u32, u16)> = Vec::new();
     for vertex in question.vertices {
         // A ball reaches at least as far as its own diameter's half; only its far end is known yet.
         let most = best.as_ref().map_or(FAR, |best| best.cost);
-        balls.extend(
-            radius(question, &rooms, vertex.site, cost, most).map(|far| (far, vertex.site)),
-        );
+        balls.extend(radius(question, &rooms, vertex, cost, most).map(|far| (far, vertex.site)));
     }
     balls.sort_unstable();
     for (radius, centre) in balls.into_iter().take(BALLS_MAX) {
@@ -66,11 +63,13 @@ pub(super) fn first(question: &Question<'_>, cost: Cost) -> Option<First> {
     best
 }
 
-/// Cost to members that stay and inside the site; `None` = over the bound.
-pub(super) fn reach(question: &Question<'_>, site: u16, cost: Cost) -> Option<u32> {
-    let others = question.fixed.iter().map(|&(fixed, _)| fixed).chain([site]);
+/// Cost to members that stay and, unless it takes one member only, inside the site; `None` = over
+/// the bound.
+pub(super) fn reach(question: &Question<'_>, vertex: &Vertex, cost: Cost) -> Option<u32> {
+    let itself = (!vertex.lone).then_some(vertex.site);
+    let others = question.fixed.iter().map(|&(fixed, _)| fixed).chain(itself);
     others
-        .map(|other| pair(question, site, other, cost))
+        .map(|other| pair(question, vertex.site, other, cost))
         .try_fold(0u32, |most, cost| (cost != FAR).then(|| most.max(cost)))
 }
 
@@ -95,14 +94,15 @@ fn around<'a>(
 fn radius(
     question: &Question<'_>,
     rooms: &Rooms<'_>,
-    centre: u16,
+    centre: &Vertex,
     cost: Cost,
     most: u32,
 ) -> Option<u32> {
     let mut held = vec![0u64; question.need.len()];
     let mut far = reach(question, centre, cost)?;
-    for vertex in around(question, rooms, centre, most) {
-        let way = pair(question, centre, vertex.site, cost);
+    for vertex in around(question, rooms, centre.site, most) {
+        let itself = vertex.site == centre.site;
+        let way = if itself { far } else { pair(question, centre.site, vertex.site, cost) };
         if way == FAR {
             continue;
         }
@@ -129,8 +129,9 @@ fn ball(
 ) -> Option<First> {
     let mut held = vec![0u64; question.need.len()];
     let mut chosen = vec![centre];
-    let mut widest = reach(question, centre, cost)?;
-    add(&mut held, &rooms.at(centre)?.have);
+    let own = rooms.at(centre)?;
+    let mut widest = reach(question, own, cost)?;
+    add(&mut held, &own.have);
     for vertex in around(question, rooms, centre, most) {
         if held.iter().zip(question.need).all(|(have, need)| have >= need) {
             break;
@@ -140,7 +141,7 @@ fn ball(
             continue;
         }
         let ways = chosen.iter().map(|&site| pair(question, site, vertex.site, cost));
-        let far = ways.fold(reach(question, vertex.site, cost).unwrap_or(FAR), u32::max);
+        let far = ways.fold(reach(question, vertex, cost).unwrap_or(FAR), u32::max);
         if far >= most {
             continue;
         }

@@ -21,6 +21,7 @@ mod rough;
 
 pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};
+pub(super) use miss::{bound_needed_within_steps, largest_within_steps};
 
 use super::{Budget, Steps};
 use crate::topology::{FAR, Net};
@@ -34,6 +35,20 @@ pub struct Vertex {
     pub site: u16,
     /// What it holds along every dimension of the need.
     pub have: Vec<u64>,
+    /// It takes one member at most, so that its inner RTT does not count.
+    pub lone: bool,
+}
+
+impl Vertex {
+    pub fn new(site: u16, have: Vec<u64>) -> Self {
+        Self { site, have, lone: false }
+    }
+
+    /// A site for one member, where dimensions count members.
+    pub fn lone(site: u16, mut have: Vec<u64>) -> Self {
+        have.iter_mut().for_each(|room| *room = (*room).min(1));
+        Self { site, have, lone: true }
+    }
 }
 
 /// What of the RTTs is to be small. All go by medians.
@@ -177,7 +192,10 @@ fn widest(question: &Question<'_>, sites: &[u16]) -> (u32, u32) {
     let (mut median, mut high) = (0, 0);
     for (at, &a) in sites.iter().enumerate() {
         let fixed = question.fixed.iter().map(|(site, _)| site);
-        for &b in sites[at..].iter().chain(fixed) {
+        // Lone members have nobody beside them.
+        let inner = question.vertices.iter().any(|vertex| vertex.site == a && !vertex.lone);
+        let others = &sites[at + usize::from(!inner)..];
+        for &b in others.iter().chain(fixed) {
             median = median.max(question.net.median(a, b));
             high = high.max(question.net.high(a, b));
         }

@@ -49,7 +49,7 @@ impl Problem {
         let mut members: Vec<(&Vertex, u32)> = cut::able(question, cost, cost_max, lead_at)
             .into_iter()
             .filter(|vertex| wanted.iter().any(|&at| amount(vertex, at) > 0))
-            .filter_map(|vertex| Some((vertex, cut::reach(question, vertex.site, cost)?)))
+            .filter_map(|vertex| Some((vertex, cut::reach(question, vertex, cost)?)))
             .filter(|&(_, reach)| reach <= cost_max)
             .collect();
         members
@@ -58,10 +58,16 @@ impl Problem {
         let have = members.iter().flat_map(|(vertex, _)| {
             wanted.iter().zip(&need).map(|(&at, &need)| amount(vertex, at).min(need))
         });
+        let have = have.collect();
+        let mut cost = costs(question, &sites, cost, cost_max);
+        // A lone member is no distance from itself.
+        for (at, _) in members.iter().enumerate().filter(|(_, (vertex, _))| vertex.lone) {
+            cost[at * sites.len() + at] = 0;
+        }
         Self {
-            have: have.collect(),
+            have,
             reach: members.iter().map(|&(_, reach)| reach).collect(),
-            cost: costs(question, &sites, cost, cost_max),
+            cost,
             words: bits::words(sites.len()),
             sites,
             need,

@@ -1,12 +1,14 @@
 //! Exact: every way to place a small gang under its rules, for cases in which greed gets stuck.
 //!
-//! **Invariant:** bounded in size and tries; within the bounds, and where any GPUs of a node do, a
-//! miss is a proof.
+//! **Invariant:** bounded in size and tries; within the bounds a miss is a proof.
 
 use super::Search;
 use super::map::Cand;
 use crate::id::Rank;
 use crate::job::RttScope;
+use crate::plan::ask::GpuFit;
+use crate::plan::exact;
+use crate::unit::GpuSet;
 
 /// Most replicas for which every way is tried: beyond, the ways outgrow any budget.
 const REPLICAS_MAX: usize = 10;
@@ -50,29 +52,40 @@ impl Search<'_, '_> {
             && self.tally.segments(self.group_of(at)).is_empty()
             && self.ask.spec.rtt_scope != RttScope::HeadToMembers;
         for (index, cand) in map.cands[at].iter().enumerate().skip(from) {
-            if *tries == 0 || self.steps.is_spent() {
-                return false;
-            }
-            *tries -= 1;
-            self.steps.spend(super::LOOK_STEPS);
-            let mark = self.mark();
             let next = if alike { index } else { 0 };
-            if self.place_one(at, rank, cand) && self.step(rest, next, tries) {
-                return true;
+            for gpus in self.gpu_ways(at, rank, cand) {
+                if *tries == 0 || self.steps.is_spent() {
+                    return false;
+                }
+                *tries -= 1;
+                self.steps.spend(super::LOOK_STEPS);
+                let mark = self.mark();
+                if self.place_one(at, rank, cand, gpus) && self.step(rest, next, tries) {
+                    return true;
+                }
+                self.rollback(mark);
             }
-            self.rollback(mark);
         }
         false
     }
 
-    fn place_one(&mut self, at: usize, rank: Rank, cand: &Cand) -> bool {
+    /// Sets of GPUs from which the replica may be served there; none where a rule forbids it.
+    fn gpu_ways(&self, at: usize, rank: Rank, cand: &Cand) -> Vec<GpuSet> {
+        let Some((group, slot)) = self.ask.groups.get(at).zip(self.ask.view.slot(cand.node)) else {
+            return Vec::new();
+        };
+        if !self.tally.may(group.group, rank, cand.node) || !self.is_near(group.group, cand) {
+            return Vec::new();
+        }
+        exact::ways(group, &self.draft, cand.node, slot, cand.fit.gpus)
+    }
+
+    fn place_one(&mut self, at: usize, rank: Rank, cand: &Cand, mask: GpuSet) -> bool {
         let Some((group, slot)) = self.ask.groups.get(at).zip(self.ask.view.slot(cand.node)) else {
             return false;
         };
-        if !self.tally.may(group.group, rank, cand.node) || !self.is_near(group.group, cand) {
-            return false;
-        }
-        if self.draft.place(group, cand.node, slot, cand.fit.gpus, &[rank]) == 0 {
+        let fit = GpuFit { mask, ..cand.fit.gpus };
+        if self.draft.place(group, cand.node, slot, fit, &[rank]) == 0 {
             return false;
         }
         self.tally.add(group.group, rank, cand.node);

@@ -5,6 +5,7 @@
 
 use super::Search;
 use super::map::{Cand, depth};
+use super::wish::Wish;
 use crate::id::Rank;
 use crate::job::{GpuAsk, Level, Strategy};
 use std::cmp::Reverse;
@@ -49,10 +50,12 @@ impl Search<'_, '_> {
     /// found a node.
     pub(super) fn lot(&mut self, at: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
         let Some(spec) = self.group_spec(at) else { return false };
-        let wishes = self.wishes;
-        let even = spec.rules.spread.iter().filter(|spread| wishes || !spread.preferred);
+        let group = self.group_of(at);
+        let even = spec.rules.spread.iter().enumerate().filter(|(nth, spread)| {
+            !spread.preferred || self.wishes.keeps(Wish::Spread(group, *nth))
+        });
         // The widest first: what is even inside a domain is left to the order of nodes.
-        match even.min_by_key(|spread| spread.level).copied() {
+        match even.map(|(_, spread)| *spread).min_by_key(|spread| spread.level) {
             Some(spread) if spec.rules.segments.is_empty() => {
                 self.evenly(at, ranks, cands, depth(spread.level), spread.skew_max)
             }

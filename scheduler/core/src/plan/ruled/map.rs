@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// Domains of a node: region, zone, site, rack, node.
 pub(super) type Path = [u32; 5];
 
+/// Candidates of all groups up to which a search is small.
+const CANDS_FEW: usize = 128;
+
 /// Stands for a node that does not exist.
 const NOWHERE: Path = [u32::MAX; 5];
 
@@ -92,6 +95,11 @@ impl Map {
             map.eligible.push(eligible);
         }
         map
+    }
+
+    /// Whether so few nodes serve that an attempt to place all takes microseconds.
+    pub(super) fn is_small(&self) -> bool {
+        self.cands.iter().map(Vec::len).sum::<usize>() <= CANDS_FEW
     }
 
     /// Domains of the node.

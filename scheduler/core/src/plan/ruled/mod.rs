@@ -3,16 +3,22 @@
 //! on RTTs within groups or to the head.
 //!
 //! `map` numbers the domains, `tally` keeps what the rules allow next, `lot` places one group,
-//! `sites` chooses sites under an RTT bound, `exact` tries every way where the case is small. Here:
-//! greedy, group by group, with a way back to the last choice of a domain.
+//! `sites` chooses sites under an RTT bound, `exact` tries every way where the case is small,
+//! `sizes` says how many to try, `wish` what can be done without, `single` places one replica by
+//! the policy, `apart` says what other jobs leave. Here: greedy, group by group, with a way back to
+//! the last choice of a domain.
 //! **Invariant:** what is returned keeps every rule, by the very check that `State::apply` makes;
 //! running out of steps or tries may cost the answer.
 
+mod apart;
 mod exact;
 mod lot;
 mod map;
+mod single;
 mod sites;
+mod sizes;
 mod tally;
+mod wish;
 
 use super::Steps;
 use super::ask::Ask;
@@ -24,10 +30,14 @@ use crate::job::{GroupSpec, RttScope};
 use crate::node::{Models, Node};
 use crate::topology::Sites;
 use crate::view::View;
+pub(super) use apart::Apart;
 use lot::{HINT_LEVELS, LOOK_STEPS, runs};
 use map::{Cand, Map, depth};
+pub(super) use single::place as place_single;
+use sizes::Tried;
 use std::cmp::Reverse;
 use tally::{Rule, Tally};
+use wish::{Wish, Wishes};
 
 /// Domains tried for one group before a choice made earlier is taken back.
 const DOMAINS_TRIED_MAX: usize = 48;
@@ -43,92 +53,63 @@ pub(super) fn applies(ask: &Ask<'_>) -> bool {
 
 /// As many replicas as can be placed, at least the minimum of every group.
 pub(super) fn place(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Option<Vec<Placement>> {
-    let map = Map::new(ask, &Draft::new(ask, base), base);
-    steps.spend(ask.view.nodes_len() as u64 * ask.groups.len() as u64 * LOOK_STEPS);
-    let (wanted, minimum) = (ask.wanted(), ask.minimum());
-    if let Some(found) = solve(ask, &map, base, &wanted, steps) {
-        return Some(found);
-    }
-    if minimum == wanted {
-        return None;
-    }
-    let mut best = match minimum.iter().all(|&count| count == 0) {
-        true => None,
-        false => Some(solve(ask, &map, base, &minimum, steps)?),
-    };
-    let span = wanted.iter().zip(&minimum).map(|(want, min)| want - min).max().unwrap_or(0);
-    let (mut low, mut high) = (0u32, span.saturating_sub(1));
-    while low < high && !steps.is_spent() {
-        let middle = low + (high - low).div_ceil(2);
-        let part = |(&min, &want): (&u32, &u32)| min + (want - min).min(middle);
-        let targets: Vec<u32> = minimum.iter().zip(&wanted).map(part).collect();
-        match solve(ask, &map, base, &targets, steps) {
-            Some(found) => {
-                best = Some(found);
-                low = middle;
-            }
-            None => high = middle - 1,
-        }
-    }
-    best
+    let map = look(ask, base, steps);
+    sizes::largest(ask, map.is_small(), |targets| solve(ask, &map, base, targets, steps))
 }
 
-/// Places so many replicas of each group, or none.
-fn solve(
-    ask: &Ask<'_>,
-    map: &Map,
-    base: Base,
-    targets: &[u32],
-    steps: &mut Steps,
-) -> Option<Vec<Placement>> {
-    let spec = ask.spec;
+/// Any number of replicas from the minimum of every group on, for a start the least.
+pub(super) fn least(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Option<Vec<Placement>> {
+    let map = look(ask, base, steps);
+    sizes::least(ask, map.is_small(), |targets| solve(ask, &map, base, targets, steps))
+}
+
+fn look(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Map {
+    steps.spend(ask.view.nodes_len() as u64 * ask.groups.len() as u64 * LOOK_STEPS);
+    Map::new(ask, &Draft::new(ask, base), base)
+}
+
+/// Places so many replicas of each group.
+fn solve(ask: &Ask<'_>, map: &Map, base: Base, targets: &[u32], steps: &mut Steps) -> Tried {
+    if steps.is_spent() {
+        return Tried::Cut;
+    }
     let shunned = map.cands.iter().flatten().any(|cand| cand.shuns);
-    let wishes = spec.affinities.iter().any(|one| one.preferred)
-        || spec.topology_preferred.is_some()
-        || spec.groups.iter().any(|group| {
-            group.rules.topology_preferred.is_some()
-                || group.rules.spread.iter().any(|one| one.preferred)
-        });
+    let search = |wishes: &Wishes, cheap: bool, shunned: bool, steps: &mut Steps| {
+        let tally = Tally::new(ask.view, map, ask.spec, ask.around, wishes);
+        let draft = Draft::new(ask, base);
+        let (wishes, lots) = (wishes.clone(), LOTS_MAX);
+        let mut search =
+            Search { ask, map, draft, tally, targets, wishes, cheap, shunned, lots, steps };
+        search.stay();
+        search.run().then(|| search.draft.into_placements())
+    };
     for shunned in [false, true].into_iter().filter(|&with| shunned || !with) {
-        for wishes in [true, false].into_iter().filter(|&with| wishes || !with) {
-            for cheap in [false, true].into_iter().filter(|&with| spec.cost_max.is_some() || !with)
-            {
-                let mut search = Search {
-                    ask,
-                    map,
-                    draft: Draft::new(ask, base),
-                    tally: Tally::new(ask.view, map, spec, ask.around, wishes),
-                    targets,
-                    wishes,
-                    cheap,
-                    shunned,
-                    lots: LOTS_MAX,
-                    steps: &mut *steps,
-                };
-                search.stay();
-                if search.run() {
-                    return Some(search.draft.into_placements());
-                }
-                if steps.is_spent() {
-                    return None;
-                }
-            }
+        let found = Wishes::of(ask.spec).best(|wishes| {
+            let ways =
+                [false, true].into_iter().filter(|&with| ask.spec.cost_max.is_some() || !with);
+            ways.into_iter().find_map(|cheap| {
+                (!steps.is_spent()).then(|| search(wishes, cheap, shunned, steps)).flatten()
+            })
+        });
+        if let Some(found) = found {
+            return Tried::Placed(found);
+        }
+        if steps.is_spent() {
+            return Tried::Cut;
         }
     }
-    let mut search = Search {
-        ask,
-        map,
-        draft: Draft::new(ask, base),
-        tally: Tally::new(ask.view, map, spec, ask.around, false),
-        targets,
-        wishes: false,
-        cheap: false,
-        shunned: true,
-        lots: 0,
-        steps,
-    };
+    let wishes = Wishes::default();
+    let tally = Tally::new(ask.view, map, ask.spec, ask.around, &wishes);
+    let draft = Draft::new(ask, base);
+    let (cheap, shunned, lots) = (false, true, 0);
+    let mut search =
+        Search { ask, map, draft, tally, targets, wishes, cheap, shunned, lots, steps };
     search.stay();
-    search.exact().then(|| search.draft.into_placements())
+    match search.exact() {
+        true => Tried::Placed(search.draft.into_placements()),
+        false if search.steps.is_spent() => Tried::Cut,
+        false => Tried::Failed,
+    }
 }
 
 struct Search<'a, 's> {
@@ -138,8 +119,8 @@ struct Search<'a, 's> {
     tally: Tally<'a>,
     /// Replicas to place of each group of the ask.
     targets: &'a [u32],
-    /// What is preferred counts as required.
-    wishes: bool,
+    /// Preferences that count as required.
+    wishes: Wishes,
     /// Cheap nodes first.
     cheap: bool,
     /// Nodes that ask to be used last may be used.
@@ -307,7 +288,7 @@ impl<'a> Search<'a, '_> {
                 hard = Some((*depth, set.clone()));
             }
         }
-        if self.wishes
+        if self.wishes.keeps(Wish::GroupTopology(group))
             && let Some(level) = self.group_spec(at).and_then(|spec| spec.rules.topology_preferred)
             && hard.as_ref().is_none_or(|(known, _)| *known < depth(level))
         {

@@ -4,6 +4,7 @@
 //! replicas in fact is found out by placing them.
 
 use super::map::{Cand, depth};
+use super::wish::Wish;
 use super::{Search, Way};
 use crate::id::SiteId;
 use crate::job::{Level, RttScope};
@@ -50,7 +51,7 @@ impl Search<'_, '_> {
 
     fn job_domains(&self, allowed: &[Vec<Cand>]) -> Vec<Vec<Vec<Cand>>> {
         let spec = self.ask.spec;
-        let wanted = spec.topology_preferred.filter(|_| self.wishes);
+        let wanted = spec.topology_preferred.filter(|_| self.wishes.keeps(Wish::Topology));
         let Some(level) = wanted.max(spec.topology_required).filter(|&l| l != Level::Node) else {
             return vec![allowed.to_vec()];
         };
@@ -156,19 +157,19 @@ impl Search<'_, '_> {
                 }
             }
         }
-        let keeps = |site: u16| {
-            (alone || net.high(site, site) <= bound)
-                && stay.iter().all(|&other| net.high(site, other) <= bound)
-        };
+        let keeps = |site: u16| stay.iter().all(|&other| net.high(site, other) <= bound);
         let vertices: Vec<Vertex> = (0u16..)
             .zip(have)
             .filter(|(site, have)| have.iter().any(|&room| room > 0) && keeps(*site))
-            .map(|(site, have)| Vertex { site, have })
+            .map(|(site, have)| match !alone && net.high(site, site) > bound {
+                true => Vertex::lone(site, have),
+                false => Vertex::new(site, have),
+            })
             .collect();
         let covers = |have: &[u64]| have.iter().zip(&need).all(|(have, need)| have >= need);
         let mut singles: Vec<(u64, u16)> = vertices
             .iter()
-            .filter(|vertex| covers(&vertex.have))
+            .filter(|vertex| !vertex.lone && covers(&vertex.have))
             .map(|vertex| (vertex.have.iter().sum(), vertex.site))
             .collect();
         singles.sort_unstable();

@@ -5,6 +5,7 @@
 //! all are placed and are checked then: nearness to a group that comes later, and evenness.
 
 use super::map::{Map, depth};
+use super::wish::Wishes;
 use crate::fit::{Around, milli_price_max};
 use crate::id::{NodeId, Rank};
 use crate::job::{JobSpec, Level, RttScope, Strategy, Target};
@@ -31,6 +32,8 @@ pub(super) enum Rule {
     Cost(u64),
     /// Within the bound of the head's site.
     NearHead(u32),
+    /// At most one member of these groups at a site whose inner RTT is over the bound.
+    Lone(u32, Vec<usize>),
 }
 
 #[derive(Debug)]
@@ -55,13 +58,13 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    /// `wishes`: preferred rules count as required.
+    /// `wishes`: preferences that count as required.
     pub(super) fn new(
         view: &'a View,
         map: &'a Map,
         spec: &JobSpec,
         around: &Around,
-        wishes: bool,
+        wishes: &Wishes,
     ) -> Self {
         let rules = rules(map, spec, around, wishes);
         let mut counts: Vec<[Vec<u32>; 5]> = vec![Default::default(); spec.groups.len()];
@@ -77,6 +80,7 @@ impl<'a> Tally<'a> {
                 match rule {
                     Rule::PerNode(_) => need(group, 4),
                     Rule::Alone(set) => set.iter().for_each(|&one| need(one, 4)),
+                    Rule::Lone(_, set) => set.iter().for_each(|&one| need(one, 2)),
                     Rule::OneEach(at) => need(group, *at),
                     Rule::Apart(at, other) | Rule::NearTo(at, other) => need(*other, *at),
                     Rule::Together(..)
@@ -255,6 +259,12 @@ impl<'a> Tally<'a> {
             Rule::NearTo(at, other) => {
                 all_or_none(self.first(*other).is_none() || self.count(*other, *at, path[*at]) > 0)
             }
+            Rule::Lone(bound, set) => match u16::try_from(path[2]) {
+                Ok(site) if self.view.net().high(site, site) > *bound => {
+                    u32::from(set.iter().all(|&one| self.count(one, 2, path[2]) == 0))
+                }
+                _ => u32::MAX,
+            },
             Rule::In(at, domains) => all_or_none(domains.binary_search(&path[*at]).is_ok()),
             Rule::Out(at, domains) => all_or_none(domains.binary_search(&path[*at]).is_err()),
             Rule::Cost(milli) => {
@@ -272,7 +282,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-fn rules(map: &Map, spec: &JobSpec, around: &Around, wishes: bool) -> Vec<Vec<Rule>> {
+fn rules(map: &Map, spec: &JobSpec, around: &Around, wishes: &Wishes) -> Vec<Vec<Rule>> {
     let groups = spec.groups.len();
     let mut rules: Vec<Vec<Rule>> = vec![Vec::new(); groups];
     let common: Vec<usize> =
@@ -301,8 +311,11 @@ fn rules(map: &Map, spec: &JobSpec, around: &Around, wishes: bool) -> Vec<Vec<Ru
         if spec.cost_max.is_some() && group.shape.gpu_milli() > 0 {
             list.push(Rule::Cost(group.shape.gpu_milli()));
         }
-        if let (Some(bound), RttScope::HeadToMembers) = (spec.rtt_max, spec.rtt_scope) {
-            list.push(Rule::NearHead(bound.0));
+        match (spec.rtt_max, spec.rtt_scope) {
+            (None, _) => {}
+            (Some(bound), RttScope::AllPairs) => list.push(Rule::Lone(bound.0, all.clone())),
+            (Some(bound), RttScope::WithinGroups) => list.push(Rule::Lone(bound.0, vec![at])),
+            (Some(bound), RttScope::HeadToMembers) => list.push(Rule::NearHead(bound.0)),
         }
     }
     let domains = |level: Level, nodes: &[NodeId]| {
@@ -312,7 +325,7 @@ fn rules(map: &Map, spec: &JobSpec, around: &Around, wishes: bool) -> Vec<Vec<Ru
         found
     };
     for (number, one) in spec.affinities.iter().enumerate() {
-        if one.preferred && !wishes {
+        if !wishes.binds(spec, number) {
             continue;
         }
         let at = depth(one.level);

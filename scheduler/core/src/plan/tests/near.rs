@@ -41,7 +41,7 @@ fn world(rng: &mut StdRng) -> World {
             sites.set_rtt(id, id, measured(rng, 60_000));
         }
         let have = vec![rng.random_range(0..10), rng.random_range(0..10), 0];
-        vertices.push(Vertex { site: id.0, have });
+        vertices.push(Vertex::new(id.0, have));
     }
     let need = vec![rng.random_range(0..25), rng.random_range(1..25), 0];
     let fixed = match rng.random_range(0..3) {

@@ -1,0 +1,226 @@
+//! Miss: how far off a gang is that its RTT bound or topology keeps out — the bound that would do,
+//! and the largest part of the gang that fits inside.
+//!
+//! **Invariant:** a bound is only named after the planner has placed the minimum under it; both
+//! searches are short: a refusal must not wait for the last microsecond of RTT.
+
+use super::refusal::fits;
+use crate::command::Placement;
+use crate::fit::Domain as Place;
+use crate::id::SiteId;
+use crate::job::{JobSpec, Level, RttScope};
+use crate::plan::Steps;
+use crate::plan::ask::Ask;
+use crate::plan::draft::Base;
+use crate::plan::field::{Amounts, Domain, Field};
+use crate::plan::near::{self, Objective, Question, Vertex};
+use crate::topology::FAR;
+use crate::unit::RttUs;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Steps for the bound that sites need on paper, and for the largest part: a millisecond or two
+/// each.
+const SEARCH_STEPS: u64 = 400_000;
+/// Bounds tried, each wider than the one before, where a gang fits on paper and not in fact.
+const BOUNDS_TRIED_MAX: usize = 4;
+
+/// A bound that would do, the smallest found; `None` where some RTT is not known. `unbound` is how
+/// the gang would stand without any.
+pub(super) fn bound_needed(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    unbound: &[Placement],
+    minimum: &[u32],
+    steps: &mut Steps,
+) -> Option<RttUs> {
+    let most = widest(ask, unbound);
+    if ask.spec.rtt_scope != RttScope::AllPairs {
+        return most;
+    }
+    let need = Field::demand(ask, minimum, false);
+    let fixed = fixed(ask);
+    // Sites that are no nearer to themselves than a bound would take one member under it, which may
+    // make a smaller one do.
+    let mut on_paper = most.map_or(FAR, |most| most.0);
+    for _ in 0..BOUNDS_TRIED_MAX {
+        let vertices = vertices(ask, field, on_paper);
+        let question = question(ask, &vertices, &need, &fixed, None);
+        let found = short(steps, |steps| near::bound_needed_within_steps(&question, steps));
+        match found.filter(|&found| found < on_paper) {
+            Some(found) => on_paper = found,
+            None => break,
+        }
+    }
+    let mut bound = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
+    for _ in 0..BOUNDS_TRIED_MAX {
+        if most.is_some_and(|most| most.0 <= bound) || steps.is_spent() {
+            break;
+        }
+        let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..ask.spec.clone() };
+        if let Some(found) = fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps) {
+            return widest(ask, &found);
+        }
+        bound = bound.saturating_add(bound / 8);
+    }
+    most
+}
+
+/// The largest RTT among the members, those that stay included; `None` where one is not known.
+fn widest(ask: &Ask<'_>, placements: &[Placement]) -> Option<RttUs> {
+    let nodes = placements.iter().map(|placement| placement.node.0).chain(ask.fixed.clone());
+    let mut members: BTreeMap<SiteId, u32> = BTreeMap::new();
+    for site in nodes.filter_map(|node| Some(ask.view.slot(node)?.site)) {
+        *members.entry(site).or_default() += 1;
+    }
+    let net = ask.view.net();
+    let mut widest = 0;
+    for (&a, &count) in &members {
+        for (&b, _) in members.range(a..).filter(|&(&b, _)| a != b || count > 1) {
+            widest = widest.max(net.high(a.0, b.0));
+        }
+    }
+    (widest != FAR).then_some(RttUs(widest))
+}
+
+/// The part of the fleet inside the bounds that holds most of the gang; where groups are bound
+/// each by itself, of the group at this place of the ask.
+pub(super) fn largest_part(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    group: usize,
+    steps: &mut Steps,
+) -> Domain {
+    let everywhere = Domain { sites: field.sites(), rack: None };
+    match (ask.spec.topology_required, ask.spec.rtt_max, ask.spec.rtt_scope) {
+        (Some(Level::Rack | Level::Node), ..) => best_rack(ask, field, &everywhere),
+        // All sites that a head has near it, wherever it is: too many kinds of parts to tell one.
+        (None, _, RttScope::HeadToMembers) => everywhere,
+        (None, Some(_), scope) => {
+            let only = (scope == RttScope::WithinGroups).then_some(group);
+            nearest_part(ask, field, only, steps)
+                .unwrap_or_else(|| greedy_part(ask, field, &everywhere))
+        }
+        _ => greedy_part(ask, field, &everywhere),
+    }
+}
+
+/// The largest part within the bound, all groups alike; `None` if none was found.
+fn nearest_part(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    only: Option<usize>,
+    steps: &mut Steps,
+) -> Option<Domain> {
+    let mut targets = ask.wanted();
+    for (at, target) in targets.iter_mut().enumerate() {
+        *target = if only.is_none_or(|only| only == at) { *target } else { 0 };
+    }
+    let parts = targets.iter().max().copied().unwrap_or(0);
+    let vertices = vertices(ask, field, ask.spec.rtt_max?.0.saturating_add(1));
+    let need = Field::demand(ask, &targets, false);
+    let fixed = fixed(ask);
+    let question = question(ask, &vertices, &need, &fixed, ask.spec.rtt_max);
+    let (_, choice) = short(steps, |steps| near::largest_within_steps(&question, parts, steps));
+    Some(Domain { sites: choice?.sites, rack: None })
+}
+
+fn question<'a>(
+    ask: &'a Ask<'_>,
+    vertices: &'a [Vertex],
+    need: &'a [u64],
+    fixed: &'a [(u16, u64)],
+    bound: Option<RttUs>,
+) -> Question<'a> {
+    let (net, bound_us) = (ask.view.net(), bound.map(|bound| bound.0));
+    Question { net, vertices, need, fixed, bound_us, objective: Objective::Any }
+}
+
+/// All sites with what they hold; those with an inner RTT of `slow_us` or more for one member.
+fn vertices(ask: &Ask<'_>, field: &Field<'_>, slow_us: u32) -> Vec<Vertex> {
+    let net = ask.view.net();
+    let gpus = ask.groups.iter().map(|group| u64::from(group.whole_gpus())).max().unwrap_or(0);
+    let vertex = |site: u16| {
+        let mut have = field.amounts(site, true).to_vec();
+        let lone = net.high(site, site) >= slow_us;
+        if lone {
+            have.iter_mut().enumerate().for_each(|(at, amount)| {
+                let one = if at == ask.groups.len() { gpus } else { 1 };
+                *amount = (*amount).min(one);
+            });
+        }
+        Vertex { site, have, lone }
+    };
+    field.sites().into_iter().map(vertex).collect()
+}
+
+fn fixed(ask: &Ask<'_>) -> Vec<(u16, u64)> {
+    let sites = ask.fixed.iter().filter_map(|&node| Some(ask.view.slot(node)?.site.0));
+    sites.collect::<BTreeSet<u16>>().into_iter().map(|site| (site, 1)).collect()
+}
+
+fn short<R>(steps: &mut Steps, search: impl FnOnce(&mut Steps) -> R) -> R {
+    let mut own = Steps::new(steps.left().min(SEARCH_STEPS));
+    let given = own.left();
+    let found = search(&mut own);
+    steps.spend(given - own.left());
+    found
+}
+
+fn best_rack(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {
+    let mut racks: BTreeMap<Place<'_>, (Amounts, u16)> = BTreeMap::new();
+    for at in 0..ask.groups.len() {
+        for (cand, slot) in field.cands(ask, at, everywhere, true) {
+            let none = || (vec![0; ask.groups.len()], slot.site.0);
+            let (rooms, _) = racks.entry(Place::of(Level::Rack, &slot.node)).or_insert_with(none);
+            rooms[at] += u64::from(cand.room);
+        }
+    }
+    let part = |rooms: &[u64]| -> u64 {
+        rooms.iter().zip(ask.wanted()).map(|(room, want)| (*room).min(want.into())).sum()
+    };
+    let best =
+        racks.iter().max_by_key(|(place, (rooms, _))| (part(rooms), std::cmp::Reverse(**place)));
+    let Some((place, (_, site))) = best else { return everywhere.clone() };
+    let is_there =
+        |(_, slot): &(u32, &crate::view::Slot)| Place::of(Level::Rack, &slot.node) == *place;
+    let rack = ask.view.slots().find(is_there).map(|(_, slot)| slot.node.place.rack.clone());
+    Domain { sites: vec![*site], rack }
+}
+
+/// Around each site the others that keep the RTT bound towards all taken so far, the roomiest
+/// first, inside one domain of the level.
+fn greedy_part(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {
+    let (table, net) = (ask.view.sites(), ask.view.net());
+    let room = |site: u16| -> u64 { field.amounts(site, true).iter().take(ask.groups.len()).sum() };
+    let level = ask.spec.topology_required;
+    let alike = |a: u16, b: u16| {
+        let (Some(x), Some(y)) = (table.site(SiteId(a)), table.site(SiteId(b))) else {
+            return false;
+        };
+        match level {
+            None => true,
+            Some(Level::Region) => x.region == y.region,
+            Some(Level::Zone) => x.region == y.region && x.zone == y.zone,
+            Some(Level::Site | Level::Rack | Level::Node) => a == b,
+        }
+    };
+    let bound = ask.spec.rtt_max.filter(|_| ask.spec.rtt_scope == RttScope::AllPairs);
+    let near = |a: u16, b: u16| alike(a, b) && bound.is_none_or(|bound| net.high(a, b) <= bound.0);
+    let mut by_room = everywhere.sites.clone();
+    by_room.sort_by_key(|&site| (std::cmp::Reverse(room(site)), site));
+    let mut best: (u64, Vec<u16>) = (0, Vec::new());
+    for &centre in &everywhere.sites {
+        let mut part = vec![centre];
+        for &site in by_room.iter().filter(|&&site| site != centre) {
+            if part.iter().all(|&other| near(site, other)) {
+                part.push(site);
+            }
+        }
+        let total = part.iter().map(|&site| room(site)).sum();
+        if total > best.0 {
+            part.sort_unstable();
+            best = (total, part);
+        }
+    }
+    Domain { sites: best.1, rack: None }
+}
