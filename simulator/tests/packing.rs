@@ -2,6 +2,7 @@
 //! threads do not matter.
 
 use scheduler_core::plan::Policy;
+use scheduler_core::unit::{DurationMs, TimeMs};
 use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
 use simulator::trace::{TraceJob, TraceNode, TraceShape};
 
@@ -14,6 +15,7 @@ fn nodes() -> Vec<TraceNode> {
             memory_mib: u64::from(gpus) * 65_536,
             gpus,
             model: model.to_owned(),
+            ..TraceNode::default()
         }
     };
     (0..24).map(node).collect()
@@ -43,8 +45,10 @@ fn jobs() -> Vec<TraceJob> {
             name: format!("j{number:03}"),
             replicas: 1,
             shape,
-            submit_s: Some(number as u64 * 60),
-            duration_s: (!number.is_multiple_of(7)).then_some(600 + 100 * (number as u64 % 13)),
+            submit: Some(TimeMs(number as u64 * 60_000)),
+            duration: (!number.is_multiple_of(7))
+                .then_some(DurationMs(600_000 + 100_000 * (number as u64 % 13))),
+            ..TraceJob::default()
         }
     };
     (0..160).map(job).collect()
@@ -130,8 +134,8 @@ fn gangs_are_placed_or_give_up() {
         name: "g".to_owned(),
         replicas: 9,
         shape: shape(8, 1_000),
-        submit_s: None,
-        duration_s: Some(3_600),
+        duration: Some(DurationMs(3_600_000)),
+        ..TraceJob::default()
     };
     let case = gangs::Case {
         policy: Policy::Foresight,

@@ -6,7 +6,8 @@
 //! policies learn from arrivals or need no mix.
 
 use super::by_name;
-use super::fleet::{Bed, BedError, Specs};
+use super::fleet::{Bed, BedError};
+use crate::trace::specs::Specs;
 use crate::trace::{TraceJob, TraceNode};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;

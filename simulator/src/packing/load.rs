@@ -59,42 +59,43 @@ pub(super) struct Coming {
 pub(super) struct Source<'a> {
     jobs: &'a [TraceJob],
     durations: Durations,
-    /// Durations that the trace knows, in seconds.
-    known_s: Vec<u64>,
+    /// Durations that the trace knows, in milliseconds.
+    known_ms: Vec<u64>,
 }
 
 impl<'a> Source<'a> {
     /// `None` if durations of the trace are wanted and it has none.
     pub(super) fn new(jobs: &'a [TraceJob], durations: Durations) -> Option<Self> {
-        let known_s: Vec<u64> = jobs.iter().filter_map(|job| job.duration_s).collect();
-        let usable = durations == Durations::Exponential || !known_s.is_empty();
-        (usable && !jobs.is_empty()).then_some(Self { jobs, durations, known_s })
+        let known_ms: Vec<u64> =
+            jobs.iter().filter_map(|job| job.duration).map(|duration| duration.0).collect();
+        let usable = durations == Durations::Exponential || !known_ms.is_empty();
+        (usable && !jobs.is_empty()).then_some(Self { jobs, durations, known_ms })
     }
 
     fn known_mean_s(&self) -> f64 {
-        self.known_s.iter().map(|&s| s as f64).sum::<f64>() / self.known_s.len().max(1) as f64
+        let sum_ms = self.known_ms.iter().map(|&ms| ms as f64).sum::<f64>();
+        sum_ms / 1_000.0 / self.known_ms.len().max(1) as f64
     }
 
     /// Mean duration of the job in seconds.
     fn mean_s(&self, job: &TraceJob) -> f64 {
-        match (self.durations, job.duration_s) {
+        match (self.durations, job.duration) {
             (Durations::Exponential, _) => MEAN_S,
-            (Durations::Trace, Some(seconds)) => seconds as f64,
+            (Durations::Trace, Some(duration)) => duration.0 as f64 / 1_000.0,
             (Durations::Trace, None) => self.known_mean_s(),
         }
     }
 
     fn duration_ms(&self, job: &TraceJob, rng: &mut StdRng) -> u64 {
-        let seconds = match (self.durations, job.duration_s) {
-            (Durations::Exponential, _) => return ms(exponential(MEAN_S, rng)),
-            (Durations::Trace, Some(seconds)) => seconds,
+        match (self.durations, job.duration) {
+            (Durations::Exponential, _) => ms(exponential(MEAN_S, rng)),
+            (Durations::Trace, Some(duration)) => duration.0,
             (Durations::Trace, None) => self
-                .known_s
-                .get(rng.random_range(0..self.known_s.len().max(1)))
+                .known_ms
+                .get(rng.random_range(0..self.known_ms.len().max(1)))
                 .copied()
                 .unwrap_or(1),
-        };
-        seconds.saturating_mul(1_000)
+        }
     }
 
     /// Arrivals per second that keep this share of the capacity busy, if all are placed.
@@ -200,11 +201,13 @@ mod tests {
     use super::*;
     use crate::trace::TraceShape;
     use rand::SeedableRng;
+    use scheduler_core::unit::DurationMs;
 
     fn job(gpus: u32, duration_s: Option<u64>) -> TraceJob {
         let shape =
             TraceShape { cpu_milli: 1, memory_mib: 1, gpus, gpu_milli: 1_000, models: Vec::new() };
-        TraceJob { name: "j".to_owned(), replicas: 1, shape, submit_s: None, duration_s }
+        let duration = duration_s.map(|seconds| DurationMs(seconds * 1_000));
+        TraceJob { name: "j".to_owned(), replicas: 1, shape, duration, ..TraceJob::default() }
     }
 
     #[test]

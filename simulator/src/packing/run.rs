@@ -2,11 +2,12 @@
 //!
 //! **Invariant:** a job is in one of three places: gone, waiting, or on GPUs under one claim.
 
-use super::fleet::{Bed, BedError, Specs};
+use super::fleet::{Bed, BedError};
 use super::load::Coming;
 use super::{CLASSES, class_of};
 use crate::heap::Heap;
 use crate::trace::TraceJob;
+use crate::trace::specs::Specs;
 use scheduler_core::job::JobSpec;
 use scheduler_core::plan::{Budget, Policy, Request, find};
 use scheduler_core::unit::TimeMs;

@@ -4,7 +4,11 @@
 //! **Invariant:** one pod is one job of one replica.
 
 use super::table::{Row, Table};
-use super::{TraceError, TraceJob, TraceNode, TraceShape};
+use super::{
+    AMOUNT_MAX, BadRows, GPUS_MAX, MILLI_MAX, TraceError, TraceJob, TraceNode, TraceShape,
+    nodes as lists,
+};
+use scheduler_core::unit::DurationMs;
 use std::path::{Path, PathBuf};
 
 /// Stem of the list of nodes.
@@ -15,13 +19,6 @@ const PODS: &str = "openb_pod_list_";
 const PUBLISHED: &str = "published_allocation.csv";
 /// Endings, the plain file first.
 const ENDINGS: [&str; 2] = [".csv", ".csv.gz"];
-/// GPUs of a node or pod: what one machine word of a node's GPU set holds.
-const GPUS_MAX: u64 = 64;
-/// Thousandths of a GPU.
-const MILLI_MAX: u64 = 1_000;
-/// CPU thousandths and memory MiB of a node or pod: a thousand times the largest in the trace.
-const AMOUNT_MAX: u64 = 1_000_000_000;
-
 /// Names of the workloads in the folder, rising.
 pub fn workloads(dir: &Path) -> Result<Vec<String>, TraceError> {
     let mut names: Vec<String> = file_names(dir)?
@@ -38,12 +35,17 @@ pub fn workloads(dir: &Path) -> Result<Vec<String>, TraceError> {
 
 /// Nodes with GPUs, in the file's order.
 pub fn nodes(dir: &Path) -> Result<Vec<TraceNode>, TraceError> {
-    Table::open(&find(dir, NODES)?)?.rows(node)
+    lists::read(&find(dir, NODES)?, &mut BadRows::refuse())
 }
 
 /// Pods of a workload, in the file's order.
 pub fn jobs(dir: &Path, workload: &str) -> Result<Vec<TraceJob>, TraceError> {
-    Table::open(&find(dir, &format!("{PODS}{workload}"))?)?.rows(pod)
+    pods(&find(dir, &format!("{PODS}{workload}"))?, &mut BadRows::refuse())
+}
+
+/// Pods of a file, in its order.
+pub fn pods(file: &Path, bad: &mut BadRows) -> Result<Vec<TraceJob>, TraceError> {
+    Table::open(file)?.rows(bad, pod)
 }
 
 /// A mean allocation that the authors publish.
@@ -65,7 +67,7 @@ pub fn published(dir: &Path) -> Result<Vec<Published>, TraceError> {
         .into_iter()
         .find(|name| known.contains(name));
     match file {
-        Some(file) => Table::open(&dir.join(file))?.rows(result),
+        Some(file) => Table::open(&dir.join(file))?.rows(&mut BadRows::refuse(), result),
         None => Ok(Vec::new()),
     }
 }
@@ -115,20 +117,10 @@ fn find(dir: &Path, stem: &str) -> Result<PathBuf, TraceError> {
     Err(TraceError::Missing { dir: dir.to_owned(), wanted: wanted.join(" or "), found })
 }
 
-fn node(row: &Row<'_>) -> Result<TraceNode, TraceError> {
-    Ok(TraceNode {
-        name: row.text("sn")?.to_owned(),
-        cpu_milli: row.number("cpu_milli", AMOUNT_MAX)?,
-        memory_mib: row.number("memory_mib", AMOUNT_MAX)?,
-        gpus: small(row.number("gpu", GPUS_MAX)?),
-        model: row.text("model")?.to_owned(),
-    })
-}
-
 fn pod(row: &Row<'_>) -> Result<TraceJob, TraceError> {
-    let gpus = small(row.number("num_gpu", GPUS_MAX)?);
-    let gpu_milli = small(row.number("gpu_milli", MILLI_MAX)?);
-    if gpus > 1 && u64::from(gpu_milli) != MILLI_MAX {
+    let gpus = row.small("num_gpu", GPUS_MAX)?;
+    let gpu_milli = row.small("gpu_milli", MILLI_MAX)?;
+    if gpus > 1 && gpu_milli != MILLI_MAX {
         let what = format!("is not {MILLI_MAX}, but the pod has {gpus} GPUs");
         return Err(row.bad("gpu_milli", &gpu_milli.to_string(), what));
     }
@@ -151,18 +143,18 @@ fn pod(row: &Row<'_>) -> Result<TraceJob, TraceError> {
         gpu_milli: if gpus == 0 { 0 } else { gpu_milli },
         models,
     };
-    let submit_s = row.maybe_number("creation_time")?;
-    let start_s = row.maybe_number("scheduled_time")?;
-    let end_s = row.maybe_number("deletion_time")?;
+    let start = row.maybe_ms("scheduled_time")?;
+    let end = row.maybe_ms("deletion_time")?;
     // A pod that never started has no duration; what was deleted at once ran for a second.
-    let duration_s = end_s.zip(start_s).map(|(end, start)| end.saturating_sub(start).max(1));
-    let name = row.text("name")?.to_owned();
-    Ok(TraceJob { name, replicas: 1, shape, submit_s, duration_s })
-}
-
-/// A number whose bound was checked.
-fn small(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+    let duration = end.zip(start).map(|(end, start)| end.saturating_sub(start).max(1_000));
+    Ok(TraceJob {
+        name: row.name("name")?.to_owned(),
+        replicas: 1,
+        shape,
+        submit: row.maybe_time("creation_time")?,
+        duration: duration.map(DurationMs),
+        ..TraceJob::default()
+    })
 }
 
 #[cfg(test)]
@@ -190,8 +182,11 @@ mod tests {
         assert_eq!(workloads(dir.path()).expect("readable"), ["a"]);
         let jobs = jobs(dir.path(), "a").expect("readable");
         assert_eq!(jobs[0].shape.models, ["P100", "T4"]);
-        assert_eq!((jobs[0].shape.total_milli(), jobs[0].duration_s), (460, Some(50)));
-        assert_eq!((jobs[1].total_milli(), jobs[1].duration_s), (0, None));
+        assert_eq!(
+            (jobs[0].shape.total_milli(), jobs[0].duration),
+            (460, Some(DurationMs(50_000)))
+        );
+        assert_eq!((jobs[1].total_milli(), jobs[1].duration), (0, None));
     }
 
     #[test]

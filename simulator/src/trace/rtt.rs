@@ -5,36 +5,20 @@
 //! milliseconds in its cells; an empty cell is an unknown RTT.
 //! **Invariant:** a value that cannot be read is an error that names file, line and column.
 
-use flate2::read::MultiGzDecoder;
+use super::table::{Row, Table};
+use super::{BadRows, TraceError};
 use scheduler_core::id::{Name, SiteId};
 use scheduler_core::node::Place;
 use scheduler_core::topology::{Measured, SITES_MAX, Sites};
 use scheduler_core::unit::{RttUs, TimeMs};
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Longest RTT taken: ten seconds, as in the state.
-const RTT_MS_MAX: f64 = 10_000.0;
+const RTT_MS_MAX: u64 = 10_000;
 /// Mean deviations above the mean that an RTT rarely exceeds: for most shapes of jitter some 95 of
 /// 100 round trips stay below.
 const DEVIATIONS: f64 = 2.0;
-
-/// Why RTTs could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum RttError {
-    #[error("{file} cannot be read: {source}", file = file.display())]
-    File { file: PathBuf, source: std::io::Error },
-    #[error("{file}, line {line}: {source}", file = file.display())]
-    Row { file: PathBuf, line: u64, source: csv::Error },
-    #[error("{file} is neither a list of pairs (columns src, dst, avg_ms) nor a square: {why}", file = file.display())]
-    Form { file: PathBuf, why: String },
-    #[error("{file}, line {line}, column {column}: {value:?} {what}", file = file.display())]
-    Value { file: PathBuf, line: u64, column: String, value: String, what: String },
-    #[error("{file} has {found} places; 2 to {SITES_MAX} are allowed", file = file.display())]
-    Places { file: PathBuf, found: usize },
-}
 
 /// RTTs of one ordered pair in milliseconds.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -53,41 +37,33 @@ pub struct RttTable {
 }
 
 impl RttTable {
-    /// Reads a file; one that ends in `.gz` is unpacked.
-    pub fn read(file: &Path) -> Result<Self, RttError> {
-        let failed = |source| RttError::File { file: file.to_owned(), source };
-        let opened = BufReader::new(File::open(file).map_err(failed)?);
-        let packed = file.extension().is_some_and(|ending| ending == "gz");
-        let read: Box<dyn Read> =
-            if packed { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
-        let mut reader = csv::Reader::from_reader(read);
-        let bad_row = |line, source| RttError::Row { file: file.to_owned(), line, source };
-        let headers = reader.headers().map_err(|source| bad_row(1, source))?.clone();
-        let column = |name: &str| headers.iter().position(|header| header.trim() == name);
+    /// Reads a file, packed or not.
+    pub fn read(file: &Path, bad: &mut BadRows) -> Result<Self, TraceError> {
+        let table = Table::open(file)?;
+        let column = |name: &str| table.column(name);
         let list = column("src").zip(column("dst")).zip(column("avg_ms").or(column("rtt_ms")));
-        let mut parser =
-            Parser { file, headers: &headers, table: Self::empty(), numbers: BTreeMap::new() };
-        if list.is_none() {
+        let mut parser = Parser { table: Self::empty(), numbers: BTreeMap::new() };
+        let form = |what: String| TraceError::Form { file: file.to_owned(), what };
+        if let Some(((src, dst), usual)) = list {
+            let (max, deviation) = (column("max_ms"), column("mdev_ms"));
+            let pair = Pair { src, dst, usual, max, deviation };
+            table.rows(bad, |row| parser.pair(row, &pair))?;
+        } else {
             // A square's columns are its places, in this order.
-            for name in headers.iter().skip(1) {
-                parser.place(name);
-            }
-        }
-        for record in reader.records() {
-            let record = record.map_err(|source| {
-                bad_row(source.position().map_or(0, csv::Position::line), source)
-            })?;
-            match list {
-                Some(((src, dst), usual)) => {
-                    parser.pair(&record, src, dst, usual, column("max_ms"), column("mdev_ms"))?;
+            let places: Vec<String> = table.header().iter().skip(1).cloned().collect();
+            for name in &places {
+                let known = parser.numbers.len();
+                if parser.place(name) != Some(known) {
+                    let what = "is neither a list of pairs (columns src, dst, avg_ms) nor a square \
+                                of up to 4,096 different places";
+                    return Err(form(what.to_owned()));
                 }
-                None => parser.square_row(&record)?,
             }
+            table.rows(bad, |row| parser.square_row(row))?;
         }
-        let found = parser.table.places.len();
-        match found {
-            2..=SITES_MAX => Ok(parser.table),
-            _ => Err(RttError::Places { file: file.to_owned(), found }),
+        match parser.table.places.len() {
+            2.. => Ok(parser.table),
+            found => Err(form(format!("has {found} places; 2 to {SITES_MAX} are allowed"))),
         }
     }
 
@@ -130,77 +106,73 @@ impl RttTable {
     }
 }
 
-struct Parser<'a> {
-    file: &'a Path,
-    headers: &'a csv::StringRecord,
+/// Columns of a list.
+struct Pair {
+    src: usize,
+    dst: usize,
+    usual: usize,
+    max: Option<usize>,
+    deviation: Option<usize>,
+}
+
+struct Parser {
     table: RttTable,
     numbers: BTreeMap<String, usize>,
 }
 
-impl Parser<'_> {
-    fn place(&mut self, name: &str) -> usize {
-        let name = name.trim();
+impl Parser {
+    /// `None` = one more than there may be.
+    fn place(&mut self, name: &str) -> Option<usize> {
         if let Some(&known) = self.numbers.get(name) {
-            return known;
+            return Some(known);
         }
         let number = self.table.places.len();
+        if number >= SITES_MAX {
+            return None;
+        }
         self.table.places.push(name.to_owned());
         self.numbers.insert(name.to_owned(), number);
-        number
+        Some(number)
     }
 
-    fn pair(
-        &mut self,
-        record: &csv::StringRecord,
-        src: usize,
-        dst: usize,
-        usual: usize,
-        max: Option<usize>,
-        deviation: Option<usize>,
-    ) -> Result<(), RttError> {
-        let name = |at: usize| record.get(at).unwrap_or_default().to_owned();
-        let (a, b) = (self.place(&name(src)), self.place(&name(dst)));
-        let Some(usual) = self.ms(record, usual)? else { return Ok(()) };
-        let maybe = |at: Option<usize>| at.map_or(Ok(None), |at| self.ms(record, at));
-        let (max, deviation) = (maybe(max)?, maybe(deviation)?);
+    fn pair(&mut self, row: &Row<'_>, columns: &Pair) -> Result<(), TraceError> {
+        let Some(usual) = ms(row, columns.usual)? else { return Ok(()) };
+        let maybe = |at: Option<usize>| at.map_or(Ok(None), |at| ms(row, at));
+        let (max, deviation) = (maybe(columns.max)?, maybe(columns.deviation)?);
+        let mut place = |at| {
+            self.place(row.cell(at))
+                .ok_or_else(|| row.bad_cell(at, format!("is one place more than {SITES_MAX}")))
+        };
+        let (a, b) = (place(columns.src)?, place(columns.dst)?);
         let high = usual + DEVIATIONS * deviation.unwrap_or(0.0);
         let high = max.map_or(high, |max| high.min(max.max(usual)));
         self.table.told.insert((a, b), Told { usual, high });
         Ok(())
     }
 
-    fn square_row(&mut self, record: &csv::StringRecord) -> Result<(), RttError> {
-        let name = record.get(0).unwrap_or_default().trim().to_owned();
-        if !self.numbers.contains_key(&name) {
-            let why = format!("the row {name:?} has no column of that name");
-            return Err(RttError::Form { file: self.file.to_owned(), why });
-        }
-        let from = self.place(&name);
-        for at in 1..record.len() {
-            let to = self.place(self.headers.get(at).unwrap_or_default());
-            if let Some(usual) = self.ms(record, at)?.filter(|_| to != from) {
+    fn square_row(&mut self, row: &Row<'_>) -> Result<(), TraceError> {
+        let Some(&from) = self.numbers.get(row.cell(0)) else {
+            return Err(row.bad_cell(0, "has no column of that name".to_owned()));
+        };
+        // Columns are places in their order, after the names.
+        for to in 0..self.table.places.len() {
+            if let Some(usual) = ms(row, to + 1)?.filter(|_| to != from) {
                 self.table.told.insert((from, to), Told { usual, high: usual });
             }
         }
         Ok(())
     }
+}
 
-    /// Milliseconds; `None` for an empty cell.
-    fn ms(&self, record: &csv::StringRecord, at: usize) -> Result<Option<f64>, RttError> {
-        let value = record.get(at).unwrap_or_default().trim();
-        if value.is_empty() {
-            return Ok(None);
-        }
-        match value.parse::<f64>() {
-            Ok(ms) if (0.0..=RTT_MS_MAX).contains(&ms) => Ok(Some(ms)),
-            _ => Err(RttError::Value {
-                file: self.file.to_owned(),
-                line: record.position().map_or(0, csv::Position::line),
-                column: self.headers.get(at).unwrap_or_default().to_owned(),
-                value: value.to_owned(),
-                what: format!("is not a number of milliseconds up to {RTT_MS_MAX}"),
-            }),
-        }
+/// Milliseconds; `None` for an empty cell.
+fn ms(row: &Row<'_>, at: usize) -> Result<Option<f64>, TraceError> {
+    let text = row.cell(at);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<f64>() {
+        Ok(ms) if (0.0..=RTT_MS_MAX as f64).contains(&ms) => Ok(Some(ms)),
+        _ => Err(row.bad_cell(at, format!("is not a number of milliseconds up to {RTT_MS_MAX}"))),
     }
 }
 
@@ -209,7 +181,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    fn read(text: &str, ending: &str) -> Result<RttTable, RttError> {
+    fn read(text: &str, ending: &str) -> Result<RttTable, TraceError> {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join(format!("rtt.{ending}"));
         let mut bytes = text.as_bytes().to_vec();
@@ -219,7 +191,7 @@ mod tests {
             bytes = packer.finish().expect("packs");
         }
         std::fs::write(&path, bytes).expect("writes");
-        RttTable::read(&path)
+        RttTable::read(&path, &mut BadRows::refuse())
     }
 
     #[test]
@@ -249,16 +221,17 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         for (text, told) in [
-            ("src,dst,avg_ms\n0,1,fast\n", "line 2, column avg_ms: \"fast\""),
-            ("src,dst,avg_ms\n0,1,NaN\n", "line 2, column avg_ms"),
-            ("src,dst,avg_ms\n0,1,-1\n", "line 2, column avg_ms"),
-            ("src,dst,avg_ms\n", "has 0 places"),
-            ("x,a,b\nc,1,2\n", "the row \"c\" has no column"),
+            ("src,dst,avg_ms\n0,1,fast\n", "line 2, column \"avg_ms\": \"fast\""),
+            ("src,dst,avg_ms\n0,1,NaN\n", "line 2, column \"avg_ms\""),
+            ("src,dst,avg_ms\n0,1,-1\n", "line 2, column \"avg_ms\""),
+            ("src,dst,avg_ms\n", "has no rows"),
+            ("x,a,b\nc,1,2\n", "\"c\" has no column"),
             ("x,a,b\na,1\n", "line 2"),
         ] {
             let error = read(text, "csv").expect_err(text).to_string();
             assert!(error.contains(told), "{error}");
         }
-        assert!(matches!(RttTable::read(Path::new("/nowhere")), Err(RttError::File { .. })));
+        let nowhere = RttTable::read(Path::new("/nowhere"), &mut BadRows::refuse());
+        assert!(matches!(nowhere, Err(TraceError::File { .. })));
     }
 }

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use scheduler_core::topology::Sites;
 use serde::Serialize;
 use simulator::grouping::{Guess, Row, guesses, measure};
+use simulator::trace::BadRows;
 use simulator::trace::rtt::RttTable;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -52,7 +53,8 @@ struct Report {
 }
 
 pub(super) fn run(output: Output, args: &GroupingArgs) -> Ending {
-    let table = RttTable::read(&args.rtt).map_err(|error| Failure::usage(error.to_string()))?;
+    let table = RttTable::read(&args.rtt, &mut BadRows::refuse())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let places = table.places.len();
     let mut sizes: Vec<usize> = args.sizes.iter().map(|&size| size as usize).collect();
     if sizes.is_empty() {

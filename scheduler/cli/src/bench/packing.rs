@@ -12,7 +12,7 @@ use scheduler_core::plan::Policy;
 use serde::Serialize;
 use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
 use simulator::trace::openb::Published;
-use simulator::trace::{TraceError, TraceJob, TraceNode, kalos, openb};
+use simulator::trace::{BadRows, TraceError, TraceJob, TraceNode, kalos, openb};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -220,7 +220,7 @@ fn ganged(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<gangs::
     let Some(file) = &args.gangs else {
         return Err(Failure::usage("--regime gangs needs --gangs FILE"));
     };
-    let gang_jobs = kalos::jobs(file).map_err(bad)?;
+    let gang_jobs = kalos::jobs(file, &mut BadRows::refuse()).map_err(bad)?;
     let mut all = Vec::new();
     for (name, jobs, policy, seed) in cases(args, data) {
         for &load in &args.load {
