@@ -35,6 +35,11 @@ impl<E> Heap<E> {
         Some((at, event))
     }
 
+    /// When the next event is.
+    pub fn next_at(&self) -> Option<TimeMs> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
     /// Virtual time: that of the last event given out.
     pub fn now(&self) -> TimeMs {
         self.now

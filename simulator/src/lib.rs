@@ -16,4 +16,4 @@ pub mod world;
 
 pub use observe::{EventLog, Observer, Seen};
 pub use scenario::{Arrival, Happening, Latency, Scenario, StartModel, Target};
-pub use world::{Report, Violation, run};
+pub use world::{Report, Rules, Violation, run, run_by};

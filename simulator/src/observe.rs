@@ -14,6 +14,16 @@ use std::io::Write;
 pub trait Observer {
     /// Called after the entries of an event were applied, once for everything worth telling.
     fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State);
+
+    /// Whether the run should end where it is; asked after every event.
+    fn stops(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to know how long the planner takes.
+    fn is_timed(&self) -> bool {
+        false
+    }
 }
 
 /// What happened.
@@ -90,6 +100,14 @@ impl Observer for All<'_> {
         for observer in &mut self.0 {
             observer.saw(at, seen, state);
         }
+    }
+
+    fn stops(&self) -> bool {
+        self.0.iter().any(|observer| observer.stops())
+    }
+
+    fn is_timed(&self) -> bool {
+        self.0.iter().any(|observer| observer.is_timed())
     }
 }
 

@@ -4,8 +4,8 @@
 
 mod model;
 
-pub(crate) use model::sample;
 pub use model::{Latency, NetworkModel, PPM, ServerModel, SiteNetwork, StartModel};
+pub(crate) use model::{happens, sample};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -62,6 +62,11 @@ fn unit(rng: &mut impl Rng) -> f64 {
     rng.random_range(0.0..1.0)
 }
 
+/// Whether something with these odds happens now.
+pub(crate) fn happens(ppm: u32, rng: &mut impl Rng) -> bool {
+    ppm > 0 && rng.random_range(0..PPM) < ppm
+}
+
 /// This many of the numbers below `end`, rising (Floyd's algorithm, Bentley 1987).
 pub(crate) fn sample(count: usize, end: usize, rng: &mut impl Rng) -> BTreeSet<usize> {
     let mut drawn = BTreeSet::new();

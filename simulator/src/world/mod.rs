@@ -1,44 +1,73 @@
-//! The world: turns what happens into entries, as a leader does, and watches the state.
+//! The world: what happens around a leader, under virtual time, and what comes of it.
 //!
+//! `arrivals` brings jobs and ends them, `log` is the way from a proposal to its being applied,
+//! `leader` plans and does the duties, `machine` is one agent and `agents` the way to all of them,
+//! `network` who hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning
+//! takes no virtual time of its own; let the commit's latency stand for it.
 //! **Invariant:** the only way to change the state is `State::apply`; the only way to choose nodes
-//! is `plan`.
+//! is `plan`. Nothing costs a step per node or per job and event: nodes that are heard cost
+//! nothing, only silence does.
+
+mod agents;
+mod arrivals;
+mod faults;
+mod leader;
+mod log;
+mod machine;
+mod network;
+mod oracle;
+mod rules;
+
+pub use rules::{Production, Rules};
 
 use crate::heap::Heap;
 use crate::observe::{Observer, Seen};
-use crate::scenario::{Happening, Scenario, Target, sample};
+use crate::scenario::Scenario;
+use agents::Reports;
+use arrivals::Arrivals;
+use leader::{Ask, Leader};
+use log::Log;
+use machine::{Bound, Machine, Step};
+use network::Network;
+use oracle::Oracle;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use scheduler_core::command::{
-    Actor, Command, Commit, Entry, NodeTransition, Observed, Outcome, Plan, PutTenant, Quota,
-    RegisterNode, Rejection, ReplicaReport, Submit,
+    Actor, Command, Entry, Outcome, PutTenant, Quota, RegisterNode, Rejection, ReplicaReport,
 };
 use scheduler_core::event;
-use scheduler_core::id::{Epoch, JobId, Name, NodeId, Rank, SupplierId, TenantId};
-use scheduler_core::job::{Job, JobPhase, Reason, ReplicaPhase};
-use scheduler_core::node::{NodeSpec, NodeStatus};
-use scheduler_core::plan::{Ranks, Request, Unplaceable, plan};
+use scheduler_core::id::{JobId, Name, NodeId, SupplierId, TenantId};
+use scheduler_core::job::JobPhase;
+use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
-use scheduler_core::view::View;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What came of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Report {
     /// Events taken off the heap.
     pub events: u64,
-    /// Entries applied.
+    /// Log records applied, and the entries in them.
+    pub records: u64,
     pub entries: u64,
     pub jobs_submitted: u64,
+    /// Arrivals refused for good.
+    pub jobs_refused: u64,
     /// Placed in the entry that submitted them.
     pub jobs_placed_at_once: u64,
     /// Ready at some time.
     pub jobs_ready: u64,
-    /// Over when the run ended.
+    /// Ended, failed or expired at some time.
     pub jobs_over: u64,
-    /// Still waiting when the run ended.
+    /// Still waiting for their first place when the run ended.
     pub jobs_waiting: u64,
+    /// Plans that were refused because something had changed.
+    pub plans_stale: u64,
+    /// Starts that failed, as the agents told.
+    pub starts_failed: u64,
+    /// Times that a leader was lost.
+    pub leaders_lost: u64,
     /// Most thousandths of GPUs held at one time.
     pub gpu_milli_peak: u64,
     /// Hash of the last state.
@@ -47,366 +76,412 @@ pub struct Report {
     pub ended_at: TimeMs,
 }
 
-/// The oracle found the state wrong, or an entry that had to be accepted was refused.
+/// The oracle found something wrong.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("after event {event} at {at_ms} ms: {what}")]
+#[error("seed {seed}, event {event} at {at_ms} ms: {what}; run again with: {replay}")]
 pub struct Violation {
+    pub seed: u64,
     pub event: u64,
     pub at_ms: u64,
     pub what: String,
+    /// A command that does the same again.
+    pub replay: String,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    Arrive(usize),
-    Ready(JobId),
+/// What a step of the world is about.
+#[derive(Clone, Debug)]
+enum Turn {
+    /// The next arrivals are due.
+    Arrive,
+    /// A tenant ends its job.
     Leave(JobId),
-    Expire,
+    /// Something of the scenario's list.
     Happen(usize),
-    Repair(usize),
+    /// The oldest proposal under way is committed.
+    Commit,
+    /// The leader has something to plan.
+    Round,
+    Duty,
+    /// Another server leads.
+    Elect,
+    /// What the machine should run reaches it; `None` = its session is over.
+    Told {
+        machine: usize,
+        era: u32,
+        wanted: Option<Box<[Bound]>>,
+    },
+    Step {
+        machine: usize,
+        life: u32,
+        step: Step,
+    },
+    /// A report reaches the servers.
+    Report(ReplicaReport),
+    /// Reports that waited for others go into the log.
+    Flush,
+    /// Registrations that came at one time go into the log.
+    Join,
+    /// The agent tries to reach a server.
+    Connect {
+        machine: usize,
+        era: u32,
+    },
+    /// The lease of an agent that hears nothing ends.
+    Fence {
+        machine: usize,
+        era: u32,
+    },
+    /// The machine is switched on again.
+    Restore {
+        machine: usize,
+        life: u32,
+    },
+}
+
+/// Generators of their own for what is independent, so that a change to one leaves the others.
+struct Dice {
+    commit: StdRng,
+    start: StdRng,
+    network: StdRng,
+    servers: StdRng,
+    faults: StdRng,
+}
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        let of = |part: u64| StdRng::seed_from_u64(seed ^ (part << 56));
+        Self { commit: of(1), start: of(2), network: of(3), servers: of(4), faults: of(5) }
+    }
 }
 
 struct World<'a> {
     scenario: &'a Scenario,
     observer: &'a mut dyn Observer,
-    heap: Heap<Event>,
+    rules: &'a mut dyn Rules,
+    tenant: TenantId,
+    supplier: SupplierId,
+    heap: Heap<Turn>,
+    dice: Dice,
     state: State,
-    view: View,
-    nodes: Vec<(NodeId, Epoch)>,
-    /// Life of the jobs, as their arrivals gave it.
-    lives: BTreeMap<JobId, DurationMs>,
+    /// `None` while there is none.
+    leader: Option<Leader>,
+    /// Which server leads.
+    seat: u32,
+    log: Log,
+    arrivals: Arrivals,
+    machines: Vec<Machine>,
+    /// Positions of machines by node id.
+    by_node: Vec<Option<usize>>,
+    /// What suppliers say of their machines where it is not what the scenario says.
+    declared: BTreeMap<usize, scheduler_core::node::NodeSpec>,
+    network: Network,
+    reports: Reports,
+    oracle: Oracle,
+    /// The earliest round and duty on the heap, so that none is there twice.
+    round_at: Option<TimeMs>,
+    duty_at: Option<TimeMs>,
+    /// Phase of every job that is not over, and whether it was ever ready.
+    phases: BTreeMap<JobId, (JobPhase, bool)>,
+    up: Vec<bool>,
     report: Report,
-    phases: BTreeMap<JobId, JobPhase>,
-    rng: StdRng,
-    index: u64,
 }
 
 /// Runs a scenario to its end.
+///
+/// # Errors
+/// The first thing that the oracle finds wrong.
 pub fn run(scenario: &Scenario, observer: &mut dyn Observer) -> Result<Report, Violation> {
-    let mut world = World::new(scenario, observer)?;
+    run_by(scenario, observer, &mut Production)
+}
+
+/// As [`run`], by rules that a test has changed.
+///
+/// # Errors
+/// The first thing that the oracle finds wrong.
+pub fn run_by(
+    scenario: &Scenario,
+    observer: &mut dyn Observer,
+    rules: &mut dyn Rules,
+) -> Result<Report, Violation> {
+    let mut world = World::new(scenario, observer, rules)?;
     let check_every = scenario.check_every.max(1);
-    while let Some((_, event)) = world.heap.pop() {
+    while let Some(at) = world.heap.next_at() {
+        if scenario.until.is_some_and(|until| at > until) {
+            break;
+        }
+        let Some((_, turn)) = world.heap.pop() else { break };
         world.report.events += 1;
-        world.turn(event)?;
+        world.turn(turn)?;
+        world.plan_next();
         if world.report.events.is_multiple_of(check_every) {
             world.check()?;
         }
+        if world.observer.stops() {
+            break;
+        }
     }
     world.check()?;
-    Ok(world.finish())
+    world.finish()
 }
 
-fn tenant() -> Option<TenantId> {
-    Name::parse("load").ok().map(TenantId)
+fn name(text: &str) -> Result<Name, Violation> {
+    Name::parse(text).map_err(|error| Violation {
+        seed: 0,
+        event: 0,
+        at_ms: 0,
+        what: format!("{text:?} {error}"),
+        replay: String::new(),
+    })
 }
 
 impl<'a> World<'a> {
-    fn new(scenario: &'a Scenario, observer: &'a mut dyn Observer) -> Result<Self, Violation> {
-        let state = State::new();
-        let view = View::new(&state);
+    fn new(
+        scenario: &'a Scenario,
+        observer: &'a mut dyn Observer,
+        rules: &'a mut dyn Rules,
+    ) -> Result<Self, Violation> {
+        let machines = scenario.nodes.iter().map(|node| Machine::new(node.gpus.len()));
         let mut world = Self {
             scenario,
             observer,
-            rng: StdRng::seed_from_u64(scenario.seed),
+            rules,
+            tenant: TenantId(name("load")?),
+            supplier: SupplierId(name("fleet")?),
             heap: Heap::default(),
-            state,
-            view,
-            nodes: Vec::with_capacity(scenario.nodes.len()),
-            lives: BTreeMap::new(),
+            dice: Dice::new(scenario.seed),
+            state: State::new(),
+            leader: None,
+            seat: 0,
+            log: Log::default(),
+            arrivals: Arrivals::new(scenario),
+            machines: machines.collect(),
+            by_node: Vec::new(),
+            declared: BTreeMap::new(),
+            network: Network::new(scenario),
+            reports: Reports::default(),
+            oracle: Oracle::default(),
+            round_at: None,
+            duty_at: None,
             phases: BTreeMap::new(),
+            up: Vec::new(),
             report: Report::default(),
-            index: 0,
         };
-        if let Some(tenant) = tenant() {
-            let quota = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
-            world.must(Actor::Operator, Command::PutTenant(PutTenant { tenant, quota }))?;
-        }
-        for at in 0..scenario.nodes.len() {
-            world.register(at)?;
-        }
-        if !scenario.rtts.is_empty() {
-            world.must(Actor::Operator, Command::SetSiteRtts(scenario.rtts.clone()))?;
-        }
-        for (at, arrival) in scenario.arrivals.iter().enumerate() {
-            world.heap.push(arrival.at, Event::Arrive(at));
-        }
+        world.found()?;
         for (at, (time, _)) in scenario.events.iter().enumerate() {
-            world.heap.push(*time, Event::Happen(at));
+            world.heap.push(*time, Turn::Happen(at));
+        }
+        if let Some(first) = world.arrivals.next_at(scenario) {
+            world.heap.push(first, Turn::Arrive);
         }
         Ok(world)
     }
 
-    fn turn(&mut self, event: Event) -> Result<(), Violation> {
-        match event {
-            Event::Arrive(at) => self.arrive(at),
-            Event::Ready(job) => self.ready(job),
-            Event::Leave(job) => self.leave(job),
-            Event::Expire => self.expire(),
-            Event::Happen(at) => self.happen(at),
-            Event::Repair(at) => self.repair(at),
+    /// A fleet that has joined, and a leader.
+    fn found(&mut self) -> Result<(), Violation> {
+        let quota = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
+        let tenant = PutTenant { tenant: self.tenant.clone(), quota };
+        let mut commands = vec![Command::PutTenant(tenant)];
+        commands.extend((0..self.machines.len()).map(|at| self.registration(at)));
+        if !self.scenario.rtts.is_empty() {
+            commands.push(Command::SetSiteRtts(self.scenario.rtts.clone()));
         }
-    }
-
-    fn arrive(&mut self, at: usize) -> Result<(), Violation> {
-        let (Some(arrival), Some(tenant)) = (self.scenario.arrivals.get(at), tenant()) else {
-            return Ok(());
-        };
-        let spec = Arc::clone(&arrival.spec);
-        let (plan, reason) = match self.choose(&spec, Ranks::All, &[]) {
-            Ok(plan) => (Some(plan), Reason::default()),
-            Err(why) => (None, why.to_reason()),
-        };
-        let submit = Submit {
-            tenant,
-            request_id: format!("arrival-{at}").into(),
-            body_digest: at as u128,
-            spec,
-            token: 0,
-            plan,
-            reason,
-        };
-        self.report.jobs_submitted += 1;
-        if let Outcome::Submitted { job, placed, .. } =
-            self.must(Actor::System, Command::Submit(submit))?
-        {
-            self.report.jobs_placed_at_once += u64::from(placed);
-            self.tell(Seen::Submitted { job, arrival: at });
-            if let Some(life) = arrival.life {
-                self.lives.insert(job, life);
+        let first =
+            commands.len() - self.machines.len() - usize::from(!self.scenario.rtts.is_empty());
+        let mut touched = Touched::default();
+        for (at, command) in commands.into_iter().enumerate() {
+            let entry = Entry { at: TimeMs::ZERO, by: Actor::Operator, command };
+            let outcome = self.apply(&entry, &mut touched);
+            let outcome = outcome.map_err(|why| self.violation(why.to_string()))?;
+            if let Outcome::Registered { node, epoch } = outcome {
+                self.seat_machine(at - first, node, epoch);
             }
         }
-        Ok(())
+        self.leader = Some(Leader::new(&self.state, self.scenario, TimeMs::ZERO));
+        self.follow(touched)
     }
 
-    /// Every bound replica of the job comes up.
-    fn ready(&mut self, job: JobId) -> Result<(), Violation> {
-        let reports = self
-            .state
-            .replicas(job)
-            .filter(|(_, replica)| replica.phase == ReplicaPhase::Assigned)
-            .filter_map(|(rank, replica)| {
-                let allocation = replica.allocation?;
-                Some(ReplicaReport {
-                    job,
-                    rank,
-                    assignment: allocation.assignment,
-                    node: allocation.node,
-                    observed: Observed::Ready,
-                })
-            })
-            .collect::<Vec<_>>();
-        if reports.is_empty() {
-            return Ok(());
-        }
-        let before = self.state.job(job).and_then(|job| job.ready_at);
-        self.must(Actor::System, Command::Report(reports))?;
-        let Some(now) = self.state.job(job).cloned() else { return Ok(()) };
-        if before.is_none() && now.ready_at.is_some() {
-            self.became_ready(&now);
+    fn turn(&mut self, turn: Turn) -> Result<(), Violation> {
+        match turn {
+            Turn::Arrive => self.arrive(),
+            Turn::Leave(job) => self.leave(job),
+            Turn::Happen(at) => self.happen(at)?,
+            Turn::Commit => self.commit()?,
+            Turn::Round => self.round(),
+            Turn::Duty => self.duty(),
+            Turn::Elect => self.elect()?,
+            Turn::Told { machine, era, wanted } => self.told(machine, era, wanted),
+            Turn::Step { machine, life, step } => self.step(machine, life, step),
+            Turn::Report(report) => self.heard(report),
+            Turn::Flush => self.flush_reports(),
+            Turn::Join => self.propose_joins(),
+            Turn::Connect { machine, era } => self.connect(machine, era),
+            Turn::Fence { machine, era } => self.fence(machine, era),
+            Turn::Restore { machine, life } => self.restore(machine, life),
         }
         Ok(())
     }
 
-    fn became_ready(&mut self, job: &Job) {
-        self.report.jobs_ready += 1;
-        let now = self.heap.now();
-        if let Some(life) = self.lives.get(&job.id) {
-            self.heap.push(TimeMs(now.0.saturating_add(life.0)), Event::Leave(job.id));
-        }
-        if let Some(duration) = job.spec.duration {
-            self.heap.push(TimeMs(now.0.saturating_add(duration.0)), Event::Expire);
-        }
+    fn now(&self) -> TimeMs {
+        self.heap.now()
     }
 
-    fn leave(&mut self, job: JobId) -> Result<(), Violation> {
-        let reason = Reason::default();
-        self.must(Actor::System, Command::Cancel { job, reason })?;
-        self.retry_waiting()
-    }
-
-    fn expire(&mut self) -> Result<(), Violation> {
-        let (jobs, forget) = self.state.due(self.heap.now(), usize::MAX);
-        if jobs.is_empty() && forget.is_empty() {
-            return Ok(());
-        }
-        self.must(Actor::System, Command::Expire { jobs, forget })?;
-        self.retry_waiting()
-    }
-
-    fn happen(&mut self, at: usize) -> Result<(), Violation> {
-        let Some((_, happening)) = self.scenario.events.get(at) else { return Ok(()) };
-        if let Happening::Lose { target, repair } = happening {
-            for node in self.members(target) {
-                self.lose(node, *repair)?;
-            }
-        }
-        self.retry_waiting()
-    }
-
-    /// Positions of the nodes that are meant, rising.
-    fn members(&mut self, target: &Target) -> Vec<usize> {
-        let nodes = &self.scenario.nodes;
-        if let Target::Some(count) = target {
-            let count = usize::try_from(*count).unwrap_or(usize::MAX);
-            return sample(count, nodes.len(), &mut self.rng).into_iter().collect();
-        }
-        let is_meant = |at: usize, node: &NodeSpec| match target {
-            Target::Node(one) => at == *one,
-            Target::Site(name) => node.place.site == *name,
-            Target::Zone(name) => node.place.zone == *name,
-            Target::Region(name) => node.place.region == *name,
-            Target::Model(name) => node.gpus.iter().any(|gpu| gpu.model == *name),
-            Target::Some(_) | Target::All => true,
-        };
-        let all = nodes.iter().enumerate();
-        all.filter(|(at, node)| is_meant(*at, node)).map(|(at, _)| at).collect()
-    }
-
-    fn lose(&mut self, at: usize, repair: Option<DurationMs>) -> Result<(), Violation> {
-        let Some(&(node, epoch)) = self.nodes.get(at) else { return Ok(()) };
-        let down = NodeTransition { node, epoch, status: NodeStatus::Down };
-        self.must(Actor::System, Command::NodeStatuses(vec![down]))?;
-        self.tell(Seen::NodeDown { node });
-        if let Some(repair) = repair {
-            let back = TimeMs(self.heap.now().0.saturating_add(repair.0));
-            self.heap.push(back, Event::Repair(at));
-        }
-        Ok(())
-    }
-
-    fn repair(&mut self, node: usize) -> Result<(), Violation> {
-        self.register(node)?;
-        self.retry_waiting()
+    fn push_after(&mut self, length: DurationMs, turn: Turn) {
+        self.heap.push(self.heap.now().after(length), turn);
     }
 
     fn tell(&mut self, seen: Seen<'_>) {
         self.observer.saw(self.heap.now(), seen, &self.state);
     }
 
-    /// Plans for every job with waiting replicas, oldest first, as capacity comes back.
-    fn retry_waiting(&mut self) -> Result<(), Violation> {
-        for id in self.state.waiting().collect::<Vec<_>>() {
-            let Some(job) = self.state.job(id).cloned() else { continue };
-            let mut ranks = Vec::new();
-            let mut fixed = Vec::new();
-            for (rank, replica) in self.state.replicas(id) {
-                match (replica.phase, replica.allocation) {
-                    (ReplicaPhase::Waiting | ReplicaPhase::Failed, _) => ranks.push(rank),
-                    (phase, Some(held)) if phase.is_live() => fixed.push((rank, held.node)),
-                    _ => {}
-                }
-            }
-            if let Ok(plan) = self.choose(&job.spec, Ranks::Some(&ranks), &fixed) {
-                self.must(Actor::System, Command::Commit(Commit { job: id, plan }))?;
-            }
-        }
-        Ok(())
+    fn registration(&self, at: usize) -> Command {
+        let spec = self.declared.get(&at).unwrap_or(&self.scenario.nodes[at]).clone();
+        let supplier = self.supplier.clone();
+        Command::RegisterNode(RegisterNode { supplier, spec, key_digest: [0; 32] })
     }
 
-    fn choose(
-        &self,
-        spec: &scheduler_core::job::JobSpec,
-        ranks: Ranks<'_>,
-        fixed: &[(Rank, NodeId)],
-    ) -> Result<Plan, Unplaceable> {
-        let request = Request { ranks, fixed, ..Request::whole(spec) };
-        plan(&self.view, &request, &self.scenario.policy, self.scenario.budget)
-    }
-
-    fn register(&mut self, at: usize) -> Result<(), Violation> {
-        let (Some(spec), Ok(supplier)) =
-            (self.scenario.nodes.get(at).cloned(), Name::parse("fleet"))
-        else {
-            return Ok(());
-        };
-        let supplier = SupplierId(supplier);
-        let register = RegisterNode { supplier, spec, key_digest: [0; 32] };
-        if let Outcome::Registered { node, epoch } =
-            self.must(Actor::Operator, Command::RegisterNode(register))?
-        {
-            self.tell(Seen::NodeUp { node });
-            if self.nodes.len() <= at {
-                self.nodes.push((node, epoch));
-            } else if let Some(known) = self.nodes.get_mut(at) {
-                *known = (node, epoch);
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies an entry that has to be accepted, and does what its events call for.
-    fn must(&mut self, by: Actor, command: Command) -> Result<Outcome, Violation> {
-        self.index += 1;
+    /// Applies one entry and notes what it touched.
+    fn apply(&mut self, entry: &Entry, touched: &mut Touched) -> Result<Outcome, Rejection> {
         self.report.entries += 1;
-        let entry = Entry { at: self.heap.now(), by, command };
-        let applied = self.state.apply(self.index, &entry);
-        self.follow(&applied.events);
-        applied.result.map_err(|rejection: Rejection| self.violation(rejection.to_string()))
-    }
-
-    fn follow(&mut self, events: &[event::Event]) {
-        let mut nodes = Vec::new();
-        for event in events {
-            match *event {
+        let index = self.report.records.max(1);
+        let applied = self.rules.apply(&mut self.state, index, entry);
+        for event in applied.events {
+            match event {
                 event::Event::NodeChanged(node) | event::Event::NodeWorkChanged(node) => {
-                    nodes.push(node);
+                    touched.nodes.insert(node);
                 }
-                event::Event::SitesChanged => self.view.refresh_sites(&self.state),
                 event::Event::JobChanged(job) => {
-                    self.tell_phase(job);
-                    self.start_if_bound(job);
+                    touched.jobs.insert(job);
                 }
-                event::Event::JobWaiting(_)
-                | event::Event::CapacityGrew
-                | event::Event::TenantsChanged => {}
+                _ => {}
+            }
+            if let Some(leader) = &mut self.leader {
+                leader.note(event);
             }
         }
-        nodes.sort_unstable();
-        nodes.dedup();
-        self.view.refresh(&self.state, &nodes);
-        let held = self.state.tenants().map(|tenant| tenant.gpu_milli_used).sum();
-        self.report.gpu_milli_peak = self.report.gpu_milli_peak.max(held);
+        applied.result
+    }
+
+    /// Looks at all that a record touched: the oracle recounts it, observers and agents hear of it.
+    fn follow(&mut self, touched: Touched) -> Result<(), Violation> {
+        for &node in &touched.nodes {
+            self.oracle.node(&self.state, node).map_err(|what| self.violation(what))?;
+        }
+        for &job in &touched.jobs {
+            self.oracle.job(&self.state, job).map_err(|what| self.violation(what))?;
+        }
+        self.oracle.totals(&self.state).map_err(|what| self.violation(what))?;
+        self.report.gpu_milli_peak = self.report.gpu_milli_peak.max(self.oracle.held_milli());
+        for &node in &touched.nodes {
+            self.tell_status(node)?;
+            self.dispatch(node);
+        }
+        touched.jobs.into_iter().for_each(|job| self.tell_phase(job));
+        Ok(())
+    }
+
+    fn tell_status(&mut self, node: NodeId) -> Result<(), Violation> {
+        let at = node.0 as usize;
+        let up = self.state.node(node).is_some_and(|node| node.status == NodeStatus::Up);
+        if at >= self.up.len() {
+            self.up.resize(at + 1, false);
+        }
+        if std::mem::replace(&mut self.up[at], up) == up {
+            return Ok(());
+        }
+        if up {
+            self.tell(Seen::NodeUp { node });
+            return Ok(());
+        }
+        self.tell(Seen::NodeDown { node });
+        self.must_be_fenced(node)
+    }
+
+    /// A node that was declared down must have stopped by itself before.
+    fn must_be_fenced(&self, id: NodeId) -> Result<(), Violation> {
+        let Some(node) = self.state.node(id) else { return Ok(()) };
+        let machine = self.by_node.get(id.0 as usize).copied().flatten();
+        let machine = machine.and_then(|at| self.machines.get(at));
+        let runs = machine.is_some_and(|machine| machine.epoch == node.epoch && machine.runs());
+        if runs {
+            return Err(self
+                .violation(format!("{id} was declared down while its agent still runs replicas")));
+        }
+        Ok(())
     }
 
     fn tell_phase(&mut self, id: JobId) {
-        let Some(to) = self.state.job(id).map(|job| job.phase) else { return };
-        let from = self.phases.insert(id, to);
-        if from != Some(to) {
-            self.tell(Seen::Phase { job: id, from, to });
+        let Some(job) = self.state.job(id) else {
+            self.phases.remove(&id);
+            return;
+        };
+        let (to, ready) = (job.phase, job.ready_at.is_some());
+        let before = match to.is_over() {
+            true => self.phases.remove(&id),
+            false => self.phases.insert(id, (to, ready)),
+        };
+        let from = before.map(|(phase, _)| phase);
+        if from == Some(to) || (from.is_none() && to.is_over()) {
+            return;
         }
+        if ready && before.is_none_or(|(_, before)| !before) {
+            self.became_ready(id);
+        }
+        if to.is_over() {
+            self.report.jobs_over += 1;
+            let now = self.state.now();
+            if let Some(leader) = &mut self.leader {
+                leader.note_end(now);
+            }
+        }
+        self.tell(Seen::Phase { job: id, from, to });
     }
 
-    fn start_if_bound(&mut self, id: JobId) {
-        let assigned = self.state.counts(id).is_some_and(|counts| counts.total.assigned > 0);
-        if assigned {
-            let took = self.scenario.start.process.draw(&mut self.rng);
-            let up = TimeMs(self.heap.now().0.saturating_add(took.0));
-            self.heap.push(up, Event::Ready(id));
+    /// Puts the leader's next round and duty on the heap.
+    fn plan_next(&mut self) {
+        let now = self.heap.now();
+        let Some(leader) = &mut self.leader else { return };
+        if let Some(at) = leader.round_at(now)
+            && self.round_at.is_none_or(|known| at < known)
+        {
+            self.round_at = Some(at);
+            self.heap.push(at, Turn::Round);
+        }
+        if let Some(at) = leader.duty_at(&self.state)
+            && self.duty_at.is_none_or(|known| at < known)
+        {
+            self.duty_at = Some(at);
+            self.heap.push(at, Turn::Duty);
         }
     }
 
     fn check(&self) -> Result<(), Violation> {
-        match self.state.check().first() {
-            None => Ok(()),
-            Some(finding) => Err(self.violation(format!("{finding:?}"))),
-        }
+        self.oracle.whole(&self.state).map_err(|what| self.violation(what))
     }
 
     fn violation(&self, what: String) -> Violation {
-        Violation { event: self.report.events, at_ms: self.heap.now().0, what }
+        let (seed, event) = (self.scenario.seed, self.report.events);
+        let replay = self.scenario.replay.clone();
+        Violation { seed, event, at_ms: self.heap.now().0, what, replay }
     }
 
-    fn finish(mut self) -> Report {
-        let phases = self.state.jobs_after(None).map(|job| job.phase);
-        let (mut over, mut waiting) = (0, 0);
-        for phase in phases {
-            over += u64::from(phase.is_over());
-            waiting += u64::from(phase == JobPhase::Pending);
+    fn finish(mut self) -> Result<Report, Violation> {
+        let answered = self.report.jobs_submitted + self.report.jobs_refused;
+        if self.heap.next_at().is_none() && answered != self.scenario.arrivals.len() as u64 {
+            let all = self.scenario.arrivals.len();
+            let what = format!("{all} jobs arrived, {answered} were answered");
+            return Err(self.violation(what));
         }
-        self.report.jobs_over = over;
-        self.report.jobs_waiting = waiting;
+        let pending = |known: &&(JobPhase, bool)| known.0 == JobPhase::Pending;
+        self.report.jobs_waiting = self.phases.values().filter(pending).count() as u64;
         self.report.state_hash = self.state.hash();
         self.report.ended_at = self.heap.now();
-        self.report
+        Ok(self.report)
     }
+}
+
+/// What the entries of a record touched.
+#[derive(Debug, Default)]
+struct Touched {
+    nodes: BTreeSet<NodeId>,
+    jobs: BTreeSet<JobId>,
 }

@@ -1,0 +1,341 @@
+//! All agents: what they are told, what they tell, how they lose their servers and come back.
+//!
+//! **Invariant:** what reaches a machine was true when it was sent; what was under way to a session
+//! that is over never arrives.
+
+use super::log::Origin;
+use super::machine::{Bound, Reaction, Session, Step};
+use super::{Turn, Violation, World};
+use crate::observe::Seen;
+use rand::RngExt;
+use scheduler_core::command::{Actor, Command, Observed, Outcome, Rejection, ReplicaReport};
+use scheduler_core::id::{AssignmentId, Epoch, NodeId};
+use scheduler_core::node::NodeStatus;
+use scheduler_core::unit::DurationMs;
+use std::collections::BTreeMap;
+
+/// Reports in one entry.
+const REPORTS_MAX: usize = 4_096;
+/// How long the first report of an entry waits for others.
+const LINGER: DurationMs = DurationMs(5);
+/// Entries of reports on their way at a time.
+const REPORTS_IN_FLIGHT_MAX: u32 = 2;
+/// Longest first wait of an agent that has lost its server, in parts of a heartbeat.
+const FIRST_WAIT_PART: u64 = 4;
+
+/// Reports on their way into the log.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    waiting: BTreeMap<(AssignmentId, NodeId), ReplicaReport>,
+    in_flight: u32,
+    flushing: bool,
+    /// Machines that register now.
+    joins: Vec<(usize, u32)>,
+}
+
+impl World<'_> {
+    /// The machine is this node from now on, and in session.
+    pub(super) fn seat_machine(&mut self, at: usize, node: NodeId, epoch: Epoch) {
+        let now = self.now();
+        let Some(machine) = self.machines.get_mut(at) else { return };
+        machine.id = Some(node);
+        machine.epoch = epoch;
+        machine.session = Session::Open;
+        machine.joined_at = now;
+        machine.lease_until = None;
+        machine.tries = 0;
+        let slot = node.0 as usize;
+        if slot >= self.by_node.len() {
+            self.by_node.resize(slot + 1, None);
+        }
+        self.by_node[slot] = Some(at);
+    }
+
+    /// Tells the node's agent what it should run, or that its session is over.
+    pub(super) fn dispatch(&mut self, id: NodeId) {
+        let Some(at) = self.by_node.get(id.0 as usize).copied().flatten() else { return };
+        let Some(machine) = self.machines.get(at) else { return };
+        if machine.session != Session::Open || machine.id != Some(id) {
+            return;
+        }
+        let node = self.state.node(id);
+        let valid =
+            node.is_some_and(|node| node.epoch == machine.epoch && node.status == NodeStatus::Up);
+        let wanted = valid.then(|| Bound::all_of(&self.state, id));
+        if node.is_none() {
+            self.machines[at].removed = true;
+        }
+        let delay = self.network.delay(at, &mut self.dice.network);
+        let arrives = self.now().after(delay).max(self.machines[at].told_at);
+        self.machines[at].told_at = arrives;
+        let era = self.machines[at].era;
+        self.heap.push(arrives, Turn::Told { machine: at, era, wanted });
+    }
+
+    pub(super) fn told(&mut self, at: usize, era: u32, wanted: Option<Box<[Bound]>>) {
+        let now = self.now();
+        let Some(machine) = self.machines.get_mut(at).filter(|machine| machine.era == era) else {
+            return;
+        };
+        let Some(wanted) = wanted else {
+            machine.fence();
+            return self.come_back(at);
+        };
+        let start = &self.scenario.start;
+        let reaction = machine.told(wanted, now, start, &mut self.dice.start);
+        self.react(at, reaction);
+    }
+
+    pub(super) fn step(&mut self, at: usize, life: u32, step: Step) {
+        let now = self.now();
+        let Some(machine) = self.machines.get_mut(at).filter(|machine| machine.life == life) else {
+            return;
+        };
+        let reaction = machine.step(step, now, &self.scenario.start, &mut self.dice.start);
+        self.react(at, reaction);
+    }
+
+    fn react(&mut self, at: usize, reaction: Reaction) {
+        let life = self.machines[at].life;
+        for (after, step) in reaction.steps {
+            self.push_after(after, Turn::Step { machine: at, life, step });
+        }
+        // An agent without a server says all of it once it has one.
+        if self.machines[at].session == Session::Open {
+            self.say(at, reaction.reports);
+        }
+    }
+
+    fn say(&mut self, at: usize, reports: Vec<ReplicaReport>) {
+        for report in reports {
+            let delay = self.network.delay(at, &mut self.dice.network);
+            self.push_after(delay, Turn::Report(report));
+        }
+    }
+
+    /// A report has reached a server.
+    pub(super) fn heard(&mut self, report: ReplicaReport) {
+        if let Observed::Failed { .. } = report.observed {
+            self.report.starts_failed += 1;
+            let ReplicaReport { job, rank, node, .. } = report;
+            self.tell(Seen::Failed { job, rank, node });
+        }
+        self.reports.waiting.insert((report.assignment, report.node), report);
+        self.flush_later();
+    }
+
+    pub(super) fn flush_later(&mut self) {
+        let room = self.reports.in_flight < REPORTS_IN_FLIGHT_MAX;
+        if room && !self.reports.flushing && !self.reports.waiting.is_empty() {
+            self.reports.flushing = true;
+            self.push_after(LINGER, Turn::Flush);
+        }
+    }
+
+    pub(super) fn flush_reports(&mut self) {
+        self.reports.flushing = false;
+        if self.leader.is_none() || self.reports.waiting.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.reports.waiting);
+        let mut reports = Vec::with_capacity(all.len().min(REPORTS_MAX));
+        for (key, report) in all {
+            if reports.len() < REPORTS_MAX {
+                reports.push(report);
+            } else {
+                self.reports.waiting.insert(key, report);
+            }
+        }
+        self.reports.in_flight += 1;
+        self.send(vec![(Actor::System, Command::Report(reports))], Origin::Reports);
+        self.flush_later();
+    }
+
+    pub(super) fn reports_done(&mut self) {
+        self.reports.in_flight = self.reports.in_flight.saturating_sub(1);
+        self.flush_later();
+    }
+
+    /// The machine can no longer be heard: its lease runs out on both sides.
+    pub(super) fn falls_silent(&mut self, at: usize) {
+        let now = self.now();
+        let Some(machine) = self.machines.get_mut(at) else { return };
+        if machine.session == Session::None {
+            return;
+        }
+        let Some(node) = machine.id else { return };
+        let was_open = machine.session == Session::Open;
+        machine.session = Session::Away;
+        machine.era += 1;
+        let joined_at = machine.joined_at;
+        let words = self.network.last_words(at, joined_at, now, &mut self.dice.network);
+        let (heard, lease_until) = words;
+        let machine = &mut self.machines[at];
+        if was_open {
+            machine.lease_until = Some(lease_until);
+        }
+        let (era, epoch) = (machine.era, machine.epoch);
+        let until = machine.lease_until.unwrap_or(now);
+        self.heap.push(until, Turn::Fence { machine: at, era });
+        if let Some(leader) = &mut self.leader {
+            leader.fell_silent(node, epoch, heard);
+        }
+    }
+
+    /// The agent's lease is over: it stops all, and joins again when it can.
+    pub(super) fn fence(&mut self, at: usize, era: u32) {
+        let Some(machine) = self.machines.get_mut(at) else { return };
+        if machine.era != era || machine.session != Session::Away {
+            return;
+        }
+        machine.fence();
+        self.come_back(at);
+    }
+
+    /// The agent tries to connect, after a wait that grows with every try.
+    pub(super) fn come_back(&mut self, at: usize) {
+        let most = self.scenario.servers.reconnect;
+        let first = DurationMs(self.network.lengths.heartbeat.0 / FIRST_WAIT_PART).min(most);
+        let Some(machine) = self.machines.get_mut(at) else { return };
+        if !machine.is_reachable() || machine.removed {
+            return;
+        }
+        // Half as much again with every try, as the agents have it.
+        let grown = (0..machine.tries.min(16)).fold(first.0, |wait, _| wait * 3 / 2);
+        machine.tries = machine.tries.saturating_add(1);
+        let era = machine.era;
+        let wait = self.dice.network.random_range(0..=grown.min(most.0).max(1));
+        self.push_after(DurationMs(wait), Turn::Connect { machine: at, era });
+    }
+
+    pub(super) fn connect(&mut self, at: usize, era: u32) {
+        let now = self.now();
+        let Some(machine) = self.machines.get(at) else { return };
+        if machine.era != era || !machine.is_reachable() {
+            return;
+        }
+        let Some(leader) = &mut self.leader else { return self.come_back(at) };
+        let node = machine.id.and_then(|id| self.state.node(id));
+        let holds = node.filter(|node| {
+            machine.session == Session::Away
+                && (node.epoch, node.status) == (machine.epoch, NodeStatus::Up)
+                && leader.heard(node.id, node.epoch, now)
+        });
+        if let Some(id) = holds.map(|node| node.id) {
+            return self.resume(at, id);
+        }
+        if machine.session != Session::Open {
+            // A session that the servers know nothing of any more: what ran for it is stopped.
+            self.machines[at].fence();
+            let era = self.machines[at].era;
+            self.join(at, era);
+        }
+    }
+
+    /// The agent registers, together with all others that do so now.
+    pub(super) fn join(&mut self, at: usize, era: u32) {
+        if self.reports.joins.is_empty() {
+            self.heap.push(self.now(), Turn::Join);
+        }
+        self.reports.joins.push((at, era));
+    }
+
+    /// The session goes on: the agent repeats all it knows and is told all it should run.
+    fn resume(&mut self, at: usize, node: NodeId) {
+        let machine = &mut self.machines[at];
+        machine.session = Session::Open;
+        machine.lease_until = None;
+        machine.tries = 0;
+        machine.era += 1;
+        let reports = machine.repeat();
+        self.say(at, reports);
+        self.dispatch(node);
+    }
+
+    pub(super) fn propose_joins(&mut self) {
+        let joins = std::mem::take(&mut self.reports.joins);
+        if self.leader.is_none() {
+            return self.joins_lost(&joins);
+        }
+        let command = |&(at, _): &(usize, u32)| (Actor::System, self.registration(at));
+        let commands = joins.iter().map(command).collect();
+        self.send(commands, Origin::Joins(joins));
+    }
+
+    /// Registrations died with their leader: the agents try again.
+    pub(super) fn joins_lost(&mut self, joins: &[(usize, u32)]) {
+        for &(at, era) in joins {
+            if self.machines.get(at).is_some_and(|machine| machine.era == era) {
+                self.come_back(at);
+            }
+        }
+    }
+
+    pub(super) fn joined(
+        &mut self,
+        joins: &[(usize, u32)],
+        results: &[Result<Outcome, Rejection>],
+    ) -> Result<(), Violation> {
+        let now = self.now();
+        for (&(at, era), result) in joins.iter().zip(results) {
+            let (node, epoch) = match result {
+                Ok(Outcome::Registered { node, epoch }) => (*node, *epoch),
+                Ok(other) => {
+                    return Err(self.violation(format!("a registration was answered {other:?}")));
+                }
+                Err(why) => {
+                    return Err(self.violation(format!("a registration was refused: {why}")));
+                }
+            };
+            let current = self
+                .machines
+                .get(at)
+                .is_some_and(|machine| machine.era == era && machine.is_reachable());
+            if let Some(leader) = &mut self.leader {
+                leader.joined(node, epoch, now);
+                if !current {
+                    // It has gone again in the meantime.
+                    leader.fell_silent(node, epoch, now);
+                }
+            }
+            if current {
+                self.seat_machine(at, node, epoch);
+                let reports = self.machines[at].repeat();
+                self.say(at, reports);
+            } else {
+                self.forget_seat(at, node, epoch);
+            }
+        }
+        Ok(())
+    }
+
+    /// The log knows of a session that the agent never heard of.
+    fn forget_seat(&mut self, at: usize, node: NodeId, epoch: Epoch) {
+        self.seat_machine(at, node, epoch);
+        self.machines[at].session = Session::None;
+    }
+
+    /// The dead server's sessions are gone: their agents look for another server.
+    pub(super) fn lose_streams(&mut self) {
+        let count = self.scenario.servers.count.max(1);
+        let seat = self.seat;
+        self.seat = (seat + 1) % count;
+        let step = count as usize;
+        for at in (seat as usize..self.machines.len()).step_by(step) {
+            if self.machines[at].session == Session::Open {
+                self.falls_silent(at);
+                self.come_back(at);
+            }
+        }
+    }
+
+    /// Nodes that are up by the log and cannot be heard now.
+    pub(super) fn silent(&self) -> Vec<(NodeId, Epoch)> {
+        let silent = self.machines.iter().filter(|machine| machine.session != Session::Open);
+        let known = silent.filter_map(|machine| {
+            let node = self.state.node(machine.id?)?;
+            (node.status == NodeStatus::Up).then_some((node.id, node.epoch))
+        });
+        known.collect()
+    }
+}

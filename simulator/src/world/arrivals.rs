@@ -1,0 +1,123 @@
+//! Jobs coming in, being asked for again after a leader's death, and being ended by their tenants.
+//!
+//! **Invariant:** a caller that got no answer asks again with the same request id.
+
+use super::log::Origin;
+use super::{Ask, Turn, World};
+use crate::observe::Seen;
+use crate::scenario::Scenario;
+use scheduler_core::command::{Actor, Command};
+use scheduler_core::id::JobId;
+use scheduler_core::job::{Reason, ReasonCode};
+use scheduler_core::unit::TimeMs;
+use std::collections::BTreeMap;
+
+/// Callers wait until there is a leader.
+#[derive(Debug)]
+pub(super) struct Arrivals {
+    /// Positions in the scenario, by time.
+    order: Vec<u32>,
+    next: usize,
+    /// Without an answer, while nobody leads.
+    unanswered: Vec<Ask>,
+    /// Arrivals of jobs that have a life and are not ready yet.
+    lives: BTreeMap<JobId, usize>,
+    /// Arrivals to cancel as soon as they have a job.
+    cancelled: Vec<usize>,
+}
+
+impl Arrivals {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let mut order: Vec<u32> = (0u32..).take(scenario.arrivals.len()).collect();
+        order.sort_by_key(|at| scenario.arrivals[*at as usize].at);
+        let (unanswered, cancelled) = (Vec::new(), Vec::new());
+        Self { order, next: 0, unanswered, lives: BTreeMap::new(), cancelled }
+    }
+
+    pub(super) fn next_at(&self, scenario: &Scenario) -> Option<TimeMs> {
+        let at = *self.order.get(self.next)? as usize;
+        scenario.arrivals.get(at).map(|arrival| arrival.at)
+    }
+}
+
+impl World<'_> {
+    /// All arrivals of now.
+    pub(super) fn arrive(&mut self) {
+        while let Some(at) = self.arrivals.next_at(self.scenario) {
+            if at > self.now() {
+                return self.heap.push(at, Turn::Arrive);
+            }
+            let arrival = self.arrivals.order[self.arrivals.next] as usize;
+            self.arrivals.next += 1;
+            self.ask(Ask::new(arrival));
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match &mut self.leader {
+            Some(leader) => leader.submit(ask),
+            None => self.arrivals.unanswered.push(ask),
+        }
+    }
+
+    /// The leader is gone: these callers get no answer from it.
+    pub(super) fn unanswered(&mut self, asks: impl Iterator<Item = Ask>) {
+        self.arrivals.unanswered.extend(asks);
+    }
+
+    /// There is a leader: callers without an answer ask it, in the order of their arrival.
+    pub(super) fn ask_again(&mut self) {
+        let mut asks = std::mem::take(&mut self.arrivals.unanswered);
+        asks.sort_by_key(|ask| ask.arrival);
+        asks.into_iter().for_each(|ask| self.ask(ask));
+    }
+
+    /// The caller knows its job now.
+    pub(super) fn accepted(&mut self, arrival: usize, job: JobId) {
+        self.report.jobs_submitted += 1;
+        self.tell(Seen::Submitted { job, arrival });
+        if self.arrivals.cancelled.contains(&arrival) {
+            self.leave(job);
+        }
+        let Some(life) = self.scenario.arrivals.get(arrival).and_then(|one| one.life) else {
+            return;
+        };
+        match self.state.job(job).and_then(|job| job.ready_at) {
+            Some(ready) => self.heap.push(ready.after(life), Turn::Leave(job)),
+            None => drop(self.arrivals.lives.insert(job, arrival)),
+        }
+    }
+
+    /// The job is ready for the first time.
+    pub(super) fn became_ready(&mut self, job: JobId) {
+        self.report.jobs_ready += 1;
+        let Some(arrival) = self.arrivals.lives.remove(&job) else { return };
+        if let Some(life) = self.scenario.arrivals.get(arrival).and_then(|one| one.life) {
+            self.push_after(life, Turn::Leave(job));
+        }
+    }
+
+    /// The tenant ends the job.
+    pub(super) fn leave(&mut self, job: JobId) {
+        self.arrivals.lives.remove(&job);
+        if self.state.job(job).is_none_or(|job| job.phase.is_over()) {
+            return;
+        }
+        let code = ReasonCode::Cancelled;
+        let reason = Reason { code, message: "its tenant ended it".into() };
+        self.propose(Actor::Tenant(self.tenant.clone()), Command::Cancel { job, reason });
+    }
+
+    /// The tenant ends the job of an arrival, which may not be known yet.
+    pub(super) fn cancel(&mut self, arrival: usize) {
+        match self.oracle.job_of(arrival) {
+            Some(job) => self.leave(job),
+            None => self.arrivals.cancelled.push(arrival),
+        }
+    }
+
+    /// Proposes one entry on somebody's behalf; it is proposed again until it is committed.
+    pub(super) fn propose(&mut self, by: Actor, command: Command) {
+        self.send(vec![(by, command)], Origin::Anybody);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the scenario lets happen to the fleet, the network and the servers.
+//!
+//! **Invariant:** people and suppliers act through entries, as everybody does; machines and the
+//! network change without a word to the servers.
+
+use super::log::Origin;
+use super::machine::Session;
+use super::{Turn, Violation, World};
+use crate::scenario::{Happening, Target, sample};
+use scheduler_core::command::{Actor, Command, SiteRtt};
+use scheduler_core::id::NodeId;
+use scheduler_core::node::{Eligibility, NodeSpec};
+use scheduler_core::unit::DurationMs;
+
+/// How many tries an agent has behind it that was cut off for long.
+const TRIES_OF_CUT: u32 = 8;
+
+impl World<'_> {
+    pub(super) fn happen(&mut self, at: usize) -> Result<(), Violation> {
+        let Some((_, happening)) = self.scenario.events.get(at) else { return Ok(()) };
+        match happening {
+            Happening::Lose { target, repair } => {
+                self.each(target, |world, at| world.lose(at, *repair));
+            }
+            Happening::Restore { target } => self.each(target, Self::switch_on),
+            Happening::Cut { target } => self.each(target, |world, at| {
+                world.machines[at].cut = true;
+                world.falls_silent(at);
+            }),
+            Happening::Heal { target } => self.each(target, Self::heal),
+            Happening::Drain { target } => self.mark(target, Eligibility::Draining),
+            Happening::Cordon { target } => self.mark(target, Eligibility::Cordoned),
+            Happening::Uncordon { target } => self.mark(target, Eligibility::Eligible),
+            Happening::Remove { target } => {
+                self.order(target, |node| Command::RemoveNode { node, force: true });
+            }
+            Happening::Price { target, price } => {
+                self.declare(target, |spec| spec.price = *price);
+            }
+            Happening::Lie { target, gpus_more } => self.declare(target, |spec| {
+                let first = spec.gpus.first().cloned();
+                let more = usize::from(*gpus_more);
+                spec.gpus.extend(first.into_iter().cycle().take(more));
+            }),
+            Happening::Rtt { a, b, rtt } => {
+                let told = SiteRtt::told(a.clone(), b.clone(), *rtt);
+                self.propose(Actor::Operator, Command::SetSiteRtts(vec![told]));
+            }
+            Happening::KillLeader => self.lose_leader(),
+            Happening::Cancel { arrival } => self.cancel(*arrival),
+        }
+        Ok(())
+    }
+
+    fn each(&mut self, target: &Target, mut act: impl FnMut(&mut Self, usize)) {
+        for at in self.members(target) {
+            act(self, at);
+        }
+    }
+
+    /// Positions of the nodes that are meant, rising.
+    fn members(&mut self, target: &Target) -> Vec<usize> {
+        let nodes = &self.scenario.nodes;
+        let is_meant = |node: &NodeSpec| match target {
+            Target::Site(name) => node.place.site == *name,
+            Target::Zone(name) => node.place.zone == *name,
+            Target::Region(name) => node.place.region == *name,
+            Target::Model(name) => node.gpus.iter().any(|gpu| gpu.model == *name),
+            Target::Node(_) | Target::Some(_) | Target::All => true,
+        };
+        match target {
+            Target::Node(at) => (*at < nodes.len()).then_some(*at).into_iter().collect(),
+            Target::Some(count) => {
+                let count = usize::try_from(*count).unwrap_or(usize::MAX);
+                sample(count, nodes.len(), &mut self.dice.faults).into_iter().collect()
+            }
+            _ => (0..nodes.len()).filter(|at| is_meant(&nodes[*at])).collect(),
+        }
+    }
+
+    fn lose(&mut self, at: usize, repair: Option<DurationMs>) {
+        if !self.machines[at].on {
+            return;
+        }
+        self.falls_silent(at);
+        self.machines[at].die();
+        if let Some(repair) = repair {
+            let life = self.machines[at].life;
+            self.push_after(repair, Turn::Restore { machine: at, life });
+        }
+    }
+
+    pub(super) fn restore(&mut self, at: usize, life: u32) {
+        if self.machines.get(at).is_some_and(|machine| machine.life == life) {
+            self.switch_on(at);
+        }
+    }
+
+    fn switch_on(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        if !machine.on {
+            (machine.on, machine.tries) = (true, 0);
+            machine.removed = false;
+            self.come_back(at);
+        }
+    }
+
+    fn heal(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        if std::mem::take(&mut machine.cut) && machine.session != Session::Open {
+            machine.tries = machine.tries.max(TRIES_OF_CUT);
+            self.come_back(at);
+        }
+    }
+
+    fn mark(&mut self, target: &Target, eligibility: Eligibility) {
+        self.order(target, |node| Command::SetEligibility { node, eligibility });
+    }
+
+    /// An operator's command for every node, all in one record.
+    fn order(&mut self, target: &Target, command: impl Fn(NodeId) -> Command) {
+        let members = self.members(target);
+        let ids = members.into_iter().filter_map(|at| self.machines[at].id);
+        let commands: Vec<_> = ids.map(|id| (Actor::Operator, command(id))).collect();
+        if !commands.is_empty() {
+            self.send(commands, Origin::Anybody);
+        }
+    }
+
+    /// The agents register again with what their suppliers say from now on.
+    fn declare(&mut self, target: &Target, change: impl Fn(&mut NodeSpec)) {
+        for at in self.members(target) {
+            let known = self.declared.get(&at).unwrap_or(&self.scenario.nodes[at]);
+            let mut spec = known.clone();
+            change(&mut spec);
+            self.declared.insert(at, spec);
+            let machine = &self.machines[at];
+            if machine.session == Session::Open {
+                let era = machine.era;
+                self.join(at, era);
+            }
+        }
+    }
+}

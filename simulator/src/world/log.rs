@@ -1,0 +1,259 @@
+//! The way from a proposal to its being applied: the log of the quorum, as far as time and loss go.
+//!
+//! **Invariant:** records are committed in the order in which they were proposed. When a leader
+//! dies, what was under way is committed up to some record and lost from there on; nobody is told
+//! which.
+
+use super::leader::{Answer, Batch, Desk, Leader};
+use super::{Touched, Turn, Violation, World};
+use crate::observe::Seen;
+use rand::RngExt;
+use scheduler_core::command::{Actor, Command, Entry, Outcome, Rejection};
+use scheduler_core::unit::TimeMs;
+use std::collections::VecDeque;
+
+/// Who proposed a record, and what becomes of it if its leader dies.
+#[derive(Debug)]
+pub(super) enum Origin {
+    /// The planner: callers ask again.
+    Batch(Box<Batch>),
+    /// Relayed reports: proposed again.
+    Reports,
+    /// Registrations of these machines in these eras: their agents try again.
+    Joins(Vec<(usize, u32)>),
+    /// Found due again by the next leader.
+    Duty,
+    /// A client, who proposes it again.
+    Anybody,
+}
+
+/// A record under way.
+#[derive(Debug)]
+struct Record {
+    entries: Vec<Entry>,
+    origin: Origin,
+    due: TimeMs,
+    /// Records committed when it was proposed.
+    proposed_at: u64,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    under_way: VecDeque<Record>,
+    last_due: TimeMs,
+    /// Records of a dead leader that made it; applied once somebody leads.
+    orphans: Vec<Vec<Entry>>,
+    /// Proposals that wait for a leader.
+    waiting: Vec<(Vec<(Actor, Command)>, Origin)>,
+}
+
+impl World<'_> {
+    /// Proposes commands as one record, now or as soon as somebody leads.
+    pub(super) fn send(&mut self, commands: Vec<(Actor, Command)>, origin: Origin) {
+        if self.leader.is_none() {
+            return self.log.waiting.push((commands, origin));
+        }
+        let at = self.now();
+        let entry = |(by, command)| Entry { at, by, command };
+        self.send_entries(commands.into_iter().map(entry).collect(), origin);
+    }
+
+    fn send_entries(&mut self, entries: Vec<Entry>, origin: Origin) {
+        let took = self.scenario.commit.draw(&mut self.dice.commit);
+        let due = self.now().after(took).max(self.log.last_due);
+        let proposed_at = self.report.records;
+        self.log.last_due = due;
+        self.log.under_way.push_back(Record { entries, origin, due, proposed_at });
+        self.heap.push(due, Turn::Commit);
+    }
+
+    /// The leader plans.
+    pub(super) fn round(&mut self) {
+        let now = self.now();
+        if self.round_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.round_at = None;
+        let Some(leader) = &mut self.leader else { return };
+        let mut desk = Desk {
+            now,
+            state: &self.state,
+            scenario: self.scenario,
+            tenant: &self.tenant,
+            rules: &mut *self.rules,
+            observer: &mut *self.observer,
+        };
+        for mut batch in leader.round(&mut desk) {
+            let entries = std::mem::take(&mut batch.entries);
+            self.send_entries(entries, Origin::Batch(Box::new(batch)));
+        }
+    }
+
+    /// The leader does what is due.
+    pub(super) fn duty(&mut self) {
+        let now = self.now();
+        if self.duty_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.duty_at = None;
+        let Some(leader) = &mut self.leader else { return };
+        let entries = leader.duties(&self.state, now);
+        if !entries.is_empty() {
+            self.send_entries(entries, Origin::Duty);
+        }
+    }
+
+    /// The oldest record under way is committed.
+    pub(super) fn commit(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        // The record that this was for may have died with its leader.
+        if self.log.under_way.front().is_none_or(|record| record.due > now) {
+            return Ok(());
+        }
+        let Some(record) = self.log.under_way.pop_front() else { return Ok(()) };
+        let fresh = record.proposed_at == self.report.records;
+        let mut touched = Touched::default();
+        let results = self.apply_all(&record.entries, fresh, &mut touched)?;
+        match record.origin {
+            Origin::Batch(batch) => self.answer(*batch, results)?,
+            Origin::Reports => self.reports_done(),
+            Origin::Joins(machines) => self.joined(&machines, &results)?,
+            Origin::Duty => self.leader.as_mut().map_or((), Leader::duty_done),
+            Origin::Anybody => {}
+        }
+        self.follow(touched)
+    }
+
+    /// Applies one record. `fresh`: nothing was applied since it was proposed.
+    fn apply_all(
+        &mut self,
+        entries: &[Entry],
+        fresh: bool,
+        touched: &mut Touched,
+    ) -> Result<Vec<Result<Outcome, Rejection>>, Violation> {
+        self.report.records += 1;
+        let mut results = Vec::with_capacity(entries.len());
+        let mut first_plan = fresh;
+        for entry in entries {
+            let result = self.apply(entry, touched);
+            let planned = match &entry.command {
+                Command::Submit(submit) => submit.plan.as_ref(),
+                Command::Commit(commit) => Some(&commit.plan),
+                _ => None,
+            };
+            let job = match (&entry.command, &result) {
+                (Command::Commit(commit), _) => Some(commit.job),
+                (_, Ok(Outcome::Submitted { job, .. })) => Some(*job),
+                _ => None,
+            };
+            if let (Some(plan), Some(job), Ok(_)) = (planned, job, &result) {
+                self.oracle.placed(&self.state, job).map_err(|what| self.violation(what))?;
+                let replicas = u32::try_from(plan.placements.len()).unwrap_or(u32::MAX);
+                self.tell(Seen::Bound { job, replicas });
+            }
+            if let Err(Rejection::StalePlan { why }) = &result {
+                if first_plan {
+                    let what = format!("a plan was refused though nothing had changed: {why}");
+                    return Err(self.violation(what));
+                }
+                self.report.plans_stale += 1;
+                self.tell(Seen::Stale { why: *why });
+            }
+            first_plan &= planned.is_none();
+            if let (Command::SetReason { job, reason }, Ok(_)) = (&entry.command, &result) {
+                self.tell(Seen::Waiting { job: *job, reason });
+            }
+            if let (Command::Submit(submit), Some(job), None) = (&entry.command, job, planned) {
+                self.tell(Seen::Waiting { job, reason: &submit.reason });
+            }
+            results.push(result);
+        }
+        Ok(results)
+    }
+
+    fn answer(
+        &mut self,
+        batch: Batch,
+        results: Vec<Result<Outcome, Rejection>>,
+    ) -> Result<(), Violation> {
+        let now = self.now();
+        let placed = |result: &&Result<Outcome, Rejection>| {
+            matches!(result, Ok(Outcome::Submitted { placed: true, known: false, .. }))
+        };
+        self.report.jobs_placed_at_once += results.iter().filter(placed).count() as u64;
+        let Some(leader) = &mut self.leader else { return Ok(()) };
+        for answer in leader.returned(batch, results, now) {
+            match answer {
+                Answer::Accepted { arrival, job } => {
+                    let noted = self.oracle.acknowledged(arrival, job);
+                    noted.map_err(|what| self.violation(what))?;
+                    self.accepted(arrival, job);
+                }
+                Answer::Refused { arrival, why } => {
+                    self.report.jobs_refused += 1;
+                    self.tell(Seen::Refused { arrival, why: &why });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The leading server dies. Of what was under way, the first records survive.
+    pub(super) fn lose_leader(&mut self) {
+        let Some(mut leader) = self.leader.take() else { return };
+        self.report.leaders_lost += 1;
+        let asks: Vec<_> = leader.take_asks().collect();
+        self.unanswered(asks.into_iter());
+        let under_way = std::mem::take(&mut self.log.under_way);
+        let survive = self.dice.servers.random_range(0..=under_way.len());
+        for (at, record) in under_way.into_iter().enumerate() {
+            let again = |entries: &[Entry]| {
+                let pair = |entry: &Entry| (entry.by.clone(), entry.command.clone());
+                entries.iter().map(pair).collect()
+            };
+            match record.origin {
+                Origin::Batch(batch) => self.unanswered(Leader::asks_of(*batch)),
+                Origin::Duty => {}
+                Origin::Joins(machines) => self.joins_lost(&machines),
+                origin @ (Origin::Reports | Origin::Anybody) => {
+                    self.log.waiting.push((again(&record.entries), origin));
+                }
+            }
+            if at < survive {
+                self.log.orphans.push(record.entries);
+            }
+        }
+        (self.round_at, self.duty_at) = (None, None);
+        let took = self.scenario.servers.election.draw(&mut self.dice.servers);
+        self.push_after(took, Turn::Elect);
+        self.tell(Seen::LeaderLost);
+        self.lose_streams();
+    }
+
+    /// Another server leads: it applies what the dead one left, and goes on from there.
+    pub(super) fn elect(&mut self) -> Result<(), Violation> {
+        if self.leader.is_some() {
+            return Ok(());
+        }
+        let mut touched = Touched::default();
+        for entries in std::mem::take(&mut self.log.orphans) {
+            self.apply_all(&entries, false, &mut touched)?;
+        }
+        let now = self.now();
+        let mut leader = Leader::new(&self.state, self.scenario, now);
+        for (node, epoch) in self.silent() {
+            leader.fell_silent(node, epoch, now);
+        }
+        self.leader = Some(leader);
+        self.log.last_due = now;
+        self.tell(Seen::LeaderFound);
+        self.follow(touched)?;
+        for (commands, origin) in std::mem::take(&mut self.log.waiting) {
+            self.send(commands, origin);
+        }
+        self.flush_later();
+        self.ask_again();
+        Ok(())
+    }
+}

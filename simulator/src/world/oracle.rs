@@ -1,0 +1,189 @@
+//! The oracle: recounts what every event touched, by other means than the state's own check.
+//!
+//! No GPU in two live allocations, no node over what it has, nothing live on a lost node or of an
+//! ended job, every GPU held counted once (conservation), gangs whole when placed, no job lost.
+//! **Invariant:** reads only replicas and nodes, never a derived counter but to compare it.
+
+use scheduler_core::id::{JobId, NodeId};
+use scheduler_core::job::{GpuAsk, JobPhase};
+use scheduler_core::node::{Eligibility, Node, NodeStatus};
+use scheduler_core::state::State;
+use scheduler_core::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX};
+use std::collections::BTreeMap;
+
+/// What the oracle remembers between events.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    /// Thousandths of GPUs held on each node, by node id, as of its last recount.
+    held: Vec<u64>,
+    held_total: u64,
+    /// Jobs that were acknowledged and are not over, with their last known phase.
+    jobs: BTreeMap<JobId, JobPhase>,
+    /// The job of every acknowledged arrival, by its position.
+    arrivals: Vec<Option<JobId>>,
+}
+
+impl Oracle {
+    /// Thousandths of GPUs held by live replicas.
+    pub(super) fn held_milli(&self) -> u64 {
+        self.held_total
+    }
+
+    /// A caller was told that its job is this one.
+    pub(super) fn acknowledged(&mut self, arrival: usize, job: JobId) -> Result<(), String> {
+        if arrival >= self.arrivals.len() {
+            self.arrivals.resize(arrival + 1, None);
+        }
+        match self.arrivals[arrival].replace(job) {
+            Some(other) if other != job => {
+                Err(format!("arrival {arrival} became {other} and, asked again, {job}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The job of an acknowledged arrival.
+    pub(super) fn job_of(&self, arrival: usize) -> Option<JobId> {
+        self.arrivals.get(arrival).copied().flatten()
+    }
+
+    /// Recounts a node.
+    pub(super) fn node(&mut self, state: &State, id: NodeId) -> Result<(), String> {
+        let held = match state.node(id) {
+            Some(node) => recount(state, node)?,
+            None if state.node_work(id).next().is_some() => {
+                return Err(format!("{id} does not exist and has work"));
+            }
+            None => 0,
+        };
+        let at = id.0 as usize;
+        if at >= self.held.len() {
+            self.held.resize(at + 1, 0);
+        }
+        self.held_total = self.held_total - self.held[at] + held;
+        self.held[at] = held;
+        Ok(())
+    }
+
+    /// Follows a job; `None` for one that has been forgotten.
+    pub(super) fn job(&mut self, state: &State, id: JobId) -> Result<(), String> {
+        let Some(job) = state.job(id) else {
+            return match self.jobs.remove(&id) {
+                Some(phase) => Err(format!("{id} was {phase:?} and is no longer known")),
+                None => Ok(()),
+            };
+        };
+        if !job.phase.is_over() {
+            self.jobs.insert(id, job.phase);
+            return Ok(());
+        }
+        self.jobs.remove(&id);
+        match state.replicas(id).find(|(_, replica)| replica.phase.is_live()) {
+            Some((rank, _)) => Err(format!("{id} is over and its rank {rank} is live")),
+            None => Ok(()),
+        }
+    }
+
+    /// A plan for the job was accepted: every group has its minimum.
+    pub(super) fn placed(&self, state: &State, id: JobId) -> Result<(), String> {
+        let (Some(job), Some(counts)) = (state.job(id), state.counts(id)) else {
+            return Err(format!("a plan for {id} was accepted, and there is no such job"));
+        };
+        let mut starts = job.spec.group_starts().into_iter();
+        let mut first = starts.next().unwrap_or(0);
+        for (group, counts) in job.spec.groups.iter().zip(&counts.groups) {
+            let end = starts.next().unwrap_or(first);
+            let there = counts.live().saturating_add(counts.succeeded);
+            let ranks = state.replicas(id).skip(first as usize).take((end - first) as usize);
+            let bound = ranks.filter(|(_, replica)| replica.phase.is_live()).count();
+            if there < group.replicas_min || bound as u64 != u64::from(counts.live()) {
+                return Err(format!(
+                    "{id} was placed with {bound} replicas of group {}, which needs {}",
+                    group.name, group.replicas_min
+                ));
+            }
+            first = end;
+        }
+        Ok(())
+    }
+
+    /// Conservation: what tenants are said to hold is what was counted on the nodes.
+    pub(super) fn totals(&self, state: &State) -> Result<(), String> {
+        let said: u64 = state.tenants().map(|tenant| tenant.gpu_milli_used).sum();
+        if said == self.held_total {
+            return Ok(());
+        }
+        let counted = self.held_total;
+        Err(format!(
+            "tenants hold {said} thousandths of GPUs, the nodes' work adds up to {counted}"
+        ))
+    }
+
+    /// The whole state: its own check, and every acknowledged job still there.
+    pub(super) fn whole(&self, state: &State) -> Result<(), String> {
+        if let Some(finding) = state.check().first() {
+            return Err(finding.to_string());
+        }
+        for (&id, phase) in &self.jobs {
+            match state.job(id) {
+                Some(job) if job.phase == *phase => {}
+                Some(job) => return Err(format!("{id} is {:?}, last seen {phase:?}", job.phase)),
+                None => return Err(format!("{id} was {phase:?} and is lost")),
+            }
+        }
+        let live = state.jobs_after(None).filter(|job| !job.phase.is_over()).count();
+        if live != self.jobs.len() {
+            return Err(format!("{live} jobs are not over, {} are known", self.jobs.len()));
+        }
+        Ok(())
+    }
+}
+
+/// Thousandths of GPUs held on the node.
+fn recount(state: &State, node: &Node) -> Result<u64, String> {
+    let id = node.id;
+    let mut milli = [0u64; GPUS_PER_NODE_MAX];
+    let (mut cpu, mut memory, mut disk, mut held) = (0u64, 0u64, 0u64, 0u64);
+    let lost = node.status == NodeStatus::Down || node.eligibility == Eligibility::Draining;
+    for (job, rank) in state.node_work(id) {
+        let name = || format!("rank {rank} of {job} on {id}");
+        let known = state.job(job).filter(|job| !job.phase.is_over());
+        let Some(spec) = known.map(|job| &job.spec) else {
+            return Err(format!("{} is of no job that runs", name()));
+        };
+        let live = state.replica(job, rank).filter(|replica| replica.phase.is_live());
+        let Some(allocation) = live.and_then(|replica| replica.allocation) else {
+            return Err(format!("{} holds nothing", name()));
+        };
+        if lost || allocation.node != id {
+            return Err(format!("{} is live there, which it must not be", name()));
+        }
+        let group = spec.group_of(rank).and_then(|group| spec.groups.get(group));
+        let Some(shape) = group.map(|group| &group.shape) else {
+            return Err(format!("{} is past the last rank", name()));
+        };
+        let each = match shape.gpus {
+            GpuAsk::Share(milli) => u64::from(milli),
+            GpuAsk::None | GpuAsk::Whole(_) => u64::from(GPU_MILLI_WHOLE),
+        };
+        for gpu in allocation.gpus.iter() {
+            let at = usize::from(gpu);
+            milli[at] += each;
+            if at >= node.gpus.len() || milli[at] > u64::from(GPU_MILLI_WHOLE) {
+                return Err(format!(
+                    "GPU {gpu} of {id} is held twice, or does not exist: {}",
+                    name()
+                ));
+            }
+            held += each;
+        }
+        cpu += shape.cpu.0;
+        memory += shape.memory.0;
+        disk += shape.disk.0;
+    }
+    let has = &node.resources;
+    if cpu > has.cpu.0 || memory > has.memory.0 || disk > has.disk.0 {
+        return Err(format!("{id} is over its CPU, memory or disk"));
+    }
+    Ok(held)
+}
