@@ -7,6 +7,7 @@ use crate::session::{Digest, DigestReply, JoinCall, Joined};
 use bytes::Bytes;
 use raft_store::{Member, ServerId};
 use scheduler_core::command::{Command, Entry, Outcome, Plan, Rejection};
+use scheduler_core::duty::office::Submission;
 use scheduler_core::duty::probes::Probe;
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
@@ -25,7 +26,7 @@ pub enum LeaderCall {
     /// Plain proposals that need no planning. The leader puts its own clock into the entries.
     Propose(Vec<Entry>),
     /// Jobs to accept; each stands for itself.
-    Submit(Vec<SubmitCall>),
+    Submit(Vec<Submission>),
     /// Where a job would go now; changes nothing.
     Plan(PlanCall),
     /// The point up to which a server must have applied for a linearizable read.
@@ -40,27 +41,6 @@ pub enum LeaderCall {
     Explain(ExplainCall),
     /// Round trips that agents measured.
     Probed(Vec<Probe>),
-}
-
-/// One job to accept. Its spec has been converted and validated by the server that was called.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SubmitCall {
-    pub tenant: TenantId,
-    pub by: scheduler_core::command::Actor,
-    pub request_id: Arc<str>,
-    pub body_digest: u128,
-    pub spec: Arc<JobSpec>,
-    /// Only this plan will do.
-    pub check: Option<Check>,
-}
-
-/// The plan that is meant, and no other.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Check {
-    /// Index that its dry run told.
-    pub index: u64,
-    /// Its digest, if the caller knows it.
-    pub digest: Option<u128>,
 }
 
 /// One job to plan for, without consequences.

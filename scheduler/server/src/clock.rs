@@ -21,9 +21,15 @@ pub fn instant() -> Instant {
 
 /// Monotonic time in milliseconds since this process first asked for it: for duties of the core.
 pub fn monotonic() -> TimeMs {
+    TimeMs(monotonic_us() / 1_000)
+}
+
+/// Monotonic time in microseconds since this process first asked for it.
+pub fn monotonic_us() -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // Asked for before the time now is, or a first call might lie before its own start.
     let start = *START;
-    TimeMs(millis(start.elapsed()).0)
+    micros_since(start)
 }
 
 /// A length of time in whole milliseconds, as the core counts it.

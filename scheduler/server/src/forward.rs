@@ -5,8 +5,8 @@
 //! done twice is not sent again once its outcome is unknown.
 
 pub use crate::call::{
-    Accepted, CallError, Check, ExplainCall, ExplainTarget, Explained, LeaderCall, LeaderReply,
-    MembershipCall, NoPlan, Offer, PlanCall, Planned, SubmitCall,
+    Accepted, CallError, ExplainCall, ExplainTarget, Explained, LeaderCall, LeaderReply,
+    MembershipCall, NoPlan, Offer, PlanCall, Planned,
 };
 
 use crate::call;

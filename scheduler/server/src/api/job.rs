@@ -8,7 +8,7 @@ use crate::auth::Caller;
 use crate::clock;
 use crate::convert;
 use crate::forward::{
-    Accepted, CallError, ExplainCall, ExplainTarget, LeaderCall, LeaderReply, PlanCall, SubmitCall,
+    Accepted, CallError, ExplainCall, ExplainTarget, LeaderCall, LeaderReply, PlanCall,
 };
 use crate::status;
 use crate::watch::Watch;
@@ -18,6 +18,7 @@ use prost::Message as _;
 use proto::v1;
 use proto::v1::job_service_server::{JobService, JobServiceServer};
 use scheduler_core::command::{Command, Kind};
+use scheduler_core::duty::office::Submission;
 use scheduler_core::id::{JobId, Name, TenantId};
 use scheduler_core::job::{Reason, ReasonCode};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ impl JobApi {
     /// Has the leader accept jobs.
     async fn accept(
         &self,
-        calls: Vec<SubmitCall>,
+        calls: Vec<Submission>,
         deadline: Instant,
     ) -> Result<Vec<Result<Accepted, CallError>>, CallError> {
         let count = calls.len();
@@ -87,7 +88,7 @@ fn submit_call(
     caller: &Caller,
     path: &str,
     request: v1::SubmitJobRequest,
-) -> Result<SubmitCall, Status> {
+) -> Result<Submission, Status> {
     let bytes = prost::Message::encoded_len(&request);
     if bytes > JOB_BYTES_MAX {
         let problem = format!("is {bytes} bytes; at most {JOB_BYTES_MAX} are allowed");
@@ -100,7 +101,7 @@ fn submit_call(
     let spec = convert::job::spec(&format!("{path}spec"), request.spec).map_err(refuse)?;
     let body_digest = convert::job::digest(&spec);
     let check = convert::explain::check(path, request.check_index, &request.plan_digest)?;
-    Ok(SubmitCall {
+    Ok(Submission {
         tenant,
         by: caller.actor.clone(),
         request_id,

@@ -3,9 +3,10 @@
 //! **Invariant:** nothing of other tenants' jobs is told but when they end.
 
 use super::view;
-use crate::call::{Check, GroupNoPlan, NoPlan};
+use crate::call::{GroupNoPlan, NoPlan};
 use crate::status;
 use proto::v1;
+use scheduler_core::duty::office::Check;
 use scheduler_core::job::{JobSpec, Level, Strategy};
 use scheduler_core::plan::Verdict;
 use scheduler_core::plan::explain::change::widened;

@@ -5,6 +5,7 @@
 
 use crate::applied::lock;
 use crate::call::{Accepted, CallError};
+use scheduler_core::duty::office::{self, Answer};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
@@ -42,6 +43,20 @@ impl Slot {
     /// Puts the result in.
     pub(super) fn settle(mut self, result: Settled) {
         self.put(result);
+    }
+
+    /// Puts in what the office says; `commit_us` is the time from proposal to applied.
+    pub(super) fn answer(self, answer: Answer, commit_us: u64) {
+        self.settle(match answer {
+            Answer::Accepted(accepted) => {
+                let office::Accepted { job, known, placed, index, decide_us } = accepted;
+                let commit_us = if known { 0 } else { commit_us };
+                Ok(Accepted { job, known, placed, index, decide_us, commit_us })
+            }
+            Answer::Rejected(rejection) => Err(rejection.into()),
+            Answer::PlanChanged { why, index } => Err(CallError::PlanChanged { why, index }),
+            Answer::Odd { why } => Err(CallError::Internal { why: why.to_owned() }),
+        });
     }
 
     fn put(&mut self, result: Settled) {
@@ -91,6 +106,19 @@ mod tests {
         let results = receive.try_recv().expect("all are there");
         let lost = Err(CallError::NotLeader { leader: None });
         assert_eq!(results, [accepted(1), lost, accepted(3)]);
+    }
+
+    #[test]
+    fn only_a_new_job_took_time() {
+        for known in [false, true] {
+            let (mut slots, mut receive) = sheet(1);
+            let (job, decide_us) = (JobId(1), if known { 0 } else { 7 });
+            let said = office::Accepted { job, known, placed: true, index: 9, decide_us };
+            slots.remove(0).answer(Answer::Accepted(said), 11);
+            let [Ok(accepted)] = receive.try_recv().expect("is there")[..] else { panic!() };
+            let times = (accepted.decide_us, accepted.commit_us);
+            assert_eq!((accepted.index, times), (9, if known { (0, 0) } else { (7, 11) }));
+        }
     }
 
     #[test]

@@ -6,21 +6,19 @@
 //! short slices only.
 
 use super::inbox::{DryRun, Inbox};
-use super::look;
 use crate::call::{
     CallError, ExplainCall, ExplainTarget, Explained, GroupNoPlan, NoPlan, Offer, PlanCall, Planned,
 };
 use crate::clock;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
+use scheduler_core::duty::office::look;
 use scheduler_core::fit::Around;
 use scheduler_core::id::TenantId;
 use scheduler_core::job::{JobSpec, REASON_BYTES_MAX, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
 use scheduler_core::plan::quote::{Quote, digest};
-use scheduler_core::plan::{
-    Budget, Explanation, Outlook, Policy, Ranks, Request, Verdict, explain, plan,
-};
+use scheduler_core::plan::{Budget, Explanation, Outlook, Policy, Request, Verdict, explain, plan};
 use scheduler_core::state::State;
 use scheduler_core::view::View;
 use std::sync::Arc;
@@ -128,15 +126,8 @@ impl Desk<'_> {
             ExplainTarget::Job(job) => {
                 let wait = self.quorum.read(|state| look::waiting(state, *job));
                 wait.map_or((0, None), |wait| {
-                    let spec = &wait.job.spec;
-                    let (ranks, count) = match &wait.ranks {
-                        Some(ranks) => (Ranks::Some(ranks), ranks.len()),
-                        None => (Ranks::All, usize::try_from(spec.replicas()).unwrap_or(0)),
-                    };
-                    let (fixed, around) = (&wait.fixed[..], &wait.around);
-                    let request = Request { spec, ranks, fixed, avoid: &[], around };
-                    let why = self.why(&call.tenant, &request, HELPS);
-                    (u32::try_from(count).unwrap_or(u32::MAX), Some(why))
+                    let why = self.why(&call.tenant, &wait.request(), HELPS);
+                    (wait.replicas(), Some(why))
                 })
             }
         };

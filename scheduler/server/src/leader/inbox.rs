@@ -4,12 +4,13 @@
 //! Whoever fills it never waits.
 
 use super::answer::Slot;
-use super::batch::Returned;
-use crate::applied::{Bag, Follow, lock};
-use crate::call::{CallError, ExplainCall, Explained, PlanCall, Planned, SubmitCall};
+use crate::applied::{Follow, lock};
+use crate::call::{CallError, ExplainCall, Explained, PlanCall, Planned};
 use crate::clock;
+use scheduler_core::duty::office::{
+    Ask, BATCH_JOBS_MAX, BATCHES_IN_FLIGHT_MAX, LINGER, Notes, Returned, Submission, is_ripe,
+};
 use scheduler_core::event::Event;
-use scheduler_core::id::{JobId, NodeId};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,30 +23,11 @@ const JOBS_QUEUED_MAX: usize = 16_384;
 pub(super) const DRY_RUNS_QUEUED_MAX: usize = 256;
 /// What a caller is told to wait when a queue is full.
 pub(super) const RETRY_MS: u64 = 50;
-/// Most jobs of one batch: one log record of about 100 KiB.
-pub(super) const BATCH_JOBS_MAX: usize = 512;
-/// Batches under way at a time: enough to hide one commit behind the planning of the next.
-pub(super) const BATCHES_IN_FLIGHT_MAX: usize = 4;
-/// While batches are under way, a new one waits for this many jobs ...
-const BATCH_JOBS_GOOD: usize = 64;
-/// ... but not for longer than this.
-const LINGER: Duration = Duration::from_millis(1);
 /// Changes are taken in at the latest after this time, so that a plan finds most of it done.
 const NOTES_LINGER: Duration = Duration::from_millis(3);
 
 /// How long the planner waits to be told of what the state already shows.
 const TOLD_PATIENCE: Duration = Duration::from_millis(5);
-
-/// One job to accept.
-pub(super) struct Ask {
-    pub(super) call: SubmitCall,
-    pub(super) slot: Slot,
-    /// How often a plan of it was refused as stale.
-    pub(super) stale: u8,
-    /// Do not plan: accept as pending for this reason.
-    pub(super) pending: Option<scheduler_core::job::Reason>,
-    pub(super) since: Instant,
-}
 
 /// A question whose answer changes nothing.
 pub(super) enum DryRun {
@@ -72,56 +54,13 @@ impl DryRun {
     }
 }
 
-/// What changed in the state since the planner last looked.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    nodes: Bag<NodeId>,
-    waiting: Bag<JobId>,
-    /// Capacity appeared or came back.
-    pub(super) grew: bool,
-    pub(super) sites: bool,
-    /// A snapshot replaced the state.
-    pub(super) everything: bool,
-    /// When the oldest of them came.
-    since: Option<Instant>,
-}
-
-impl Notes {
-    pub(super) fn take_nodes(&mut self) -> Vec<NodeId> {
-        self.nodes.take()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.since.is_none() && !self.everything
-    }
-
-    pub(super) fn take_waiting(&mut self) -> Vec<JobId> {
-        self.waiting.take()
-    }
-
-    pub(super) fn node(&mut self, node: NodeId) {
-        self.nodes.push(node);
-    }
-
-    fn take_in(&mut self, event: Event) {
-        match event {
-            Event::NodeChanged(node) | Event::NodeWorkChanged(node) => self.nodes.push(node),
-            Event::JobWaiting(job) => self.waiting.push(job),
-            Event::CapacityGrew => self.grew = true,
-            Event::SitesChanged => self.sites = true,
-            Event::JobChanged(_) | Event::TenantsChanged => return,
-        }
-        self.since.get_or_insert_with(clock::instant);
-    }
-}
-
 /// Work for one round of the planner.
 #[derive(Default)]
 pub(super) struct Work {
-    pub(super) asks: Vec<Ask>,
+    pub(super) asks: Vec<Ask<Slot>>,
     pub(super) dry_runs: Vec<DryRun>,
     pub(super) notes: Notes,
-    pub(super) returned: Vec<Returned>,
+    pub(super) returned: Vec<Returned<Slot>>,
     /// The explainer has answered all it was asked.
     pub(super) explained: bool,
     /// The term is over.
@@ -130,10 +69,13 @@ pub(super) struct Work {
 
 #[derive(Default)]
 struct Desk {
-    asks: VecDeque<Ask>,
+    /// With the time at which they came.
+    asks: VecDeque<(Instant, Ask<Slot>)>,
     dry_runs: VecDeque<DryRun>,
     notes: Notes,
-    returned: Vec<Returned>,
+    /// When the oldest of the notes came.
+    noted: Option<Instant>,
+    returned: Vec<Returned<Slot>>,
     explained: bool,
     /// Log index up to which `notes` tells, or told, of changes.
     told: u64,
@@ -151,7 +93,8 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Queues jobs; all or none.
-    pub(super) fn submit(&self, asks: Vec<Ask>) -> Result<(), CallError> {
+    pub(super) fn submit(&self, asks: Vec<(Submission, Slot)>) -> Result<(), CallError> {
+        let since = clock::instant();
         let mut desk = lock(&self.desk);
         if desk.closed {
             // Dropping the asks answers them.
@@ -161,6 +104,7 @@ impl Inbox {
             drop(desk);
             return Err(CallError::Busy { retry_ms: RETRY_MS });
         }
+        let asks = asks.into_iter().map(|(call, slot)| (since, Ask::new(call, slot)));
         desk.asks.extend(asks);
         drop(desk);
         self.bell.notify_one();
@@ -183,7 +127,7 @@ impl Inbox {
     }
 
     /// Tells that a batch came back.
-    pub(super) fn returned(&self, batch: Returned) {
+    pub(super) fn returned(&self, batch: Returned<Slot>) {
         let mut desk = lock(&self.desk);
         if desk.closed {
             return;
@@ -222,7 +166,7 @@ impl Inbox {
             desk = self.bell.wait_timeout(desk, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         desk.awaited = None;
-        std::mem::take(&mut desk.notes)
+        desk.take_notes()
     }
 
     /// What the planner reads itself, up to `index`, need not be told any more.
@@ -267,17 +211,13 @@ impl Desk {
             linger.saturating_sub(now.saturating_duration_since(since))
         };
         let asks = match self.asks.front() {
-            Some(first) if in_flight < BATCHES_IN_FLIGHT_MAX => {
-                let ripe = in_flight == 0 || self.asks.len() >= BATCH_JOBS_GOOD;
-                Some(if ripe { Duration::ZERO } else { left(first.since, LINGER) })
+            Some((since, _)) if in_flight < BATCHES_IN_FLIGHT_MAX => {
+                let ripe = is_ripe(self.asks.len(), in_flight);
+                Some(if ripe { Duration::ZERO } else { left(*since, clock::duration(LINGER)) })
             }
             _ => None,
         };
-        let notes = match self.notes.since {
-            _ if self.notes.everything => Some(Duration::ZERO),
-            Some(since) => Some(left(since, NOTES_LINGER)),
-            None => None,
-        };
+        let notes = self.noted.map(|since| left(since, NOTES_LINGER));
         [asks, notes].into_iter().flatten().min()
     }
 
@@ -285,13 +225,18 @@ impl Desk {
         let room = if in_flight < BATCHES_IN_FLIGHT_MAX { BATCH_JOBS_MAX } else { 0 };
         let count = self.asks.len().min(room);
         Work {
-            asks: self.asks.drain(..count).collect(),
+            asks: self.asks.drain(..count).map(|(_, ask)| ask).collect(),
             dry_runs: self.dry_runs.drain(..).collect(),
-            notes: std::mem::take(&mut self.notes),
+            notes: self.take_notes(),
             returned: std::mem::take(&mut self.returned),
             explained: std::mem::take(&mut self.explained),
             closed: self.closed,
         }
+    }
+
+    fn take_notes(&mut self) -> Notes {
+        self.noted = None;
+        std::mem::take(&mut self.notes)
     }
 }
 
@@ -302,9 +247,15 @@ impl Follow for Inbox {
             return;
         }
         desk.told = desk.told.max(index);
-        let had = desk.notes.since.is_some();
-        events.iter().for_each(|event| desk.notes.take_in(*event));
-        let ring = (!had && desk.notes.since.is_some()) || desk.awaited.is_some_and(|i| i <= index);
+        let mut news = false;
+        for event in events {
+            news |= desk.notes.take_in(*event);
+        }
+        let first = news && desk.noted.is_none();
+        if first {
+            desk.noted = Some(clock::instant());
+        }
+        let ring = first || desk.awaited.is_some_and(|awaited| awaited <= index);
         drop(desk);
         if ring {
             self.bell.notify_one();
@@ -312,7 +263,10 @@ impl Follow for Inbox {
     }
 
     fn replaced(&self) {
-        lock(&self.desk).notes.everything = true;
+        let mut desk = lock(&self.desk);
+        desk.notes.replaced();
+        desk.noted.get_or_insert_with(clock::instant);
+        drop(desk);
         self.bell.notify_one();
     }
 }
@@ -322,49 +276,20 @@ mod tests {
     use super::super::answer::sheet;
     use super::*;
     use scheduler_core::command::Actor;
-    use scheduler_core::id::{Name, TenantId};
-    use scheduler_core::job::{JobKind, JobSpec, Program, Strategy};
+    use scheduler_core::fixture::entry::{TENANT, job_spec, tenant};
+    use scheduler_core::id::NodeId;
     use std::sync::Arc;
 
-    fn asks(count: usize) -> Vec<Ask> {
-        let name = Name::parse("x").expect("a name");
-        let spec = Arc::new(JobSpec {
-            name: name.clone(),
-            kind: JobKind::Plain,
-            groups: Vec::new(),
-            strategy: Strategy::Pack,
-            topology_required: None,
-            topology_preferred: None,
-            rtt_max: None,
-            duration: None,
-            price_max: None,
-            program: Program::default(),
-            labels: scheduler_core::node::Labels::new(),
-            rtt_scope: scheduler_core::job::RttScope::default(),
-            rtt_objective: scheduler_core::job::RttObjective::default(),
-            cost_max: None,
-            affinities: Vec::new(),
-        });
-        let call = |_| SubmitCall {
-            tenant: TenantId(name.clone()),
+    fn asks(count: usize) -> Vec<(Submission, Slot)> {
+        let call = Submission {
+            tenant: tenant(TENANT),
             by: Actor::Operator,
             request_id: "r".into(),
             body_digest: 0,
-            spec: Arc::clone(&spec),
+            spec: Arc::new(job_spec(Vec::new())),
             check: None,
         };
-        let (slots, _) = sheet(count);
-        let calls = (0..count).map(call);
-        calls
-            .zip(slots)
-            .map(|(call, slot)| Ask {
-                call,
-                slot,
-                stale: 0,
-                pending: None,
-                since: clock::instant(),
-            })
-            .collect()
+        sheet(count).0.into_iter().map(|slot| (call.clone(), slot)).collect()
     }
 
     #[test]
@@ -384,26 +309,29 @@ mod tests {
         let mut desk = Desk::default();
         let now = clock::instant();
         assert_eq!(desk.patience(0, now), None);
-        desk.asks.extend(asks(1));
+        let queue = |count| asks(count).into_iter().map(|(call, slot)| (now, Ask::new(call, slot)));
+        desk.asks.extend(queue(1));
         assert_eq!(desk.patience(0, now), Some(Duration::ZERO));
         let wait = desk.patience(1, now).expect("has an ask");
-        assert!(!wait.is_zero() && wait <= LINGER);
-        assert_eq!(desk.patience(1, now + 2 * LINGER), Some(Duration::ZERO));
+        let linger = clock::duration(LINGER);
+        assert!(!wait.is_zero() && wait <= linger);
+        assert_eq!(desk.patience(1, now + 2 * linger), Some(Duration::ZERO));
         assert_eq!(desk.patience(BATCHES_IN_FLIGHT_MAX, now), None);
-        desk.asks.extend(asks(BATCH_JOBS_GOOD));
+        desk.asks.extend(queue(BATCH_JOBS_MAX));
         assert_eq!(desk.patience(1, now), Some(Duration::ZERO));
         assert!(desk.take(BATCHES_IN_FLIGHT_MAX).asks.is_empty());
     }
 
     #[test]
-    fn changes_are_merged_and_taken_in_soon() {
+    fn changes_are_taken_in_soon_and_a_new_state_as_well() {
         let inbox = Inbox::default();
-        for _ in 0..10_000 {
-            inbox.applied(1, &[Event::NodeWorkChanged(NodeId(7)), Event::CapacityGrew]);
-        }
-        let mut work = inbox.wait(0, None);
-        assert_eq!(work.notes.take_nodes(), [NodeId(7)]);
-        assert!(work.notes.grew && work.notes.take_waiting().is_empty());
+        inbox.applied(1, &[Event::TenantsChanged]);
+        assert!(lock(&inbox.desk).noted.is_none(), "nothing to plan by");
+        inbox.applied(2, &[Event::NodeWorkChanged(NodeId(7)), Event::TenantsChanged]);
+        assert!(!inbox.wait(4, None).notes.is_empty());
+        inbox.replaced();
+        assert!(!inbox.wait(4, None).notes.is_empty());
+        assert!(lock(&inbox.desk).notes.is_empty());
     }
 
     #[test]
@@ -418,7 +346,7 @@ mod tests {
         thread.join().expect("told");
         inbox.catch_up(7);
         inbox.knows(9);
-        assert!(inbox.catch_up(9).take_nodes().is_empty(), "returns without being told");
+        assert!(inbox.catch_up(9).is_empty(), "returns without being told");
         inbox.catch_up(10);
     }
 
@@ -427,7 +355,7 @@ mod tests {
         let inbox = Inbox::default();
         let (slots, mut receive) = sheet(1);
         let mut queued = asks(1);
-        queued[0].slot = slots.into_iter().next().expect("one");
+        queued[0].1 = slots.into_iter().next().expect("one");
         inbox.submit(queued).expect("there is room");
         inbox.close();
         let results = receive.try_recv().expect("is answered");

@@ -12,25 +12,22 @@ mod batch;
 mod duty;
 mod explainer;
 mod inbox;
-mod look;
-mod offers;
 mod planner;
 mod probing;
 mod read;
 
 use crate::applied::{Fanout, lock};
-use crate::call::{
-    CallError, ExplainCall, LeaderCall, LeaderReply, MembershipCall, PlanCall, SubmitCall,
-};
+use crate::call::{CallError, ExplainCall, LeaderCall, LeaderReply, MembershipCall, PlanCall};
 use crate::clock;
 use crate::config::Cluster;
 use crate::session::{Digest, DigestReply, JoinCall, Joined};
 use crate::status::quorum_to_call;
-use inbox::{Ask, DryRun, Inbox};
+use inbox::{DryRun, Inbox};
 use raft_store::{Quorum, ServerId, Status};
 use read::ReadPoints;
 use scheduler_core::command::{Command, Entry, Outcome, Rejection};
 use scheduler_core::duty::leases::Leases;
+use scheduler_core::duty::office::Submission;
 use scheduler_core::duty::probes::Probes;
 use scheduler_core::duty::timing::Timing;
 use scheduler_core::unit::DurationMs;
@@ -154,7 +151,7 @@ impl Leader {
 
     async fn submit(
         &self,
-        calls: Vec<SubmitCall>,
+        calls: Vec<Submission>,
         deadline: Instant,
     ) -> Result<LeaderReply, CallError> {
         let inbox = self.inbox()?;
@@ -162,11 +159,7 @@ impl Leader {
             return Ok(LeaderReply::Submitted(Vec::new()));
         }
         let (slots, results) = answer::sheet(calls.len());
-        let since = clock::instant();
-        let asks = calls.into_iter().zip(slots);
-        let asks =
-            asks.map(|(call, slot)| Ask { call, slot, stale: 0, pending: None, since }).collect();
-        inbox.submit(asks)?;
+        inbox.submit(calls.into_iter().zip(slots).collect())?;
         let results = within(deadline, results).await?;
         let gone = |_| CallError::NotLeader { leader: None };
         Ok(LeaderReply::Submitted(results.map_err(gone)?))
@@ -266,7 +259,8 @@ impl Leader {
     /// Leads for one term; cancelled when it is over.
     async fn lead(&self, term: u64, cluster: &Cluster, fanout: &Arc<Fanout>) {
         let inbox = Arc::new(Inbox::default());
-        let mut office = Office { leader: self, fanout, inbox: Arc::clone(&inbox), planner: None };
+        let mut holdings =
+            Holdings { leader: self, fanout, inbox: Arc::clone(&inbox), planner: None };
         lock(&self.0.leases).reset_for_new_term(clock::monotonic());
         *lock(&self.0.term) = Some(Arc::clone(&inbox));
         self.confirm(term).await;
@@ -277,7 +271,7 @@ impl Leader {
         fanout.follow(Some(follower));
         let runtime = tokio::runtime::Handle::current();
         match planner::spawn(self.0.quorum.clone(), inbox, runtime) {
-            Ok(thread) => office.planner = Some(thread),
+            Ok(thread) => holdings.planner = Some(thread),
             Err(error) => {
                 tracing::error!(%error, "no thread for the planner; leadership is given away");
                 let _ = self.0.quorum.transfer_leader(None).await;
@@ -305,14 +299,14 @@ impl Leader {
 }
 
 /// What a term holds; given back when it ends, however it ends.
-struct Office<'a> {
+struct Holdings<'a> {
     leader: &'a Leader,
     fanout: &'a Arc<Fanout>,
     inbox: Arc<Inbox>,
     planner: Option<JoinHandle<()>>,
 }
 
-impl Drop for Office<'_> {
+impl Drop for Holdings<'_> {
     fn drop(&mut self) {
         *lock(&self.leader.0.term) = None;
         self.fanout.follow(None);

@@ -3,9 +3,9 @@
 //! **Invariant:** bounded, and only a memory: a forgotten offer makes a submission abort, never
 //! place something else.
 
-use crate::call::Check;
-use scheduler_core::command::Plan;
-use scheduler_core::id::TenantId;
+use super::Check;
+use crate::command::Plan;
+use crate::id::TenantId;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ const OFFERS_MAX: usize = 4_096;
 /// Replicas in all of them together: ten of the largest jobs, some 30 MB.
 const PLACEMENTS_MAX: usize = 1_000_000;
 
+#[derive(Debug)]
 struct Offer {
     tenant: TenantId,
     /// Digest of the spec.
@@ -24,7 +25,7 @@ struct Offer {
 }
 
 /// The latest offers of one term.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Offers {
     latest: VecDeque<Offer>,
     placements: usize,
@@ -62,9 +63,9 @@ impl Offers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scheduler_core::command::Placement;
-    use scheduler_core::id::{Epoch, Name, NodeId, Rank};
-    use scheduler_core::unit::GpuSet;
+    use crate::command::Placement;
+    use crate::id::{Epoch, Name, NodeId, Rank};
+    use crate::unit::GpuSet;
 
     fn tenant(text: &str) -> TenantId {
         TenantId(Name::parse(text).expect("a name"))

@@ -1,0 +1,327 @@
+//! What a leader's planner does in one term: who is tried next, what goes into the log, and what
+//! is made of the answers.
+//!
+//! An [`Office`] takes notes of what changed, tries waiting jobs, decides new ones, and sends what
+//! comes of it as batches of entries. Batches under way are claims in its view, so that the next
+//! ones plan around them; plans that went stale are made anew. Whoever runs it is its [`Shell`]: a
+//! server's planner thread, or a simulated leader. A new term has a new office, made from the state.
+//! **Invariant:** decides nothing for good: every plan is checked again by `State::apply`. Every
+//! submission is answered once, or still waiting here or in a batch.
+
+mod batch;
+mod decide;
+mod hopeless;
+pub mod look;
+mod notes;
+mod offers;
+mod shell;
+
+pub use batch::{Batch, Returned, Sent};
+pub use look::{Accepted, Answer};
+pub use notes::Notes;
+pub use shell::Shell;
+
+use super::backlog::Backlog;
+use crate::command::{Actor, Plan};
+use crate::id::{JobId, NodeId, TenantId};
+use crate::job::{JobSpec, Reason};
+use crate::plan::Policy;
+use crate::state::State;
+use crate::unit::{DurationMs, TimeMs};
+use crate::view::View;
+use hopeless::Hopeless;
+use look::Waiting;
+use offers::Offers;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Most jobs of one batch: one log record of about 100 KiB.
+pub const BATCH_JOBS_MAX: usize = 512;
+/// Batches under way at a time: enough to hide one commit behind the planning of the next.
+pub const BATCHES_IN_FLIGHT_MAX: usize = 4;
+/// While batches are under way, a new one waits for this many jobs ...
+const BATCH_JOBS_GOOD: usize = 64;
+/// ... but not for longer than this.
+pub const LINGER: DurationMs = DurationMs(1);
+/// A plan that went stale this often is given up; the job then waits.
+pub const STALE_MAX: u8 = 3;
+/// Nodes re-read in one look at the state: about a millisecond.
+const REFRESH_SLICE: usize = 512;
+/// Waiting jobs tried in one round: new jobs must not wait behind a long backlog.
+const TRIES_PER_ROUND: usize = 64;
+/// Time for waiting jobs in one round; a gang that takes longer ends it.
+const TRIES_TIME_US: u64 = 10_000;
+/// A waiting job's reason is told again at most this often, unless its code changes.
+const TELL_EVERY: DurationMs = DurationMs(10_000);
+
+/// One job to accept. Its spec has been validated.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Submission {
+    pub tenant: TenantId,
+    pub by: Actor,
+    pub request_id: Arc<str>,
+    pub body_digest: u128,
+    pub spec: Arc<JobSpec>,
+    /// Only this plan will do.
+    pub check: Option<Check>,
+}
+
+/// The plan that is meant, and no other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Check {
+    /// Index that its dry run told.
+    pub index: u64,
+    /// Its digest, if the caller knows it.
+    pub digest: Option<u128>,
+}
+
+/// A submission on its way, and what its caller keeps with it.
+#[derive(Debug)]
+pub struct Ask<T> {
+    call: Submission,
+    ticket: T,
+    /// How often a plan of it was refused as stale.
+    stale: u8,
+    /// Do not plan: accept as pending for this reason.
+    pending: Option<Reason>,
+}
+
+impl<T> Ask<T> {
+    pub fn new(call: Submission, ticket: T) -> Self {
+        Self { call, ticket, stale: 0, pending: None }
+    }
+}
+
+/// The planner's work of one term.
+#[derive(Debug)]
+pub struct Office<T> {
+    view: View,
+    backlog: Backlog,
+    /// Jobs to decide; those whose plans went stale are first.
+    asks: VecDeque<Ask<T>>,
+    in_flight: usize,
+    claims: u64,
+    policy: Policy,
+    offers: Offers,
+    hopeless: Hopeless,
+}
+
+impl<T> Office<T> {
+    /// An office that continues every waiting job. The state must show all of earlier terms.
+    pub fn new(state: &State, policy: Policy, now: TimeMs) -> Self {
+        let mut backlog = Backlog::default();
+        state.waiting().for_each(|job| backlog.add(job, now));
+        Self {
+            view: view_of(state),
+            backlog,
+            asks: VecDeque::new(),
+            in_flight: 0,
+            claims: 0,
+            policy,
+            offers: Offers::default(),
+            hopeless: Hopeless::default(),
+        }
+    }
+
+    /// The fleet as the office knows it, with what is promised to batches under way.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Batches under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// When a round may have something to do without further news; `None` = not before.
+    pub fn next_at(&self, now: TimeMs) -> Option<TimeMs> {
+        match (self.has_room(), self.asks.is_empty()) {
+            (false, _) => None,
+            (true, false) => Some(now),
+            (true, true) => self.backlog.next_at(now),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < BATCHES_IN_FLIGHT_MAX
+    }
+
+    /// Jobs to decide in the next rounds.
+    pub fn submit(&mut self, asks: impl IntoIterator<Item = Ask<T>>) {
+        self.asks.extend(asks);
+    }
+
+    /// The term is over: the tickets of those whose submission no batch has taken along.
+    pub fn close(self) -> impl Iterator<Item = T> {
+        self.asks.into_iter().map(|ask| ask.ticket)
+    }
+
+    /// Takes in what became of a batch. What it left in the state is only noted: `notes` must be
+    /// taken in before anything is planned, since its claims are gone.
+    pub fn take_back(&mut self, batch: Returned<T>, notes: &mut Notes, now: TimeMs) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.view.unclaim(batch.claim);
+        batch.nodes.into_iter().for_each(|node| notes.nodes.push(node));
+        for ask in batch.again.into_iter().rev() {
+            self.asks.push_front(ask);
+        }
+        for (job, growth) in batch.waiting {
+            match growth {
+                Some(growth) => self.backlog.add_tried(job, growth, now),
+                None => self.backlog.add(job, now),
+            }
+        }
+        for (job, accepted) in batch.commits {
+            self.backlog.came_back(job, accepted, now);
+        }
+        if batch.freed {
+            self.grew();
+        }
+    }
+
+    fn grew(&mut self) {
+        self.backlog.grew();
+        self.hopeless.clear();
+    }
+
+    /// Reads what changed.
+    pub fn take_in<S: Shell<Ticket = T>>(&mut self, shell: &S, mut notes: Notes) {
+        let now = shell.now();
+        let (view, backlog) = (&mut self.view, &mut self.backlog);
+        if notes.everything {
+            shell.look(|state| {
+                *view = view_of(state);
+                state.waiting().for_each(|job| backlog.add(job, now));
+            });
+        }
+        if notes.sites {
+            shell.look(|state| view.refresh_sites(state));
+        }
+        let nodes: Vec<NodeId> = notes.nodes.take();
+        for slice in nodes.chunks(REFRESH_SLICE) {
+            shell.look(|state| view.refresh(state, slice));
+        }
+        notes.waiting.take().into_iter().for_each(|job| backlog.add(job, now));
+        if notes.grew || notes.sites || notes.everything {
+            self.grew();
+        }
+    }
+
+    /// Takes in what the state shows and nobody has told yet; whether there was something. Nobody
+    /// is told "no" for a node that has just been acknowledged.
+    pub fn catch_up<S: Shell<Ticket = T>>(&mut self, shell: &mut S) -> bool {
+        let notes = shell.news();
+        let news = !notes.is_empty();
+        self.take_in(shell, notes);
+        news
+    }
+
+    /// One round: tries waiting jobs, decides new ones, and sends what comes of it; nothing while
+    /// enough is under way.
+    pub fn round<S: Shell<Ticket = T>>(&mut self, shell: &mut S) {
+        if !self.has_room() {
+            return;
+        }
+        let mut batch = self.new_batch();
+        self.try_waiting(shell, &mut batch);
+        self.decide(shell, &mut batch);
+        self.send(shell, batch);
+    }
+
+    fn new_batch(&mut self) -> Batch<T> {
+        self.claims += 1;
+        Batch::new(self.claims)
+    }
+
+    fn send<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: Batch<T>) {
+        if !batch.is_empty() {
+            self.in_flight += 1;
+            shell.send(batch);
+        }
+    }
+
+    /// Sends the batch when it is full and goes on with a new one.
+    fn send_full<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &mut Batch<T>) {
+        if batch.is_full() {
+            let next = self.new_batch();
+            self.send(shell, std::mem::replace(batch, next));
+        }
+    }
+
+    /// Tries waiting jobs, oldest first, within bounds.
+    fn try_waiting<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &mut Batch<T>) {
+        let start_us = shell.work_us();
+        let mut tries = 0;
+        while tries < TRIES_PER_ROUND && shell.work_us().saturating_sub(start_us) < TRIES_TIME_US {
+            let Some(job) = self.backlog.next(1, shell.now()).pop() else { return };
+            tries += 1;
+            self.try_one(shell, job, batch);
+            self.send_full(shell, batch);
+        }
+    }
+
+    fn try_one<S: Shell<Ticket = T>>(&mut self, shell: &mut S, job: JobId, batch: &mut Batch<T>) {
+        let now = shell.now();
+        let Some(wait) = shell.look(|state| look::waiting(state, job)) else {
+            return self.backlog.remove(job);
+        };
+        match self.find_waiting(shell, &wait) {
+            Ok(plan) => {
+                self.view.claim(batch.claim(), &wait.job.spec, &plan);
+                self.backlog.sent(job);
+                batch.commit(job, plan, shell.clock());
+            }
+            Err(reason) => {
+                self.backlog.in_vain(job, now);
+                let news = wait.job.reason.code != reason.code;
+                let every = if news { DurationMs::ZERO } else { TELL_EVERY };
+                if wait.job.reason != reason && self.backlog.tell(job, every, now) {
+                    batch.tell(job, reason, shell.clock());
+                }
+            }
+        }
+    }
+
+    fn find_waiting<S: Shell<Ticket = T>>(
+        &mut self,
+        shell: &mut S,
+        wait: &Waiting,
+    ) -> Result<Plan, Reason> {
+        if let Some(reason) = &wait.over_quota {
+            return Err(reason.clone());
+        }
+        let (spec, is_whole) = (&wait.job.spec, wait.ranks.is_none());
+        if let Some(why) = self.hopeless.why(spec).filter(|_| is_whole) {
+            return Err(why.clone());
+        }
+        let found = shell.plan(&self.view, &wait.request(), self.policy);
+        let found = found.map_err(|unplaceable| unplaceable.to_reason());
+        if let Err(why) = &found
+            && is_whole
+        {
+            self.hopeless.note(spec, why);
+        }
+        found
+    }
+}
+
+/// Whether so many jobs are worth a batch now while so many batches are under way; else they wait
+/// for more, or until the oldest of them has waited for [`LINGER`].
+pub fn is_ripe(asks: usize, in_flight: usize) -> bool {
+    in_flight == 0 || asks >= BATCH_JOBS_GOOD
+}
+
+/// The fleet, and what the jobs known so far say of those to come.
+fn view_of(state: &State) -> View {
+    let mut view = View::new(state);
+    view.learn(state);
+    view
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! How new jobs are decided: placed, pending, or refused; and plans that are only told of.
+//!
+//! **Invariant:** a job is told to wait only after everything that the state shows was taken in.
+
+use super::batch::{Batch, Decided};
+use super::look::{self, Answer, Look};
+use super::{Ask, BATCH_JOBS_MAX, Check, Office, Shell, Submission};
+use crate::command::{Plan, Rejection};
+use crate::fit::Around;
+use crate::id::TenantId;
+use crate::job::{JobSpec, Reason};
+use crate::plan::{Request, Unplaceable, quote};
+use std::sync::Arc;
+
+impl<T> Office<T> {
+    /// Decides new jobs, at most one batch full.
+    pub(super) fn decide<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &mut Batch<T>) {
+        let count = self.asks.len().min(BATCH_JOBS_MAX);
+        let mut asks: Vec<Ask<T>> = self.asks.drain(..count).collect();
+        asks.retain(|ask| !shell.is_gone(&ask.ticket));
+        if asks.is_empty() {
+            return;
+        }
+        let looks: Vec<Look> =
+            shell.look(|state| asks.iter().map(|ask| look::submitted(state, &ask.call)).collect());
+        for (ask, look) in asks.into_iter().zip(looks) {
+            match (look, ask.call.check) {
+                (Look::Settled(answer), _) => shell.answer(ask.ticket, answer),
+                (Look::OverQuota(reason), Some(_)) => {
+                    self.plan_changed(shell, ask, reason.message.to_string());
+                }
+                (Look::OverQuota(reason), None) => pend(shell, ask, reason, batch),
+                (Look::New, Some(check)) => self.decide_meant(shell, ask, check, batch),
+                (Look::New, None) => self.decide_one(shell, ask, batch),
+            }
+            self.send_full(shell, batch);
+        }
+    }
+
+    fn decide_one<S>(&mut self, shell: &mut S, mut ask: Ask<T>, batch: &mut Batch<T>)
+    where
+        S: Shell<Ticket = T>,
+    {
+        if let Some(reason) = ask.pending.take() {
+            return pend(shell, ask, reason, batch);
+        }
+        let start_us = shell.work_us();
+        self.view.note_arrival(&ask.call.spec);
+        let found = self.find_new(shell, &ask.call);
+        let growth = found.is_err().then(|| self.backlog.growth());
+        if let Ok(plan) = &found {
+            self.view.claim(batch.claim(), &ask.call.spec, plan);
+        }
+        let decide_us = shell.work_us().saturating_sub(start_us).max(1);
+        let decided = Decided { found, growth, decide_us };
+        batch.submit(ask, decided, shell.token(), shell.clock());
+    }
+
+    /// Places the job by the plan that its caller means, or not at all.
+    fn decide_meant<S>(&mut self, shell: &mut S, ask: Ask<T>, check: Check, batch: &mut Batch<T>)
+    where
+        S: Shell<Ticket = T>,
+    {
+        let start_us = shell.work_us();
+        match self.plan_meant(shell, &ask, check) {
+            Ok(plan) => {
+                self.view.note_arrival(&ask.call.spec);
+                self.view.claim(batch.claim(), &ask.call.spec, &plan);
+                let decide_us = shell.work_us().saturating_sub(start_us).max(1);
+                let decided = Decided { found: Ok(plan), growth: None, decide_us };
+                batch.submit(ask, decided, shell.token(), shell.clock());
+            }
+            Err(why) => self.plan_changed(shell, ask, why),
+        }
+    }
+
+    /// The plan meant, if it can still be carried out as far as is known here; else why not.
+    fn plan_meant<S>(&mut self, shell: &mut S, ask: &Ask<T>, check: Check) -> Result<Plan, String>
+    where
+        S: Shell<Ticket = T>,
+    {
+        let (call, index) = (&ask.call, check.index);
+        if ask.stale > 0 || ask.pending.is_some() {
+            return Err(format!("what the plan of index {index} uses was taken meanwhile"));
+        }
+        self.catch_up(shell);
+        if let Some(plan) = self.offers.find(&call.tenant, call.body_digest, check) {
+            if quote::is_free(&self.view, &plan.placements) {
+                return Ok(Plan::clone(&plan));
+            }
+            return Err(format!("what the plan of index {index} uses is not free any more"));
+        }
+        let Some(meant) = check.digest else {
+            return Err(format!("this server knows of no plan for this job at index {index}"));
+        };
+        match self.find(shell, &call.tenant, &call.spec) {
+            Ok(plan) if quote::digest(&call.spec, &plan.placements) == meant => Ok(plan),
+            Ok(_) => Err(format!("the plan of index {index} is not what would be done now")),
+            Err(why) => Err(format!("the plan of index {index} does not fit now: {why}")),
+        }
+    }
+
+    fn plan_changed<S: Shell<Ticket = T>>(&self, shell: &mut S, ask: Ask<T>, why: String) {
+        shell.answer(ask.ticket, Answer::PlanChanged { why, index: self.view.index() });
+    }
+
+    /// A plan that is not carried out; `None` where none is found or the quota is in the way.
+    ///
+    /// # Errors
+    /// What a submission of the job would be refused for.
+    pub fn dry_plan<S: Shell<Ticket = T>>(
+        &mut self,
+        shell: &mut S,
+        tenant: &TenantId,
+        spec: &JobSpec,
+    ) -> Result<Option<Plan>, Rejection> {
+        let is_over = shell.look(|state| match look::refusal(state, tenant, spec) {
+            Some(refusal) => Err(refusal),
+            None => Ok(look::over_quota(state, tenant, spec.gpu_milli()).is_some()),
+        })?;
+        Ok(if is_over { None } else { self.find_surely(shell, tenant, spec).ok() })
+    }
+
+    /// Remembers a plan that a caller was told of, so that a [`Check`] finds it. `body` is the
+    /// digest that its submission will carry, `digest` that of the plan.
+    pub fn remember(&mut self, tenant: &TenantId, body: u128, digest: u128, plan: Arc<Plan>) {
+        self.offers.remember(tenant, body, self.view.index(), digest, plan);
+    }
+
+    fn find_new<S>(&mut self, shell: &mut S, call: &Submission) -> Result<Plan, Reason>
+    where
+        S: Shell<Ticket = T>,
+    {
+        if self.hopeless.why(&call.spec).is_some() {
+            self.catch_up(shell);
+        }
+        if let Some(why) = self.hopeless.why(&call.spec) {
+            return Err(why.clone());
+        }
+        let found = self.find_surely(shell, &call.tenant, &call.spec);
+        let found = found.map_err(|unplaceable| unplaceable.to_reason());
+        if let Err(why) = &found {
+            self.hopeless.note(&call.spec, why);
+        }
+        found
+    }
+
+    fn find_surely<S: Shell<Ticket = T>>(
+        &mut self,
+        shell: &mut S,
+        tenant: &TenantId,
+        spec: &JobSpec,
+    ) -> Result<Plan, Unplaceable> {
+        let found = self.find(shell, tenant, spec);
+        if found.is_err() && self.catch_up(shell) {
+            return self.find(shell, tenant, spec);
+        }
+        found
+    }
+
+    fn find<S: Shell<Ticket = T>>(
+        &self,
+        shell: &mut S,
+        tenant: &TenantId,
+        spec: &JobSpec,
+    ) -> Result<Plan, Unplaceable> {
+        let around = match spec.looks_around() {
+            true => shell.look(|state| state.around(tenant, spec, None)),
+            false => Around::default(),
+        };
+        let request = Request { around: &around, ..Request::whole(spec) };
+        shell.plan(&self.view, &request, self.policy)
+    }
+}
+
+/// Accepts the job without a plan.
+fn pend<S: Shell>(shell: &mut S, ask: Ask<S::Ticket>, why: Reason, batch: &mut Batch<S::Ticket>) {
+    let decided = Decided { found: Err(why), growth: None, decide_us: 0 };
+    batch.submit(ask, decided, shell.token(), shell.clock());
+}

@@ -1,0 +1,160 @@
+//! What a planner looks up in the state about one job.
+//!
+//! **Invariant:** reads only, and quickly: a server does all of it under the state's read lock.
+
+use super::Submission;
+use crate::command::{Kind, Rejection};
+use crate::fit::Around;
+use crate::id::{JobId, NodeId, Rank, TenantId};
+use crate::job::{Job, JobSpec, Reason, ReasonCode};
+use crate::plan::{Ranks, Request};
+use crate::state::State;
+use std::sync::Arc;
+
+/// What became of a submission.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    Accepted(Accepted),
+    Rejected(Rejection),
+    /// The plan that was meant is not what would be done now; nothing was done.
+    PlanChanged {
+        why: String,
+        /// Index of the state that it was held against.
+        index: u64,
+    },
+    /// The log's answer makes no sense.
+    Odd {
+        why: &'static str,
+    },
+}
+
+/// A job accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Accepted {
+    pub job: JobId,
+    /// Whether the request had been accepted before.
+    pub known: bool,
+    pub placed: bool,
+    /// Log index whose state shows the job.
+    pub index: u64,
+    /// Time of the planner for this job; 0 for a known one.
+    pub decide_us: u64,
+}
+
+/// What the state knows of a submission.
+pub(super) enum Look {
+    /// Known before, or refused at once.
+    Settled(Answer),
+    /// It must wait for quota.
+    OverQuota(Reason),
+    New,
+}
+
+/// Looks a submission up: was it accepted before, and may its tenant have it now?
+pub(super) fn submitted(state: &State, call: &Submission) -> Look {
+    if let Some(job) = state.job_by_request(&call.tenant, &call.request_id)
+        && let Some(known) = state.job(job)
+    {
+        if known.body_digest == call.body_digest {
+            return Look::Settled(Answer::Accepted(Accepted {
+                job,
+                known: true,
+                placed: known.placed_at.is_some(),
+                index: state.index(),
+                decide_us: 0,
+            }));
+        }
+        let request_id = call.request_id.to_string();
+        return Look::Settled(Answer::Rejected(Rejection::RequestIdReused { request_id, job }));
+    }
+    if state.tenant(&call.tenant).is_none() {
+        let (what, id) = (Kind::Tenant, call.tenant.to_string());
+        return Look::Settled(Answer::Rejected(Rejection::NotFound { what, id }));
+    }
+    match over_quota(state, &call.tenant, call.spec.gpu_milli()) {
+        Some(reason) => Look::OverQuota(reason),
+        None => Look::New,
+    }
+}
+
+/// Why the tenant may not hold this much more now; `None` = it may.
+pub fn over_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> Option<Reason> {
+    let tenant = state.tenant(tenant)?;
+    let (held, max) = (tenant.gpu_milli_used, tenant.quota.gpu_milli_max);
+    (held.saturating_add(gpu_milli) > max).then(|| quota_reason(held, gpu_milli, max))
+}
+
+fn quota_reason(held: u64, asked: u64, max: u64) -> Reason {
+    let message = format!(
+        "the quota is {}.{:03} GPUs, {}.{:03} are held and {}.{:03} asked for",
+        max / 1000,
+        max % 1000,
+        held / 1000,
+        held % 1000,
+        asked / 1000,
+        asked % 1000
+    );
+    Reason { code: ReasonCode::Quota, message: message.into() }
+}
+
+/// A waiting job with all that a plan for it needs.
+#[derive(Debug)]
+pub struct Waiting {
+    pub job: Arc<Job>,
+    /// Ranks to bind; `None` = all.
+    pub ranks: Option<Vec<Rank>>,
+    /// Live members that stay where they are.
+    pub fixed: Vec<(Rank, NodeId)>,
+    pub over_quota: Option<Reason>,
+    /// Where the tenant's other jobs stand, as far as the job's rules go.
+    pub around: Around,
+}
+
+impl Waiting {
+    /// What is to be planned.
+    pub fn request(&self) -> Request<'_> {
+        let ranks = self.ranks.as_deref().map_or(Ranks::All, Ranks::Some);
+        let (spec, fixed, around) = (&*self.job.spec, &self.fixed[..], &self.around);
+        Request { spec, ranks, fixed, avoid: &[], around }
+    }
+
+    /// Replicas that wait.
+    pub fn replicas(&self) -> u32 {
+        let all = self.job.spec.replicas();
+        self.ranks.as_ref().map_or(all, |ranks| u32::try_from(ranks.len()).unwrap_or(u32::MAX))
+    }
+}
+
+/// Looks a waiting job up; `None` when it waits no more.
+pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
+    let job = state.job(id).filter(|job| !job.phase.is_over())?;
+    let mut ranks = Vec::new();
+    let mut fixed = Vec::new();
+    let mut total = 0usize;
+    let mut asked = 0u64;
+    for (rank, replica) in state.replicas(id) {
+        total += 1;
+        if replica.phase.is_waiting() {
+            ranks.push(rank);
+            let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
+            asked = asked.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()));
+        } else if let Some(allocation) = replica.allocation.filter(|_| replica.phase.is_live()) {
+            fixed.push((rank, allocation.node));
+        }
+    }
+    if ranks.is_empty() {
+        return None;
+    }
+    let ranks = (ranks.len() < total).then_some(ranks);
+    let over_quota = over_quota(state, &job.tenant, asked);
+    let around = state.around(&job.tenant, &job.spec, Some(id));
+    Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota, around })
+}
+
+/// Why a dry run is refused before anything is planned.
+pub fn refusal(state: &State, tenant: &TenantId, spec: &JobSpec) -> Option<Rejection> {
+    if state.tenant(tenant).is_none() {
+        return Some(Rejection::NotFound { what: Kind::Tenant, id: tenant.to_string() });
+    }
+    state.check_models(spec).err()
+}
