@@ -5,10 +5,8 @@
 //! **Invariant:** no group is placed below its minimum, and an empty plan is never returned.
 
 use super::Steps;
-use super::field::Field;
 use super::solve::Solver;
 use crate::command::Placement;
-use crate::job::Strategy;
 
 /// The largest gang found; `None` if not even the minimum was found possible.
 pub(super) fn largest(solver: &Solver<'_>, steps: &mut Steps) -> Option<Vec<Placement>> {
@@ -95,8 +93,5 @@ fn attempt(solver: &Solver<'_>, targets: &[u32], steps: &mut Steps) -> Option<Ve
     if targets.iter().all(|&count| count == 0) {
         return None;
     }
-    let have = solver.field.sum(&solver.field.sites(), true);
-    let strict = solver.ask.spec.strategy == Strategy::StrictPack;
-    let on_paper = super::field::covers(&have, &Field::demand(solver.ask, targets, false));
-    (strict || on_paper).then(|| solver.solve(targets, steps)).flatten()
+    solver.solve(targets, steps)
 }

@@ -38,6 +38,11 @@ pub(super) struct Solver<'a> {
 impl Solver<'_> {
     /// Places `targets` replicas per group; `None` if that was not found possible.
     pub(super) fn solve(&self, targets: &[u32], steps: &mut Steps) -> Option<Vec<Placement>> {
+        // On paper first: a sum is cheaper than a failed search.
+        let have = self.field.sum(&self.field.sites(), true);
+        if !covers(&have, &Field::demand(self.ask, targets, false)) {
+            return None;
+        }
         let mut draft = Draft::new(self.ask, self.base);
         for shunned in [false, true] {
             if (shunned && !self.field.shunned) || steps.is_spent() {

@@ -23,12 +23,11 @@ struct Spot<'a> {
 pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain) -> u32 {
     let Some(group) = ask.groups.get(at) else { return 0 };
     let wanted = u64::from(group.wanted());
-    let cands = field.cands(ask, at, domain, true);
     let spec = ask.spec;
     let strict = matches!(spec.strategy, Strategy::StrictPack | Strategy::StrictSpread);
     let bound = spec.rtt_max.is_some() || spec.topology_required.is_some();
     let most: u64 = match ruled::applies(ask) || strict || bound {
-        false => cands.map(|(cand, _)| u64::from(cand.room)).sum(),
+        false => field.sum(&domain.sites, true).get(at).copied().unwrap_or(0),
         true => {
             let apart = Apart::required(ask, at);
             let open = |slot: &Slot| apart.admits(&slot.node) && !apart.is_too_dear(&slot.node);
@@ -39,6 +38,7 @@ pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain)
                 let room = draft.room(group, cand.node, slot, fit.gpus, group.wanted());
                 Some(Spot { room: room.into(), slot })
             };
+            let cands = field.cands(ask, at, domain, true);
             by_rules(ask, at, cands.filter(|(_, slot)| open(slot)).filter_map(spot).collect())
         }
     };

@@ -17,7 +17,7 @@
 use super::Scorer;
 use super::draw::Draw;
 use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
-use super::future::{Offer, Sequence};
+use super::future::{Future, OFFERS_MAX, Offer};
 use super::holes::{Prices, SIZES};
 use super::look::{Look, Opening, Spare};
 use super::{SCORE_MAX, SCORE_MIN};
@@ -27,8 +27,6 @@ use crate::unit::GPU_MILLI_WHOLE;
 use crate::view::{Classes, KindId, Mix, View};
 use std::sync::Arc;
 
-/// Longest sequence.
-const OFFERS_MAX: usize = 128;
 /// Most offers of one kind, on average.
 const RATE_MAX: f64 = 64.0;
 /// Arrivals looked ahead, per node of the fleet: to its last hole.
@@ -119,8 +117,7 @@ struct Played {
 /// What is likely to come, as it would reach one node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outlook {
-    /// By kind of node.
-    sequences: Vec<Vec<Sequence>>,
+    future: Future,
     prices: Prices,
     weights: Weights,
     /// A large fleet with much room.
@@ -145,25 +142,18 @@ impl Outlook {
         if weights.hole > 0.0 {
             prices.learn(&fleet.holes, &fleet.pours(mix), &mut draw);
         }
-        let sequences = match weights.sequences {
-            0 => Vec::new(),
-            count => sequences(view, &played(view, mix), count, &mut draw),
+        let future = match weights.sequences {
+            0 => Future::default(),
+            count => future(view, played(view, mix), count, &mut draw),
         };
         let roomy = view.nodes_len() > LARGE_FLEET_NODES && allocated < TIGHT_PERCENT;
-        Self { sequences, prices, weights, roomy, number }
+        Self { future, prices, weights, roomy, number }
     }
 
     /// Whether whole GPUs are as well placed on the fullest node that holds them, which is found
     /// in a tenth of the time: in a large fleet with much room nothing will be missed for long.
     pub(crate) fn is_roomy(&self) -> bool {
         self.roomy
-    }
-
-    /// Thousandths of GPUs left over, the mean over the sequences.
-    fn left_over(&self, KindId(kind): KindId, spare: &Spare) -> f64 {
-        let sequences = self.sequences.get(kind as usize).map_or(&[][..], Vec::as_slice);
-        let sum: u64 = sequences.iter().map(|one| u64::from(one.left_over(spare))).sum();
-        sum as f64 / sequences.len().max(1) as f64
     }
 }
 
@@ -182,30 +172,19 @@ fn played(view: &View, mix: &Mix) -> Vec<Played> {
         .collect()
 }
 
-/// Sequences for each kind of node: one draw for all, without what may not go there.
-fn sequences(view: &View, played: &[Played], count: usize, draw: &mut Draw) -> Vec<Vec<Sequence>> {
+/// So many sequences, each one draw for all kinds of nodes.
+fn future(view: &View, played: Vec<Played>, count: usize, draw: &mut Draw) -> Future {
     let arrivals = HORIZON_PER_NODE * view.nodes_len() as f64;
-    let rates: Vec<f64> = played
-        .iter()
-        .zip(hosts(view, played))
-        .map(
-            |(kind, hosts)| {
-                if hosts > 0.0 { (arrivals * kind.share / hosts).min(RATE_MAX) } else { 0.0 }
-            },
-        )
-        .collect();
-    let drawn: Vec<Vec<usize>> = (0..count).map(|_| drawn(&rates, draw)).collect();
-    let kinds = view.classes().gpu_lists().count();
-    (0..kinds)
-        .map(|kind| {
-            let offers = |list: &Vec<usize>| {
-                let kinds = list.iter().filter_map(|&at| played.get(at));
-                let admitted = kinds.filter(|one| one.admitted.get(kind).copied().unwrap_or(false));
-                Sequence::new(&admitted.map(|one| one.offer).collect::<Vec<_>>())
-            };
-            drawn.iter().map(offers).collect()
-        })
-        .collect()
+    let rate = |(kind, hosts): (&Played, f64)| {
+        if hosts > 0.0 { (arrivals * kind.share / hosts).min(RATE_MAX) } else { 0.0 }
+    };
+    let rates: Vec<f64> = played.iter().zip(hosts(view, &played)).map(rate).collect();
+    let drawn: Vec<Vec<u16>> = (0..count).map(|_| drawn(&rates, draw)).collect();
+    let admits = |kind: usize| {
+        played.iter().map(|one| one.admitted.get(kind).copied().unwrap_or(false)).collect()
+    };
+    let admits: Vec<Vec<bool>> = (0..view.classes().gpu_lists().count()).map(admits).collect();
+    Future::new(played.into_iter().map(|one| one.offer).collect(), &drawn, &admits)
 }
 
 /// About how many nodes of the fleet can host each kind now.
@@ -228,10 +207,9 @@ fn hosts(view: &View, played: &[Played]) -> Vec<f64> {
 }
 
 /// Kinds in random order, each so often as its rate says, cut to length.
-fn drawn(rates: &[f64], draw: &mut Draw) -> Vec<usize> {
-    let mut list: Vec<usize> = rates
-        .iter()
-        .enumerate()
+fn drawn(rates: &[f64], draw: &mut Draw) -> Vec<u16> {
+    let mut list: Vec<u16> = (0u16..)
+        .zip(rates)
         .flat_map(|(at, &rate)| std::iter::repeat_n(at, draw.poisson(rate) as usize))
         .collect();
     draw.shuffle(&mut list);
@@ -395,7 +373,7 @@ impl Scorer for Foresight {
 
     fn cost(&self, look: &Look<'_>) -> i64 {
         let (cost, after, _) = self.best(look);
-        let left = |spare: &Spare| self.outlook.left_over(look.kind, spare);
+        let left = |spare: &Spare| self.outlook.future.left_over(look.kind, spare);
         let played = self.outlook.weights.played * (left(&after) - left(&look.spare));
         ((cost + played) * PARTS) as i64
     }

@@ -1,16 +1,27 @@
 //! Future: sequences of likely arrivals, played through on one node.
 //!
+//! A node takes few of the arrivals of a sequence, so the others are not even looked at: for each
+//! amount of GPU and of CPU a sequence has the set of its arrivals that ask for no more, and the
+//! next one to take is the first in two such sets. What a node has only shrinks while it is
+//! played, and the sets with it.
 //! **Invariant:** whole numbers only; a sequence offers each arrival once, in order, and what does
 //! not fit is gone.
 
 use super::look::Spare;
 use crate::job::GpuAsk;
-use crate::unit::GPU_MILLI_WHOLE;
+use crate::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX};
+use crate::view::KindId;
 
-/// GPUs of a node that are played at speed; larger nodes take the slow way.
+/// GPUs of a node that are played at speed: those of nearly all machines.
 const FAST_GPUS: usize = 8;
 
-/// One arrival of a sequence.
+/// Arrivals of a sequence, by place.
+type Set = u128;
+
+/// Longest sequence.
+pub(super) const OFFERS_MAX: usize = Set::BITS as usize;
+
+/// One kind of arrival.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
     pub(super) cpu: u64,
@@ -30,130 +41,228 @@ impl Offer {
         };
         gpus && self.cpu <= spare.cpu && self.memory <= spare.memory
     }
+
+    /// Thousandths of GPUs that a node must have; see [`reach`].
+    fn milli(&self) -> u32 {
+        match self.gpus {
+            GpuAsk::None => 0,
+            GpuAsk::Whole(count) => u32::from(count) * u32::from(GPU_MILLI_WHOLE),
+            GpuAsk::Share(milli) => u32::from(milli),
+        }
+    }
 }
 
-/// An offer with the least that it and any later one with GPUs asks for, by which playing ends
-/// early.
-#[derive(Clone, Copy, Debug)]
-struct Step {
+/// Arrivals in order.
+#[derive(Clone, Debug)]
+struct Sequence {
+    /// Kinds by place.
+    kinds: Vec<u16>,
+    /// Arrivals that ask for GPUs.
+    with_gpus: Set,
+    /// Arrivals within each rank of GPUs and of CPU; the first set is empty.
+    within_gpus: Vec<Set>,
+    within_cpu: Vec<Set>,
+    /// By kind of node: arrivals that may go there.
+    admitted: Vec<Set>,
+}
+
+/// Sequences of arrivals, and what all of them are made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Future {
+    offers: Vec<Offer>,
+    /// What any of them asks for, rising.
+    millis: Vec<u32>,
+    cpus: Vec<u64>,
+    sequences: Vec<Sequence>,
+}
+
+/// What a node has while it is played.
+struct Node<const GPUS: usize> {
     cpu: u64,
     memory: u64,
-    /// Thousandths of each GPU.
-    milli: u16,
-    /// GPUs; 0 = none, a share counts as one.
-    count: u8,
-    cpu_least: u64,
-    milli_least: u16,
+    /// Thousandths left.
+    gpus: [u16; GPUS],
 }
 
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sequence(Vec<Step>);
+impl Future {
+    /// Sequences of these kinds by number, each at most [`OFFERS_MAX`] long. `admits`: by kind of
+    /// node and kind of arrival, whether the one may host the other.
+    pub(super) fn new(offers: Vec<Offer>, drawn: &[Vec<u16>], admits: &[Vec<bool>]) -> Self {
+        let mut millis: Vec<u32> = offers.iter().map(Offer::milli).collect();
+        let mut cpus: Vec<u64> = offers.iter().map(|offer| offer.cpu).collect();
+        millis.sort_unstable();
+        millis.dedup();
+        cpus.sort_unstable();
+        cpus.dedup();
+        let mut future = Self { offers, millis, cpus, sequences: Vec::new() };
+        future.sequences = drawn.iter().map(|kinds| future.sequence(kinds, admits)).collect();
+        future
+    }
 
-impl Sequence {
-    pub(super) fn new(offers: &[Offer]) -> Self {
-        let (mut cpu_least, mut milli_least) = (u64::MAX, u16::MAX);
-        let mut steps: Vec<Step> = Vec::with_capacity(offers.len());
-        for offer in offers.iter().rev() {
-            let (count, milli) = match offer.gpus {
-                GpuAsk::None => (0, 0),
-                GpuAsk::Whole(count) => (count, GPU_MILLI_WHOLE),
-                GpuAsk::Share(milli) => (1, milli),
-            };
-            if count > 0 {
-                cpu_least = cpu_least.min(offer.cpu);
-                milli_least = milli_least.min(milli);
+    fn sequence(&self, kinds: &[u16], admits: &[Vec<bool>]) -> Sequence {
+        let kinds: Vec<u16> = kinds.iter().take(OFFERS_MAX).copied().collect();
+        let mut with_gpus = 0;
+        let mut within_gpus = vec![0; self.millis.len() + 1];
+        let mut within_cpu = vec![0; self.cpus.len() + 1];
+        let mut admitted = vec![0; admits.len()];
+        for (place, &kind) in kinds.iter().enumerate() {
+            let one: Set = 1 << place;
+            let Some(offer) = self.offers.get(usize::from(kind)) else { continue };
+            let (milli, cpu) = (offer.milli(), offer.cpu);
+            add(&mut within_gpus, self.millis.partition_point(|&most| most <= milli), one);
+            add(&mut within_cpu, self.rank_of_cpu(cpu), one);
+            with_gpus |= if milli > 0 { one } else { 0 };
+            for (set, admits) in admitted.iter_mut().zip(admits) {
+                let may = admits.get(usize::from(kind)).copied().unwrap_or(false);
+                *set |= if may { one } else { 0 };
             }
-            let (cpu, memory) = (offer.cpu, offer.memory);
-            steps.push(Step { cpu, memory, milli, count, cpu_least, milli_least });
         }
-        steps.reverse();
-        Self(steps)
+        add_up(&mut within_gpus);
+        add_up(&mut within_cpu);
+        Sequence { kinds, with_gpus, within_gpus, within_cpu, admitted }
     }
 
-    /// Thousandths of GPUs left over.
-    pub(super) fn left_over(&self, spare: &Spare) -> u32 {
-        let shared = spare.shared();
-        if shared.len() + spare.idle as usize > FAST_GPUS {
-            return self.left_over_slow(spare);
-        }
-        let mut devices = [0u16; FAST_GPUS];
+    /// Thousandths of GPUs left over on a node of the kind, the mean over the sequences.
+    pub(super) fn left_over(&self, kind: KindId, spare: &Spare) -> f64 {
+        let gpus = spare.shared().len() + spare.idle as usize;
+        let sum = if gpus <= FAST_GPUS {
+            self.sum_left::<FAST_GPUS>(kind, spare)
+        } else {
+            self.sum_left::<GPUS_PER_NODE_MAX>(kind, spare)
+        };
+        sum as f64 / self.sequences.len().max(1) as f64
+    }
+
+    fn sum_left<const GPUS: usize>(&self, KindId(kind): KindId, spare: &Spare) -> u64 {
+        let mut gpus = [0u16; GPUS];
         let idle = std::iter::repeat_n(GPU_MILLI_WHOLE, spare.idle as usize);
-        for (device, left) in devices.iter_mut().zip(shared.iter().copied().chain(idle)) {
-            *device = left;
+        for (gpu, left) in gpus.iter_mut().zip(spare.shared().iter().copied().chain(idle)) {
+            *gpu = left;
         }
-        self.play(spare.cpu, spare.memory, &mut devices);
-        devices.iter().map(|&left| u32::from(left)).sum()
+        let (by_gpus, by_cpu) = (self.rank_of_gpus(&gpus), self.rank_of_cpu(spare.cpu));
+        let mut sum = 0;
+        for sequence in &self.sequences {
+            let admitted = sequence.admitted.get(kind as usize).copied().unwrap_or(0);
+            let open = admitted & at(&sequence.within_gpus, by_gpus);
+            let open = open & at(&sequence.within_cpu, by_cpu);
+            let node = Node { cpu: spare.cpu, memory: spare.memory, gpus };
+            sum += u64::from(self.play(sequence, open, node));
+        }
+        sum
     }
 
-    fn left_over_slow(&self, spare: &Spare) -> u32 {
-        let idle = std::iter::repeat_n(GPU_MILLI_WHOLE, spare.idle as usize);
-        let mut devices: Vec<u16> = spare.shared().iter().copied().chain(idle).collect();
-        self.play(spare.cpu, spare.memory, &mut devices);
-        devices.iter().map(|&left| u32::from(left)).sum()
-    }
-
+    /// Thousandths left when what is `open` has been offered.
     #[inline]
-    fn play(&self, mut cpu: u64, mut memory: u64, devices: &mut [u16]) {
-        let mut most = devices.iter().copied().max().unwrap_or(0);
-        for step in &self.0 {
-            if step.cpu_least > cpu || step.milli_least > most {
-                return;
-            }
-            if step.cpu > cpu || step.memory > memory || step.milli > most {
+    fn play<const GPUS: usize>(&self, sequence: &Sequence, mut open: Set, node: Node<GPUS>) -> u32 {
+        let Node { mut cpu, mut memory, mut gpus } = node;
+        while open & sequence.with_gpus != 0 {
+            let place = open.trailing_zeros() as usize;
+            open &= open - 1;
+            let kind = sequence.kinds.get(place).copied().unwrap_or(0);
+            let Some(offer) = self.offers.get(usize::from(kind)) else { continue };
+            if offer.memory > memory {
                 continue;
             }
-            match step.count {
-                0 => {}
-                1 => {
-                    // Too small ones wrap round to large numbers; the least is the tightest.
-                    let mut tightest = u16::MAX;
-                    for &left in devices.iter() {
-                        tightest = tightest.min(left.wrapping_sub(step.milli));
-                    }
-                    let wanted = tightest.wrapping_add(step.milli);
-                    if let Some(left) = devices.iter_mut().find(|left| **left == wanted) {
-                        *left = tightest;
-                    }
-                    most = devices.iter().copied().max().unwrap_or(0);
-                }
-                count => {
-                    let idle = devices.iter().filter(|left| **left == GPU_MILLI_WHOLE).count();
-                    if idle < usize::from(count) {
-                        continue;
-                    }
-                    let idle = devices.iter_mut().filter(|left| **left == GPU_MILLI_WHOLE);
-                    for left in idle.take(usize::from(count)) {
-                        *left = 0;
-                    }
-                    most = devices.iter().copied().max().unwrap_or(0);
+            cpu -= offer.cpu;
+            memory -= offer.memory;
+            open &= at(&sequence.within_cpu, self.rank_of_cpu(cpu));
+            match offer.gpus {
+                GpuAsk::None => continue,
+                GpuAsk::Share(milli) => take_tightest(&mut gpus, milli),
+                GpuAsk::Whole(1) => take_tightest(&mut gpus, GPU_MILLI_WHOLE),
+                GpuAsk::Whole(count) => {
+                    let idle = gpus.iter_mut().filter(|left| **left == GPU_MILLI_WHOLE);
+                    idle.take(usize::from(count)).for_each(|left| *left = 0);
                 }
             }
-            cpu -= step.cpu;
-            memory -= step.memory;
+            open &= at(&sequence.within_gpus, self.rank_of_gpus(&gpus));
         }
+        gpus.iter().map(|&left| u32::from(left)).sum()
+    }
+
+    fn rank_of_gpus<const GPUS: usize>(&self, gpus: &[u16; GPUS]) -> usize {
+        let reach = reach(gpus);
+        self.millis.partition_point(|&milli| milli <= reach)
+    }
+
+    fn rank_of_cpu(&self, cpu: u64) -> usize {
+        self.cpus.partition_point(|&most| most <= cpu)
+    }
+}
+
+fn add(sets: &mut [Set], rank: usize, one: Set) {
+    if let Some(set) = sets.get_mut(rank) {
+        *set |= one;
+    }
+}
+
+/// Each set takes in those before it.
+fn add_up(sets: &mut [Set]) {
+    let mut all = 0;
+    for set in sets {
+        all |= *set;
+        *set = all;
+    }
+}
+
+fn at(sets: &[Set], rank: usize) -> Set {
+    sets.get(rank).copied().unwrap_or(0)
+}
+
+/// The most thousandths that one arrival can have: all of the idle GPUs together, or what is left
+/// of the emptiest.
+#[inline]
+fn reach<const GPUS: usize>(gpus: &[u16; GPUS]) -> u32 {
+    let (mut most, mut idle) = (0u16, 0u16);
+    for &left in gpus {
+        most = most.max(left);
+        idle += u16::from(left == GPU_MILLI_WHOLE);
+    }
+    u32::from(most).max(u32::from(idle) * u32::from(GPU_MILLI_WHOLE))
+}
+
+/// Takes so much of the fullest GPU that has it; there is one.
+#[inline]
+fn take_tightest<const GPUS: usize>(gpus: &mut [u16; GPUS], milli: u16) {
+    // Too small ones wrap round to large numbers; the least is the tightest.
+    let mut tightest = u16::MAX;
+    for &left in gpus.iter() {
+        tightest = tightest.min(left.wrapping_sub(milli));
+    }
+    let wanted = tightest.wrapping_add(milli);
+    if let Some(left) = gpus.iter_mut().find(|left| **left == wanted) {
+        *left = tightest;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::draw::Draw;
     use super::*;
     use crate::node::Resources;
     use crate::unit::{CpuMilli, DiskMib, GpuSet, MemoryMib};
     use crate::view::Free;
 
-    fn spare(gpus: usize, taken: u16, cpu: u64) -> Spare {
+    fn spare(gpus: usize, taken: &[u16], cpu: u64, memory: u64) -> Spare {
         let mut free = Free::default();
-        let (memory, disk) = (MemoryMib(1_000), DiskMib::ZERO);
-        free.rest = Resources { cpu: CpuMilli(cpu), memory, disk };
+        let (cpu, memory) = (CpuMilli(cpu), MemoryMib(memory));
+        free.rest = Resources { cpu, memory, disk: DiskMib::ZERO };
         free.idle = GpuSet::first(gpus);
-        if taken > 0 {
-            free.take_share(0, taken);
+        for (gpu, &milli) in (0u8..).zip(taken) {
+            free.take_share(gpu, milli);
         }
         Spare::of(&free)
     }
 
     fn offer(gpus: GpuAsk, cpu: u64) -> Offer {
         Offer { cpu, memory: 10, gpus }
+    }
+
+    /// One sequence of all the offers, admitted everywhere.
+    fn left_over(offers: &[Offer], spare: &Spare) -> f64 {
+        let all: Vec<u16> = (0u16..).take(offers.len()).collect();
+        let future = Future::new(offers.to_vec(), &[all], &[vec![true; offers.len()]]);
+        future.left_over(KindId(0), spare)
     }
 
     #[test]
@@ -165,22 +274,91 @@ mod tests {
             offer(GpuAsk::Whole(1), 1),
             offer(GpuAsk::None, 1),
         ];
-        let sequence = Sequence::new(&offers);
         // Two GPUs, one with 600 left: 500 goes there, 300 opens the other, one whole finds none.
-        assert_eq!(sequence.left_over(&spare(2, 400, 100)), 100 + 700);
+        assert_eq!(left_over(&offers, &spare(2, &[400], 100, 1_000)), 100.0 + 700.0);
         // With CPU for one of them only, the first takes it.
-        assert_eq!(sequence.left_over(&spare(2, 400, 1)), 100 + 1_000);
+        assert_eq!(left_over(&offers, &spare(2, &[400], 1, 1_000)), 100.0 + 1_000.0);
+        // With memory for two, the third is gone.
+        assert_eq!(left_over(&offers, &spare(3, &[400], 100, 20)), 100.0 + 700.0 + 1_000.0);
         // Ten GPUs: eight whole, then the shares, then one.
-        let left = sequence.left_over(&spare(11, 400, 100));
-        assert_eq!(left, 100 + 700, "the slow way counts alike");
+        let left = left_over(&offers, &spare(11, &[400], 100, 1_000));
+        assert_eq!(left, 100.0 + 700.0, "many GPUs count alike");
     }
 
     #[test]
     fn an_offer_fits_where_all_of_it_is() {
-        let node = spare(2, 400, 5);
+        let node = spare(2, &[400], 5, 1_000);
         assert!(offer(GpuAsk::Share(600), 5).fits(&node));
         assert!(!offer(GpuAsk::Share(600), 6).fits(&node));
         assert!(!offer(GpuAsk::Whole(2), 1).fits(&node));
         assert!(offer(GpuAsk::None, 5).fits(&node));
+    }
+
+    /// Offers one after another, each held against what is left.
+    fn plainly(offers: &[&Offer], spare: &Spare) -> u64 {
+        let (mut cpu, mut memory) = (spare.cpu, spare.memory);
+        let mut gpus: Vec<u16> = spare.shared().to_vec();
+        gpus.extend(std::iter::repeat_n(GPU_MILLI_WHOLE, spare.idle as usize));
+        for offer in offers {
+            if offer.cpu > cpu || offer.memory > memory {
+                continue;
+            }
+            match offer.gpus {
+                GpuAsk::None => {}
+                GpuAsk::Whole(count) => {
+                    let idle = gpus.iter().filter(|left| **left == GPU_MILLI_WHOLE).count();
+                    if idle < usize::from(count) {
+                        continue;
+                    }
+                    let idle = gpus.iter_mut().filter(|left| **left == GPU_MILLI_WHOLE);
+                    idle.take(usize::from(count)).for_each(|left| *left = 0);
+                }
+                GpuAsk::Share(milli) => {
+                    let roomy = gpus.iter_mut().filter(|left| **left >= milli);
+                    let Some(left) = roomy.min_by_key(|left| **left) else { continue };
+                    *left -= milli;
+                }
+            }
+            (cpu, memory) = (cpu - offer.cpu, memory - offer.memory);
+        }
+        gpus.iter().map(|&left| u64::from(left)).sum()
+    }
+
+    #[test]
+    fn sets_leave_over_what_plain_playing_does() {
+        let mut draw = Draw::new(5);
+        for _ in 0..2_000 {
+            let below = |draw: &mut Draw, end: u16| {
+                u16::try_from(draw.below(usize::from(end))).unwrap_or(0)
+            };
+            let offers: Vec<Offer> = (0..12)
+                .map(|_| {
+                    let gpus = match draw.below(6) {
+                        0 => GpuAsk::None,
+                        1 => GpuAsk::Whole(1),
+                        2 => GpuAsk::Whole(1 << draw.below(4)),
+                        _ => GpuAsk::Share(1 + below(&mut draw, 999)),
+                    };
+                    let memory = draw.below(5) as u64;
+                    Offer { cpu: draw.below(6) as u64, memory, gpus }
+                })
+                .collect();
+            let admits: Vec<bool> = (0..12).map(|_| draw.below(4) > 0).collect();
+            let drawn: Vec<Vec<u16>> =
+                (0..3).map(|_| (0..60).map(|_| below(&mut draw, 12)).collect()).collect();
+            let shares: Vec<u16> = (0..draw.below(4)).map(|_| 1 + below(&mut draw, 999)).collect();
+            let gpus = shares.len() + draw.below(10);
+            let node = spare(gpus, &shares, draw.below(60) as u64, draw.below(60) as u64);
+            let expected: u64 = drawn
+                .iter()
+                .map(|kinds| {
+                    let kinds = kinds.iter().map(|&kind| usize::from(kind));
+                    let list = kinds.filter(|&kind| admits[kind]).map(|kind| &offers[kind]);
+                    plainly(&list.collect::<Vec<_>>(), &node)
+                })
+                .sum();
+            let future = Future::new(offers, &drawn, &[admits]);
+            assert_eq!(future.left_over(KindId(0), &node), expected as f64 / 3.0);
+        }
     }
 }
