@@ -21,7 +21,9 @@ use serde::de::DeserializeOwned;
 /// Format number of everything but the core's values.
 pub(crate) const FORMAT: u8 = 1;
 /// Format number of what holds values of the core: entries and rows. 1 had jobs without rules among
-/// their members, and nodes without countable resources.
+/// their members, and nodes without countable resources. 2 has gained since, without a change to any
+/// bytes that there were: scalings (an entry, a row) and absent replicas. A build that does not know
+/// these reads everything else, and refuses them as a fault of the body.
 pub(crate) const CORE_FORMAT: u8 = 2;
 
 /// Why bytes could not be made or read.
@@ -123,6 +125,32 @@ mod tests {
         let bytes = encode_entries(std::slice::from_ref(&entry)).expect("encodes");
         assert_eq!(hex(&bytes), "0201e807000a01ac0200");
         assert_eq!(entries(&bytes), Ok(vec![entry]));
+    }
+
+    /// What format 2 gained later: new kinds beside the old ones, whose bytes are as they were.
+    #[test]
+    fn scalings_have_these_bytes() {
+        use scheduler_core::command::Scale;
+        use scheduler_core::fixture::entry::{World, group, job_spec, name, plan, submit};
+        let request_id = "s-1".into();
+        let asked =
+            Scale { job: JobId(1), group: name("w"), replicas: 2, expected: Some(1), request_id };
+        let command = Command::Scale(asked);
+        let entry = [Entry { at: TimeMs(1), by: Actor::System, command: command.clone() }];
+        let bytes = encode_entries(&entry).expect("encodes");
+        assert_eq!(hex(&bytes), "020101000e01017702010103732d31");
+        assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
+
+        let mut world = World::with_nodes(1, 8);
+        let mut spec = job_spec(vec![group("w", 1, 8)]);
+        spec.groups[0].replicas_max = 3;
+        world.submit(submit("r", spec, Some(plan(&[(0, 0xff)]))));
+        world.done(command);
+        let key = scheduler_core::state::RowKey::Scalings(JobId(1));
+        let scaling = world.state.row(&key).expect("was scaled");
+        let bytes = row::encode_row(&scaling).expect("encodes");
+        assert_eq!(hex(&bytes), "0207010103732d310002010101");
+        assert_eq!(row::row(&bytes), Ok(scaling));
     }
 
     /// Values of the core in which nothing has its default, by length and hash of their bytes:

@@ -142,6 +142,11 @@ async fn what_belongs_to_others_does_not_exist() {
     let explain = v1::ExplainJobRequest { target, ..Default::default() };
     let status = client.jobs().explain_job(bearing(GLOBEX, explain)).await.expect_err("foreign");
     assert_eq!(status.code(), Code::NotFound, "{status}");
+    let (group, request_id) = ("workers".to_owned(), "s".to_owned());
+    let scale =
+        v1::ScaleJobRequest { job_id, group, replicas: 1, request_id, replicas_expected: None };
+    let status = client.jobs().scale_job(bearing(GLOBEX, scale)).await.expect_err("foreign job");
+    assert_eq!(status.code(), Code::NotFound, "{status}");
     let cancel = v1::CancelJobRequest { job_id };
     let status = client.jobs().cancel_job(bearing(GLOBEX, cancel)).await.expect_err("foreign job");
     assert_eq!(status.code(), Code::NotFound, "{status}");

@@ -13,6 +13,7 @@ mod manifest;
 mod placement;
 mod probing;
 mod quorum;
+mod scaling;
 mod sessions;
 mod smoke;
 mod tidy;

@@ -73,6 +73,8 @@ pub enum Command {
     Job(JobArgs),
     /// Follow a job until it is over; Ctrl-C stops following, not the job.
     Watch(WatchArgs),
+    /// Ask for another number of replicas of a job's group; what runs and stays is not touched.
+    Scale(ScaleJobArgs),
     /// End a job.
     Cancel(JobId),
     /// List nodes.
@@ -334,6 +336,32 @@ pub struct JobArgs {
     /// How fresh the answer must be.
     #[command(flatten)]
     pub read: ReadArgs,
+}
+
+/// `scale`.
+#[derive(Clone, Debug, Args)]
+pub struct ScaleJobArgs {
+    /// Number of the job.
+    #[arg(value_name = "ID")]
+    pub id: u64,
+    /// Group, and how many replicas it is to have: its min_replicas to its max_replicas.
+    #[arg(value_name = "GROUP=N", value_parser = group_replicas)]
+    pub to: GroupReplicas,
+    /// Only if the group asks for exactly so many now.
+    #[arg(long, value_name = "N")]
+    pub from: Option<u32>,
+    /// Makes a repeat safe: the same id is followed once. Made up when left out.
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+/// A group and a number of replicas.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupReplicas {
+    /// Name of the group.
+    pub group: String,
+    /// Replicas.
+    pub replicas: u32,
 }
 
 /// `watch`.
@@ -642,6 +670,13 @@ fn rtt_us(text: &str) -> Result<u32, String> {
     manifest::native::microseconds(text)
 }
 
+fn group_replicas(text: &str) -> Result<GroupReplicas, String> {
+    let (group, replicas) = text.rsplit_once('=').ok_or("must be GROUP=N, as in workers=8")?;
+    let replicas =
+        replicas.parse().map_err(|_| format!("`{replicas}` is not a number of replicas"))?;
+    Ok(GroupReplicas { group: group.to_owned(), replicas })
+}
+
 fn odd_servers(text: &str) -> Result<u32, String> {
     match text {
         "1" => Ok(1),
@@ -698,6 +733,10 @@ mod tests {
             "muster dev --nodes 0",
             "muster submit",
             "muster job x",
+            "muster scale 7",
+            "muster scale 7 workers",
+            "muster scale 7 workers=few",
+            "muster scale 7 workers=-1",
             "muster jobs --timeout 0s",
             "muster jobs --timeout 5",
             "muster server",

@@ -79,6 +79,8 @@ pub enum Command {
     /// Where sites lie in the space in which distance stands for RTT; for pairs that nobody
     /// measured. All or nothing.
     SetSiteCoordinates(Vec<SiteCoordinate>),
+    /// Asks for another number of replicas of one group of a job that is not over.
+    Scale(Scale),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -141,6 +143,20 @@ pub struct Submit {
 pub struct Commit {
     pub job: JobId,
     pub plan: Plan,
+}
+
+/// Another number of replicas of one group. What runs and stays is not touched.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Scale {
+    pub job: JobId,
+    /// Name of the group.
+    pub group: Name,
+    /// The group's minimum to its maximum.
+    pub replicas: u32,
+    /// Refused unless the group asks for exactly so many now.
+    pub expected: Option<u32>,
+    /// Followed at most once for as long as it is among the job's latest.
+    pub request_id: Arc<str>,
 }
 
 /// All new allocations of one job, by rising rank.
@@ -216,6 +232,9 @@ pub enum Outcome {
     Reported { changed: u32, stale: u32 },
     /// Anything else that has nothing more to say. `changed` is false for a repeat.
     Done { changed: bool },
+    /// The group had `before` replicas. `known`: the same request was followed before; nothing
+    /// changed now.
+    Scaled { before: u32, known: bool },
 }
 
 /// A deterministic refusal; the state is bit-identical to before.

@@ -3,7 +3,7 @@
 //! **Invariant:** a [`JobSpec`] in the state has passed [`crate::validate`]; a job's phase follows
 //! from its replicas and is changed by `State::apply` alone.
 
-use crate::id::{AssignmentId, JobId, Name, NodeId, TenantId};
+use crate::id::{AssignmentId, JobId, Name, NodeId, Rank, TenantId};
 use crate::node::{Custom, Labels, TaintEffect, Vendor};
 use crate::unit::{
     BandwidthMbps, ComputeCapability, CostMicroUsd, CpuMilli, DiskMib, DurationMs, GpuSet,
@@ -153,9 +153,17 @@ pub struct GroupSpec {
     /// All must hold.
     pub selectors: Vec<Selector>,
     pub tolerations: Vec<Toleration>,
-    /// The job may be scaled up to this many; at least `replicas`.
+    /// The job may be scaled up to this many; at least `replicas`. As many ranks belong to the
+    /// group for good, so that scaling gives no replica another one.
     pub replicas_max: u32,
     pub rules: GroupRules,
+}
+
+impl GroupSpec {
+    /// Ranks that belong to the group, whether it asks for a replica of that rank now or not.
+    pub fn ranks(&self) -> u32 {
+        self.replicas_max.max(self.replicas)
+    }
 }
 
 /// Rules among the replicas of one group, beside those of the job.
@@ -294,11 +302,23 @@ impl JobSpec {
         self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.replicas))
     }
 
+    /// One past the last rank: those of replicas that are not asked for now count too.
+    pub fn rank_end(&self) -> u32 {
+        self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.ranks()))
+    }
+
+    /// Ranks of a job that was never scaled, rising: the first ones of each group.
+    pub fn first_ranks(&self) -> impl Iterator<Item = Rank> {
+        let starts = self.group_starts().into_iter();
+        let each = self.groups.iter().zip(starts);
+        each.flat_map(|(group, start)| (start..start.saturating_add(group.replicas)).map(Rank))
+    }
+
     /// Group of a rank: its index in `groups`; `None` past the last rank.
-    pub fn group_of(&self, rank: crate::id::Rank) -> Option<usize> {
+    pub fn group_of(&self, rank: Rank) -> Option<usize> {
         let mut end = 0u32;
         self.groups.iter().position(|group| {
-            end = end.saturating_add(group.replicas);
+            end = end.saturating_add(group.ranks());
             rank.0 < end
         })
     }
@@ -308,7 +328,7 @@ impl JobSpec {
         let mut starts = vec![0u32];
         let mut end = 0u32;
         for group in &self.groups {
-            end = end.saturating_add(group.replicas);
+            end = end.saturating_add(group.ranks());
             starts.push(end);
         }
         starts
@@ -338,15 +358,15 @@ impl JobSpec {
     }
 
     /// Rank of the head: the first replica of the HEAD group, else rank 0.
-    pub fn head_rank(&self) -> crate::id::Rank {
+    pub fn head_rank(&self) -> Rank {
         let mut start = 0u32;
         for group in &self.groups {
             if group.role == Role::Head {
-                return crate::id::Rank(start);
+                return Rank(start);
             }
-            start = start.saturating_add(group.replicas);
+            start = start.saturating_add(group.ranks());
         }
-        crate::id::Rank(0)
+        Rank(0)
     }
 }
 
@@ -407,6 +427,9 @@ pub enum ReplicaPhase {
     Failed,
     /// Was running or about to when its job ended; holds nothing.
     Released,
+    /// Not asked for: the group has fewer replicas now than it may have. Of no account until the
+    /// job is scaled up.
+    Absent,
 }
 
 impl ReplicaPhase {
@@ -479,6 +502,20 @@ pub enum ReasonCode {
     NotReady,
     /// Fits but for the bound on the price.
     Budget,
+}
+
+/// An accepted change of a group's number of replicas, remembered so that its request id is not
+/// followed twice.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Scaling {
+    pub request_id: Arc<str>,
+    /// Index in the spec.
+    pub group: u16,
+    pub replicas: u32,
+    /// Replicas that the caller said there were.
+    pub expected: Option<u32>,
+    /// Replicas that there were.
+    pub before: u32,
 }
 
 /// A job as the state holds it; its replicas are kept in pages beside it.

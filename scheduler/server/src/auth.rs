@@ -56,6 +56,7 @@ pub const PERMISSIONS: &[(&str, Need)] = &[
     ("/muster.v1.JobService/GetJob", Need::Tenant),
     ("/muster.v1.JobService/ListJobs", Need::Tenant),
     ("/muster.v1.JobService/WatchJob", Need::Tenant),
+    ("/muster.v1.JobService/ScaleJob", Need::Tenant),
     ("/muster.v1.JobService/CancelJob", Need::Tenant),
     ("/muster.v1.JobService/TranslateManifest", Need::Tenant),
     ("/muster.v1.NodeService/Join", Need::Supplier),

@@ -510,9 +510,8 @@ impl Wait {
     fn of(state: &State, id: JobId) -> Option<Self> {
         let job = state.job(id).filter(|job| !job.phase.is_over())?;
         let (mut ranks, mut fixed) = (Vec::new(), Vec::new());
-        let (mut total, mut asked) = (0usize, 0u64);
+        let mut asked = 0u64;
         for (rank, replica) in state.replicas(id) {
-            total += 1;
             if replica.phase.is_waiting() {
                 ranks.push(rank);
                 let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
@@ -521,9 +520,12 @@ impl Wait {
                 fixed.push((rank, held.node));
             }
         }
-        let ranks = (ranks.len() < total).then_some(ranks);
-        let waits = ranks.as_ref().is_none_or(|ranks| !ranks.is_empty());
-        waits.then(|| Self { job: Arc::clone(job), ranks, fixed, asked })
+        if ranks.is_empty() {
+            return None;
+        }
+        let all = ranks.iter().copied().eq(job.spec.first_ranks());
+        let ranks = (!all).then_some(ranks);
+        Some(Self { job: Arc::clone(job), ranks, fixed, asked })
     }
 }
 

@@ -4,8 +4,8 @@
 //! ended job, every GPU held counted once (conservation), gangs whole when placed, no job lost.
 //! **Invariant:** reads only replicas and nodes, never a derived counter but to compare it.
 
-use scheduler_core::id::{JobId, NodeId};
-use scheduler_core::job::{GpuAsk, JobPhase};
+use scheduler_core::id::{JobId, NodeId, Rank};
+use scheduler_core::job::{GpuAsk, JobPhase, Replica};
 use scheduler_core::node::{Eligibility, Node, NodeStatus};
 use scheduler_core::state::State;
 use scheduler_core::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX};
@@ -94,7 +94,8 @@ impl Oracle {
         for (group, counts) in job.spec.groups.iter().zip(&counts.groups) {
             let end = starts.next().unwrap_or(first);
             let there = counts.live().saturating_add(counts.succeeded);
-            let ranks = state.replicas(id).skip(first as usize).take((end - first) as usize);
+            let own = |(rank, _): &(Rank, Replica)| (first..end).contains(&rank.0);
+            let ranks = state.replicas(id).filter(own);
             let bound = ranks.filter(|(_, replica)| replica.phase.is_live()).count();
             if there < group.replicas_min || bound as u64 != u64::from(counts.live()) {
                 return Err(format!(

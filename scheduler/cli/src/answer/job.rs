@@ -58,10 +58,22 @@ pub struct Job {
     /// Its members.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Vec<Replica>>,
+    /// Its groups, for the table; `spec` has them too.
+    #[serde(skip)]
+    groups: Vec<GroupSize>,
     #[serde(skip)]
     submitted_ms: u64,
     #[serde(skip)]
     now_ms: u64,
+}
+
+/// How large a group is and may be.
+#[derive(Clone, Debug)]
+struct GroupSize {
+    name: String,
+    replicas: u32,
+    replicas_min: u32,
+    replicas_max: u32,
 }
 
 /// Why a job waits or ended.
@@ -127,6 +139,17 @@ impl From<v1::Replica> for Replica {
     }
 }
 
+impl From<&v1::Group> for GroupSize {
+    fn from(group: &v1::Group) -> Self {
+        Self {
+            name: group.name.clone(),
+            replicas: group.replicas,
+            replicas_min: group.replicas_min,
+            replicas_max: group.replicas_max,
+        }
+    }
+}
+
 impl From<v1::Job> for Job {
     fn from(job: v1::Job) -> Self {
         let counts = job.counts.unwrap_or_default();
@@ -134,6 +157,7 @@ impl From<v1::Job> for Job {
             id: job.id,
             phase: word(job.phase().as_str_name(), "JOB_PHASE_"),
             kind: word(job.kind().as_str_name(), "JOB_KIND_"),
+            groups: job.spec.iter().flat_map(|spec| &spec.groups).map(GroupSize::from).collect(),
             spec: job.spec.as_ref().map(Manifest::from),
             name: job.name,
             tenant: job.tenant,
@@ -209,6 +233,16 @@ impl Job {
             self.phase,
             self.replica_counts.words()
         )
+    }
+
+    fn group_table(&self) -> Option<Table> {
+        let mut table = Table::new(&["GROUP", ">REPLICAS", ">MIN", ">MAX"]);
+        for group in &self.groups {
+            let sizes = [group.replicas, group.replicas_min, group.replicas_max];
+            let sizes = sizes.map(|size| grouped(u64::from(size)));
+            table.row([group.name.clone()].into_iter().chain(sizes).collect());
+        }
+        (!self.groups.is_empty()).then_some(table)
     }
 
     fn summary(&self) -> Table {
@@ -315,6 +349,7 @@ impl Replica {
 impl Answer for Job {
     fn tables(&self, wide: bool) -> Vec<Table> {
         let mut tables = vec![self.summary()];
+        tables.extend(self.group_table());
         if let Some(replicas) = &self.replicas {
             let mut groups: BTreeMap<(&str, &str), Vec<u32>> = BTreeMap::new();
             for replica in replicas {
@@ -391,6 +426,32 @@ impl Answer for Submitted {
             );
         }
         vec![table]
+    }
+}
+
+/// A group with another number of replicas.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scaled {
+    /// The job.
+    pub job: Job,
+    /// The group.
+    pub group: String,
+    /// Replicas asked for by the request.
+    pub replicas: u32,
+    /// Replicas asked for before it.
+    pub replicas_before: u32,
+    /// Whether the request had been followed before.
+    pub known: bool,
+}
+
+impl Answer for Scaled {
+    fn tables(&self, _wide: bool) -> Vec<Table> {
+        let mut table = self.job.summary();
+        let (before, now) = (self.replicas_before, self.replicas);
+        let known = if self.known { ", followed before under this request id" } else { "" };
+        let [before, now] = [before, now].map(|count| grouped(u64::from(count)));
+        table.field("Scaled", format!("{} from {before} to {now} replicas{known}", self.group));
+        std::iter::once(table).chain(self.job.group_table()).collect()
     }
 }
 
@@ -477,6 +538,33 @@ mod tests {
                 0  workers  READY     1  n0    0-7          0\n   \
                 1  workers  READY     2  n1    0-7          0\n"
         );
+    }
+
+    #[test]
+    fn a_scaled_group_is_shown_with_its_bounds() {
+        let group = v1::Group {
+            name: "workers".into(),
+            replicas: 1_250,
+            replicas_min: 1_000,
+            replicas_max: 2_000,
+            ..Default::default()
+        };
+        let spec = v1::JobSpec { groups: vec![group], ..Default::default() };
+        let answer = Scaled {
+            job: at(v1::Job { spec: Some(spec), ..sample() }, 0),
+            group: "workers".into(),
+            replicas: 1_250,
+            replicas_before: 1_200,
+            known: false,
+        };
+        let text = render(Format::Table, &answer).expect("render");
+        let end = "Scaled      workers from 1,200 to 1,250 replicas\n\n\
+                   GROUP    REPLICAS    MIN    MAX\nworkers     1,250  1,000  2,000\n";
+        assert!(text.ends_with(end), "{text}");
+        let json = render(Format::Json, &answer).expect("render");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("json");
+        assert_eq!((&value["replicas_before"], &value["known"]), (&1_200.into(), &false.into()));
+        assert_eq!(value["job"]["spec"]["groups"][0]["max_replicas"], 2_000);
     }
 
     #[test]

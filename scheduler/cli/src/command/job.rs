@@ -1,12 +1,14 @@
-//! `jobs`, `job`, `watch`, `cancel`.
+//! `jobs`, `job`, `watch`, `scale`, `cancel`.
 
-use super::{Context, consistency, interrupted, missing};
+use super::{Context, consistency, interrupted, is_lost, missing};
 use crate::answer::List;
-use crate::answer::job::Job;
-use crate::args::{JobArgs, JobsArgs, WatchArgs};
+use crate::answer::job::{Job, Scaled};
+use crate::args::{JobArgs, JobsArgs, ScaleJobArgs, WatchArgs};
 use crate::client::Client;
 use crate::exit::{Ending, Exit, Failure};
-use proto::v1::{CancelJobRequest, GetJobRequest, JobPhase, ListJobsRequest, WatchJobRequest};
+use proto::v1::{
+    CancelJobRequest, GetJobRequest, JobPhase, ListJobsRequest, ScaleJobRequest, WatchJobRequest,
+};
 use std::time::{Duration, Instant};
 
 /// Largest page that servers give.
@@ -72,6 +74,43 @@ pub(super) async fn show(context: &Context, args: JobArgs) -> Ending {
     context.output.show(&Job::from(job).with_replicas(replicas))?;
     if waits {
         context.output.suggest(&format!("muster watch {}", args.id));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn scale(context: &Context, args: ScaleJobArgs) -> Ending {
+    let request = ScaleJobRequest {
+        job_id: args.id,
+        group: args.to.group,
+        replicas: args.to.replicas,
+        replicas_expected: args.from,
+        request_id: args.request_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+    };
+    let answer = context
+        .client
+        .call(|attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.jobs().scale_job(request).await }
+        })
+        .await
+        .map_err(|error| match is_lost(&error) {
+            // It may be followed all the same: only the same id makes a repeat safe.
+            true => Failure::from(error)
+                .next(format!("repeat with --request-id {}", request.request_id)),
+            false => Failure::from(error),
+        })?;
+    let job = answer.job.ok_or_else(|| missing("job"))?;
+    let waits = job.counts.is_some_and(|counts| counts.waiting > 0);
+    context.output.show(&Scaled {
+        job: Job::from(job),
+        group: request.group,
+        replicas: request.replicas,
+        replicas_before: answer.replicas_before,
+        known: answer.known,
+    })?;
+    if waits {
+        let id = args.id;
+        context.output.suggest(&format!("muster watch {id}; muster explain {id} says what waits"));
     }
     Ok(Exit::Done)
 }

@@ -19,7 +19,7 @@ pub(crate) use quorum::gather;
 
 use crate::answer::List;
 use crate::args::{Cli, Command, DEFAULT_SERVER, Global, ReadArgs};
-use crate::client::{Client, Settings};
+use crate::client::{CallError, Client, Settings};
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::{self, Answer, Format, Output};
 use clap::CommandFactory;
@@ -95,6 +95,7 @@ pub async fn run(cli: Cli) -> Ending {
         Command::Jobs(args) => job::list(&Context::new(&global)?, args).await,
         Command::Job(args) => job::show(&Context::new(&global)?, args).await,
         Command::Watch(args) => job::watch(&Context::new(&global)?, args).await,
+        Command::Scale(args) => job::scale(&Context::new(&global)?, args).await,
         Command::Cancel(args) => job::cancel(&Context::new(&global)?, args.id).await,
         Command::Nodes(args) => node::list(&Context::new(&global)?, args).await,
         Command::Node(args) => node::show(&Context::new(&global)?, args).await,
@@ -119,6 +120,11 @@ fn completions(shell: clap_complete::Shell) -> Ending {
 
 fn consistency(read: ReadArgs) -> i32 {
     if read.stale { Consistency::Stale.into() } else { Consistency::Linearizable.into() }
+}
+
+/// Whether a call may have been followed although no answer came.
+fn is_lost(error: &CallError) -> bool {
+    matches!(error.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded)
 }
 
 /// An answer without the part that must be there is a fault of the server.

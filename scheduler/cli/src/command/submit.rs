@@ -1,6 +1,6 @@
 //! `submit` and `plan`.
 
-use super::{Context, job, missing};
+use super::{Context, is_lost, job, missing};
 use crate::answer::job::{Job, Submitted};
 use crate::answer::plan::Plan;
 use crate::args::{PlanArgs, SubmitArgs, WatchArgs};
@@ -30,8 +30,7 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
         })
         .await
         .map_err(|error| {
-            let lost =
-                matches!(error.code(), tonic::Code::Unavailable | tonic::Code::DeadlineExceeded);
+            let lost = is_lost(&error);
             let changed = error.code() == tonic::Code::Aborted;
             let failure = Failure::from(error);
             match lost {

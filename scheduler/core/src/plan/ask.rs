@@ -165,7 +165,10 @@ impl<'a> Ask<'a> {
         for (((at, group), stay), (&start, &end)) in
             spec.groups.iter().enumerate().zip(staying).zip(bounds)
         {
-            let ranks = waiting(request.ranks, start, end);
+            let ranks = match request.ranks {
+                Ranks::All => (start..start.saturating_add(group.replicas)).map(Rank).collect(),
+                Ranks::Some(list) => within(list, start, end),
+            };
             let wanted = u32::try_from(ranks.len()).unwrap_or(u32::MAX);
             if wanted == 0 {
                 continue;
@@ -255,15 +258,11 @@ impl<'a> Ask<'a> {
     }
 }
 
-fn waiting(ranks: Ranks<'_>, start: u32, end: u32) -> Vec<Rank> {
-    match ranks {
-        Ranks::All => (start..end).map(Rank).collect(),
-        Ranks::Some(list) => {
-            let inside = |rank: &&Rank| (start..end).contains(&rank.0);
-            let mut found: Vec<Rank> = list.iter().filter(inside).copied().collect();
-            found.sort_unstable();
-            found.dedup();
-            found
-        }
-    }
+/// Those of the ranks from `start` to before `end`, rising, each once.
+fn within(ranks: &[Rank], start: u32, end: u32) -> Vec<Rank> {
+    let inside = |rank: &&Rank| (start..end).contains(&rank.0);
+    let mut found: Vec<Rank> = ranks.iter().filter(inside).copied().collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }

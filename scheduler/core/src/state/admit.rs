@@ -41,7 +41,7 @@ impl State {
     }
 
     fn check_ranks(&self, spec: &JobSpec, job: Option<JobId>, plan: &Plan) -> Result<(), Stale> {
-        let total = spec.replicas();
+        let starts = spec.group_starts();
         let mut placed: Vec<u32> = match job.and_then(|id| self.facts.jobs.get(id.0)) {
             None => vec![0; spec.groups.len()],
             Some(slot) => {
@@ -58,18 +58,25 @@ impl State {
         let mut before: Option<Rank> = None;
         for placement in &plan.placements {
             let rank = placement.rank;
-            if before.is_some_and(|before| before >= rank) || rank.0 >= total {
+            if before.is_some_and(|before| before >= rank) {
                 return Err(Stale::Malformed);
             }
             before = Some(rank);
-            let waits = job.is_none_or(|id| {
-                self.replica(id, rank).is_some_and(|replica| replica.phase.is_waiting())
-            });
+            let at = spec.group_of(rank).ok_or(Stale::Malformed)?;
+            let waits = match job {
+                Some(id) => {
+                    self.replica(id, rank).is_some_and(|replica| replica.phase.is_waiting())
+                }
+                // A new job has the first ranks of each group.
+                None => spec.groups.get(at).is_some_and(|group| {
+                    let start = starts.get(at).copied().unwrap_or(u32::MAX);
+                    rank.0.saturating_sub(start) < group.replicas
+                }),
+            };
             if !waits {
                 return Err(Stale::RankNotWaiting { rank });
             }
-            let group = spec.group_of(rank).and_then(|group| placed.get_mut(group));
-            let group = group.ok_or(Stale::Malformed)?;
+            let group = placed.get_mut(at).ok_or(Stale::Malformed)?;
             *group = group.saturating_add(1);
         }
         for (at, (group, &placed)) in (0u16..).zip(spec.groups.iter().zip(&placed)) {

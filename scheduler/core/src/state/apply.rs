@@ -64,6 +64,7 @@ impl State {
             Command::Expire { jobs, forget } => self.expire(turn, jobs, forget),
             Command::PutTenant(asked) => self.put_tenant(turn, asked),
             Command::RemoveTenant { tenant } => self.remove_tenant(turn, tenant),
+            Command::Scale(asked) => self.scale(turn, asked),
         }
     }
 

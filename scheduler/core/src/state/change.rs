@@ -9,7 +9,7 @@ use super::replicas::Replicas;
 use super::rows::{JOBS_PER_ROW, NODES_PER_ROW, RowKey, replica_row, replica_rows};
 use crate::command::Quota;
 use crate::id::{AssignmentId, JobId, NodeId, Rank, TenantId};
-use crate::job::{Job, Replica};
+use crate::job::{Job, JobSpec, Replica, Scaling};
 use crate::node::{Models, Node};
 use crate::topology::Sites;
 use std::sync::Arc;
@@ -71,18 +71,19 @@ impl State {
 
     /// A job under a new id, with all replicas waiting.
     pub(super) fn add_job(&mut self, job: Job) {
-        let (id, count) = (job.id, job.spec.replicas());
-        let replicas = Replicas::waiting(count);
+        let id = job.id;
+        let replicas = Replicas::new(&job.spec);
         self.dirty.mark(job_row(id));
         for key in replica_rows(id, replicas.len()) {
             self.dirty.mark(key);
         }
         self.index.job_added(&job, super::index::count_groups(&job.spec, &replicas));
         self.facts.meta.next_job = self.facts.meta.next_job.max(id.0.saturating_add(1));
-        self.facts.jobs.insert(id.0, JobSlot { job: Arc::new(job), replicas });
+        self.facts.jobs.insert(id.0, JobSlot { job: Arc::new(job), replicas, scalings: None });
     }
 
-    /// Changes a job's own facts; its id, tenant, request id and spec stay.
+    /// Changes a job's own facts; its id, tenant and request id stay, and what the index goes by of
+    /// its spec: labels, affinities, duration, shapes and ranks of groups.
     pub(super) fn change_job(&mut self, id: JobId, change: impl FnOnce(&mut Job)) {
         if let Some(slot) = self.facts.jobs.get_mut(id.0) {
             self.dirty.mark(job_row(id));
@@ -92,9 +93,20 @@ impl State {
         }
     }
 
+    /// Another number of replicas of a group of a job that is not over, and the scaling that asked
+    /// for it. The replicas themselves are the caller's to change.
+    pub(super) fn rescale(&mut self, id: JobId, spec: JobSpec, scalings: Vec<Scaling>) {
+        let spec = self.shared.spec(&Arc::new(spec));
+        self.change_job(id, |job| job.spec = spec);
+        if let Some(slot) = self.facts.jobs.get_mut(id.0) {
+            self.dirty.mark(RowKey::Scalings(id));
+            slot.scalings = Some(Arc::new(scalings));
+        }
+    }
+
     /// Changes one replica of a job that is not over.
     pub(super) fn put_replica(&mut self, id: JobId, rank: Rank, new: Replica) {
-        let Some(JobSlot { job, replicas }) = self.facts.jobs.get_mut(id.0) else { return };
+        let Some(JobSlot { job, replicas, .. }) = self.facts.jobs.get_mut(id.0) else { return };
         let count = replicas.len();
         let Some(place) = replicas.get_mut(rank) else { return };
         let old = std::mem::replace(place, new);
@@ -108,6 +120,9 @@ impl State {
             self.dirty.mark(job_row(id));
             for key in replica_rows(id, slot.replicas.len()) {
                 self.dirty.mark(key);
+            }
+            if slot.scalings.is_some() {
+                self.dirty.mark(RowKey::Scalings(id));
             }
             self.index.job_removed(&slot.job);
         }

@@ -22,7 +22,7 @@ pub enum Finding {
     DuplicateJob { job: JobId },
     #[error("{job} is not over and has no tenant")]
     NoTenant { job: JobId },
-    #[error("{job} has another number of replicas than its spec")]
+    #[error("{job} has another number of replicas in some group than its spec")]
     ReplicaCount { job: JobId },
     #[error("rank {rank} of {job} is live and holds nothing, or its node does not exist")]
     Unbound { job: JobId, rank: Rank },

@@ -7,7 +7,7 @@ use super::replicas::Replicas;
 use crate::command::Quota;
 use crate::hash::Hasher;
 use crate::id::TenantId;
-use crate::job::Job;
+use crate::job::{Job, Scaling};
 use crate::node::{Models, Node};
 use crate::table::Table;
 use crate::topology::Sites;
@@ -41,6 +41,8 @@ impl Default for Meta {
 pub(super) struct JobSlot {
     pub(super) job: Arc<Job>,
     pub(super) replicas: Replicas,
+    /// Its latest scalings, the oldest first; `None` = none yet, as for nearly all jobs.
+    pub(super) scalings: Option<Arc<Vec<Scaling>>>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -70,6 +72,10 @@ impl Facts {
             hasher.write_usize(slot.replicas.len());
             for replica in slot.replicas.iter() {
                 replica.hash(&mut hasher);
+            }
+            // A job that was never scaled hashes as if there were no such thing.
+            if let Some(scalings) = &slot.scalings {
+                scalings.hash(&mut hasher);
             }
         }
         hasher.finish128()

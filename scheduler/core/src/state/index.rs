@@ -30,6 +30,8 @@ pub struct PhaseCounts {
     pub succeeded: u32,
     pub failed: u32,
     pub released: u32,
+    /// Not asked for.
+    pub absent: u32,
 }
 
 impl PhaseCounts {
@@ -42,6 +44,7 @@ impl PhaseCounts {
             ReplicaPhase::Succeeded => &mut self.succeeded,
             ReplicaPhase::Failed => &mut self.failed,
             ReplicaPhase::Released => &mut self.released,
+            ReplicaPhase::Absent => &mut self.absent,
         }
     }
 
@@ -55,7 +58,7 @@ impl PhaseCounts {
         self.waiting.saturating_add(self.failed)
     }
 
-    /// All replicas.
+    /// All replicas that are asked for.
     pub fn all(&self) -> u32 {
         let rest = self.succeeded.saturating_add(self.released);
         self.live().saturating_add(self.to_place()).saturating_add(rest)
@@ -70,6 +73,7 @@ impl PhaseCounts {
             ReplicaPhase::Succeeded,
             ReplicaPhase::Failed,
             ReplicaPhase::Released,
+            ReplicaPhase::Absent,
         ] {
             let more = *other.clone().of(phase);
             let sum = self.of(phase);
@@ -103,7 +107,7 @@ pub(super) fn count_groups(spec: &JobSpec, replicas: &Replicas) -> Vec<PhaseCoun
     let mut rest = replicas.iter();
     let count = |group: &crate::job::GroupSpec| {
         let mut counts = PhaseCounts::default();
-        let size = usize::try_from(group.replicas).unwrap_or(usize::MAX);
+        let size = usize::try_from(group.ranks()).unwrap_or(usize::MAX);
         for replica in rest.by_ref().take(size) {
             *counts.of(replica.phase) += 1;
         }
@@ -448,10 +452,14 @@ impl Index {
             if !job.phase.is_over() && !facts.tenants.contains_key(&job.tenant) {
                 findings.push(Finding::NoTenant { job: job.id });
             }
-            if u64::from(job.spec.replicas()) != slot.replicas.len() as u64 {
+            let counts = count_groups(&job.spec, &slot.replicas);
+            let asked = job.spec.groups.iter().zip(&counts);
+            if u64::from(job.spec.rank_end()) != slot.replicas.len() as u64
+                || asked.into_iter().any(|(group, counts)| group.replicas != counts.all())
+            {
                 findings.push(Finding::ReplicaCount { job: job.id });
             }
-            index.job_added(job, count_groups(&job.spec, &slot.replicas));
+            index.job_added(job, counts);
             for (rank, replica) in (0u32..).map(Rank).zip(slot.replicas.iter()) {
                 if replica.phase.is_live() {
                     findings.extend(index.hold_checked(facts, job, rank, replica));

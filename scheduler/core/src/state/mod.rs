@@ -19,6 +19,7 @@ mod register;
 mod replicas;
 mod report;
 mod rows;
+mod scale;
 mod shared;
 mod submit;
 mod tenant;
@@ -32,10 +33,11 @@ pub use rows::{
     Frozen, JOBS_PER_ROW, JobRow, NODES_PER_ROW, REPLICAS_INLINE_MAX, REPLICAS_PER_ROW,
     RestoreError, Row, RowKey,
 };
+pub use scale::SCALINGS_REMEMBERED;
 pub use usage::{Lack, Usage};
 
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
-use crate::job::{Job, Replica};
+use crate::job::{Job, Replica, ReplicaPhase, Scaling};
 use crate::node::{Models, Node};
 use crate::topology::Sites;
 use crate::unit::{DurationMs, TimeMs};
@@ -172,14 +174,22 @@ impl State {
         self.index.job_by_request(tenant, request_id.into())
     }
 
+    /// The replica of a rank, be it absent.
     pub fn replica(&self, job: JobId, rank: Rank) -> Option<Replica> {
         self.facts.jobs.get(job.0)?.replicas.get(rank).copied()
     }
 
-    /// All replicas of the job by rising rank; none for an unknown job.
+    /// The job's latest scalings, the oldest first.
+    pub fn scalings(&self, job: JobId) -> &[Scaling] {
+        let scalings = self.facts.jobs.get(job.0).and_then(|slot| slot.scalings.as_ref());
+        scalings.map_or(&[], |scalings| scalings.as_slice())
+    }
+
+    /// All replicas of the job that are asked for, by rising rank; none for an unknown job.
     pub fn replicas(&self, job: JobId) -> impl Iterator<Item = (Rank, Replica)> {
         let replicas = self.facts.jobs.get(job.0).map(|slot| slot.replicas.iter());
-        (0u32..).map(Rank).zip(replicas.into_iter().flatten().copied())
+        let all = (0u32..).map(Rank).zip(replicas.into_iter().flatten().copied());
+        all.filter(|(_, replica)| replica.phase != ReplicaPhase::Absent)
     }
 
     /// How many replicas are in each phase, in all and per group.

@@ -1,10 +1,11 @@
 //! All replicas of one job, packed, in pages that frozen views share.
 //!
-//! **Invariant:** the number of replicas never changes in the life of a job.
+//! **Invariant:** one for each rank, those of absent replicas too, so their number never changes in
+//! the life of a job.
 
 use super::rows::REPLICAS_PER_ROW;
 use crate::id::Rank;
-use crate::job::{Replica, ReplicaPhase};
+use crate::job::{JobSpec, Replica, ReplicaPhase};
 use std::sync::Arc;
 
 #[derive(Clone, PartialEq, Debug)]
@@ -15,7 +16,10 @@ pub(super) enum Replicas {
     Many(Arc<Vec<Arc<[Replica]>>>),
 }
 
-const WAITING: Replica = Replica { phase: ReplicaPhase::Waiting, allocation: None, failures: 0 };
+/// A replica that was never bound.
+pub(super) const fn blank(phase: ReplicaPhase) -> Replica {
+    Replica { phase, allocation: None, failures: 0 }
+}
 
 fn page_of(rank: Rank) -> (usize, usize) {
     let rank = usize::try_from(rank.0).unwrap_or(usize::MAX);
@@ -23,18 +27,24 @@ fn page_of(rank: Rank) -> (usize, usize) {
 }
 
 impl Replicas {
-    /// This many replicas, all waiting. They share one page until they differ.
-    pub(super) fn waiting(count: u32) -> Self {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if count <= REPLICAS_PER_ROW {
-            return Self::Few(vec![WAITING; count].into());
+    /// Those of a new job: waiting where the spec asks for them, absent else. Equal neighbouring
+    /// pages are one until they differ.
+    pub(super) fn new(spec: &JobSpec) -> Self {
+        let mut all = spec.groups.iter().flat_map(|group| {
+            let asked = usize::try_from(group.replicas).unwrap_or(usize::MAX);
+            let spare = usize::try_from(group.ranks() - group.replicas).unwrap_or(usize::MAX);
+            let waiting = std::iter::repeat_n(blank(ReplicaPhase::Waiting), asked);
+            waiting.chain(std::iter::repeat_n(blank(ReplicaPhase::Absent), spare))
+        });
+        let mut pages: Vec<Arc<[Replica]>> = Vec::new();
+        loop {
+            let page: Vec<Replica> = all.by_ref().take(REPLICAS_PER_ROW).collect();
+            if page.is_empty() {
+                return Self::from_pages(pages);
+            }
+            let same = pages.last().filter(|last| ***last == *page).cloned();
+            pages.push(same.unwrap_or_else(|| page.into()));
         }
-        let full: Arc<[Replica]> = vec![WAITING; REPLICAS_PER_ROW].into();
-        let mut pages = vec![full; count / REPLICAS_PER_ROW];
-        if !count.is_multiple_of(REPLICAS_PER_ROW) {
-            pages.push(vec![WAITING; count % REPLICAS_PER_ROW].into());
-        }
-        Self::Many(Arc::new(pages))
     }
 
     /// From stored pages in order, all but the last one full.

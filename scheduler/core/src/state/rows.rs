@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::{Dirty, State};
 use crate::command::Quota;
 use crate::id::{JobId, TenantId};
-use crate::job::{Job, Replica};
+use crate::job::{Job, Replica, Scaling};
 use crate::node::{Models, Node};
 use crate::table::Table;
 use crate::topology::Sites;
@@ -43,6 +43,8 @@ pub enum RowKey {
     Jobs(u64),
     /// Replicas of a job with ranks from n x [`REPLICAS_PER_ROW`].
     Replicas(JobId, u32),
+    /// The latest scalings of a job that was ever scaled.
+    Scalings(JobId),
 }
 
 /// The facts of one row.
@@ -55,6 +57,7 @@ pub enum Row {
     Nodes(u32, Vec<Arc<Node>>),
     Jobs(u64, Vec<JobRow>),
     Replicas(JobId, u32, Arc<[Replica]>),
+    Scalings(JobId, Arc<Vec<Scaling>>),
 }
 
 /// One job in its row.
@@ -72,7 +75,7 @@ pub enum RestoreError {
     NoMeta,
     #[error("a row comes twice or belongs elsewhere: {key:?}")]
     Misplaced { key: RowKey },
-    #[error("{job} has {found} replicas in its rows and {wanted} in its spec")]
+    #[error("{job} has replicas for {found} ranks in its rows and {wanted} ranks in its spec")]
     Replicas { job: JobId, found: usize, wanted: u32 },
     #[error("the facts contradict each other in {count} places, first: {first}")]
     Inconsistent { count: usize, first: Finding },
@@ -89,6 +92,7 @@ impl Row {
             Self::Nodes(page, _) => RowKey::Nodes(*page),
             Self::Jobs(page, _) => RowKey::Jobs(*page),
             Self::Replicas(job, page, _) => RowKey::Replicas(*job, *page),
+            Self::Scalings(job, _) => RowKey::Scalings(*job),
         }
     }
 }
@@ -119,7 +123,7 @@ impl Frozen {
         self.0.row(key)
     }
 
-    /// All rows by rising key, except that a big job's replicas come after all jobs.
+    /// All rows by rising key.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         self.0.rows()
     }
@@ -204,6 +208,9 @@ impl Facts {
                 let found = replicas.page(usize::try_from(*page).ok()?)?;
                 Some(Row::Replicas(*job, *page, found.clone()))
             }
+            RowKey::Scalings(job) => {
+                Some(Row::Scalings(*job, self.jobs.get(job.0)?.scalings.clone()?))
+            }
         }
     }
 
@@ -215,7 +222,9 @@ impl Facts {
         let jobs = pages(self.jobs.iter().map(|(id, _)| id), JOBS_PER_ROW).map(RowKey::Jobs);
         let replicas =
             self.jobs.iter().flat_map(|(id, slot)| replica_rows(JobId(id), slot.replicas.len()));
-        let keys = whole.chain(tenants).chain(nodes).chain(jobs).chain(replicas);
+        let scaled = self.jobs.iter().filter(|(_, slot)| slot.scalings.is_some());
+        let scalings = scaled.map(|(id, _)| RowKey::Scalings(JobId(id)));
+        let keys = whole.chain(tenants).chain(nodes).chain(jobs).chain(replicas).chain(scalings);
         keys.filter_map(|key| self.row(&key))
     }
 
@@ -227,6 +236,7 @@ impl Facts {
         let mut meta = None;
         let mut tenants = BTreeMap::new();
         let mut pages: BTreeMap<(JobId, u32), Arc<[Replica]>> = BTreeMap::new();
+        let mut scalings = BTreeMap::new();
         let mut jobs: Vec<JobRow> = Vec::new();
         for row in rows {
             let key = row.key();
@@ -253,6 +263,7 @@ impl Facts {
                     fits
                 }
                 Row::Replicas(job, page, found) => pages.insert((job, page), found).is_none(),
+                Row::Scalings(job, found) => scalings.insert(job, found).is_none(),
             };
             if !fresh {
                 return Err(RestoreError::Misplaced { key });
@@ -268,6 +279,10 @@ impl Facts {
         }
         facts.tenants = Arc::new(tenants);
         facts.jobs = join_jobs(jobs, pages)?;
+        for (job, found) in scalings {
+            let misplaced = RestoreError::Misplaced { key: RowKey::Scalings(job) };
+            facts.jobs.get_mut(job.0).ok_or(misplaced)?.scalings = Some(found);
+        }
         Ok(facts)
     }
 }
@@ -292,7 +307,7 @@ fn join_jobs(
     let mut table = Table::default();
     for row in jobs {
         let id = row.job.id;
-        let wanted = row.job.spec.replicas();
+        let wanted = row.job.spec.rank_end();
         let count = usize::try_from(wanted).unwrap_or(usize::MAX);
         let replicas = if count <= REPLICAS_INLINE_MAX {
             Replicas::from_pages(vec![row.replicas.into()])
@@ -307,7 +322,7 @@ fn join_jobs(
         if found != count {
             return Err(RestoreError::Replicas { job: id, found, wanted });
         }
-        if table.insert(id.0, JobSlot { job: row.job, replicas }).is_some() {
+        if table.insert(id.0, JobSlot { job: row.job, replicas, scalings: None }).is_some() {
             return Err(RestoreError::Misplaced { key: RowKey::Jobs(id.0 / JOBS_PER_ROW) });
         }
     }

@@ -26,7 +26,7 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
     count(|| "spec.groups".to_owned(), spec.groups.len(), GROUPS_MAX)?;
     let mut names: BTreeSet<&Name> = BTreeSet::new();
     let mut heads = 0u32;
-    let mut replicas = 0u64;
+    let (mut replicas, mut most) = (0u64, 0u64);
     for (at, found) in spec.groups.iter().enumerate() {
         let path = format!("spec.groups[{at}]");
         group(&path, found)?;
@@ -49,6 +49,13 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
                 "brings the job to {replicas} replicas; at most {REPLICAS_MAX} are allowed"
             );
             return invalid(format!("{path}.replicas"), problem);
+        }
+        most = most.saturating_add(u64::from(found.replicas_max));
+        if most > u64::from(REPLICAS_MAX) {
+            let problem = format!(
+                "brings the job to {most} replicas at most; at most {REPLICAS_MAX} are allowed"
+            );
+            return invalid(format!("{path}.replicas_max"), problem);
         }
     }
     if let Some(bound) = spec.rtt_max {
@@ -81,6 +88,10 @@ fn group(path: &str, group: &GroupSpec) -> Valid {
     if group.role == Role::Head && replicas != 1 {
         let problem = format!("is {replicas}; a HEAD group has exactly 1");
         return invalid(format!("{path}.replicas"), problem);
+    }
+    if group.role == Role::Head && group.replicas_max > 1 {
+        let problem = format!("is {}; a HEAD group has exactly 1", group.replicas_max);
+        return invalid(format!("{path}.replicas_max"), problem);
     }
     shape(&format!("{path}.shape"), &group.shape)?;
     count(|| format!("{path}.selectors"), group.selectors.len(), LIST_MAX)?;

@@ -1,7 +1,6 @@
 //! Rules among the members of a job: bounds, and what would contradict itself.
 //!
-//! **Invariant:** what the planner and `apply` cannot keep yet is refused here, by [`not_yet`] and
-//! nowhere else.
+//! **Invariant:** what would contradict itself is refused here, whatever the fleet is like.
 
 use super::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
 use super::{count, invalid, labels, range};
@@ -23,7 +22,7 @@ pub(super) fn job(spec: &JobSpec) -> Valid {
             return invalid(format!("spec.affinities[{at}]"), problem);
         }
     }
-    not_yet(spec)
+    Ok(())
 }
 
 /// The rules of one group.
@@ -120,15 +119,4 @@ fn affinity(path: &str, affinity: &Affinity, spec: &JobSpec) -> Valid {
             labels(&format!("{path}.with_job_labels"), wanted, JOB_LABELS_MAX)
         }
     }
-}
-
-/// What is understood but not kept yet: refused rather than ignored.
-fn not_yet(spec: &JobSpec) -> Valid {
-    let refuse = |field: String| invalid(field, "is not supported yet");
-    for (at, group) in spec.groups.iter().enumerate() {
-        if group.replicas_max != group.replicas {
-            return refuse(format!("spec.groups[{at}].replicas_max"));
-        }
-    }
-    Ok(())
 }

@@ -534,16 +534,16 @@ pub(crate) fn is_open(node: &Node) -> bool {
     node.status == NodeStatus::Up && node.eligibility == Eligibility::Eligible
 }
 
-/// Group of a rank: ranks are counted through the groups in order.
+/// Group of a rank: ranks are counted through the groups in order, each at its largest.
 pub(crate) fn group_of(spec: &JobSpec, rank: u32) -> Option<usize> {
     (0..spec.groups.len()).find(|&group| {
         let first = first_rank(spec, group);
-        (first..first + spec.groups[group].replicas).contains(&rank)
+        (first..first + spec.groups[group].replicas_max).contains(&rank)
     })
 }
 
 pub(crate) fn first_rank(spec: &JobSpec, group: usize) -> u32 {
-    spec.groups[..group].iter().map(|group| group.replicas).sum()
+    spec.groups[..group].iter().map(|group| group.replicas_max).sum()
 }
 
 fn milli_of(shape: &Shape) -> u64 {
@@ -558,9 +558,10 @@ fn has_all(labels: &Labels, wanted: &Labels) -> bool {
     wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
-/// All ranks of a job.
+/// All ranks of a new job: each group has its first ones.
 pub(crate) fn all_ranks(spec: &JobSpec) -> Vec<u32> {
-    (0..first_rank(spec, spec.groups.len())).collect()
+    let first = (0..spec.groups.len()).map(|group| (first_rank(spec, group), group));
+    first.flat_map(|(first, group)| first..first + spec.groups[group].replicas).collect()
 }
 
 /// Ranks as the planner takes them.

@@ -4,11 +4,11 @@ use crate::brute::{self, Answer};
 use crate::checker::{Facts, Member, Stage, all_ranks, group_of, ranks};
 use crate::scene::{SMALL, Scene, Size, TINY};
 use rand::RngExt;
-use scheduler_core::command::{Command, Commit, NodeTransition, Outcome, Plan};
+use scheduler_core::command::{Command, Commit, NodeTransition, Outcome, Plan, Scale};
 use scheduler_core::fixture::entry::{TENANT, tenant};
 use scheduler_core::fixture::fleet::submission;
-use scheduler_core::id::NodeId;
-use scheduler_core::job::JobSpec;
+use scheduler_core::id::{JobId, NodeId};
+use scheduler_core::job::{GroupSpec, JobSpec};
 use scheduler_core::node::NodeStatus;
 use scheduler_core::plan::{Budget, Policy, Ranks, Request, Unplaceable, plan};
 use scheduler_core::view::View;
@@ -174,10 +174,20 @@ fn repairs_are_sound(seed: u64, size: Size) {
     let lost = first.placements[scene.rng.random_range(0..first.placements.len())].node;
     let submitted = scene.world.done(submission("job", spec.clone(), Some(first)));
     let Outcome::Submitted { job, .. } = submitted else { panic!("{submitted:?}") };
-    let epoch = scene.world.state.node(lost).expect("known").epoch;
+    lose(&mut scene, lost);
+    fill_up(&mut scene, job);
+}
+
+fn lose(scene: &mut Scene, node: NodeId) {
+    let epoch = scene.world.state.node(node).expect("known").epoch;
     let status = NodeStatus::Down;
-    scene.world.done(Command::NodeStatuses(vec![NodeTransition { node: lost, epoch, status }]));
+    scene.world.done(Command::NodeStatuses(vec![NodeTransition { node, epoch, status }]));
+}
+
+/// Places what waits of a job beside what runs; whatever the planner places must be sound.
+fn fill_up(scene: &mut Scene, job: JobId) {
     let state = &scene.world.state;
+    let spec = state.job(job).expect("known").spec.clone();
     let facts = Facts::new(state, &tenant(TENANT), Some(job));
     let (mut wanted, mut stay, mut fixed) = (Vec::new(), Vec::new(), Vec::new());
     for (rank, replica) in state.replicas(job) {
@@ -209,6 +219,39 @@ fn repairs_are_sound(seed: u64, size: Size) {
         assert_sound(&facts, &spec, &wanted, &stay, &plan);
         scene.world.done(Command::Commit(Commit { job, plan }));
     }
+}
+
+/// Groups grow, after a loss and after having shrunk, so that ranks are left out in the middle.
+fn growth_is_sound(seed: u64, size: Size) {
+    let mut scene = Scene::new(seed, size);
+    let spec = scene.spec(size);
+    let Ok(first) = run(&scene, &spec, Policy::default()) else { return };
+    let lost = first.placements[scene.rng.random_range(0..first.placements.len())].node;
+    let submitted = scene.world.done(submission("job", spec.clone(), Some(first)));
+    let Outcome::Submitted { job, .. } = submitted else { panic!("{submitted:?}") };
+    let scale = |scene: &mut Scene, group: &GroupSpec, replicas: u32| {
+        let request_id = format!("{}={replicas}", group.name).into();
+        let group = group.name.clone();
+        let asked = Scale { job, group, replicas, expected: None, request_id };
+        scene.world.done(Command::Scale(asked));
+    };
+    if seed.is_multiple_of(2) {
+        lose(&mut scene, lost);
+        for group in &spec.groups {
+            let fewer = (group.replicas - 1).max(group.replicas_min);
+            scale(&mut scene, group, fewer);
+        }
+    }
+    for group in &spec.groups {
+        scale(&mut scene, group, group.replicas_max);
+    }
+    fill_up(&mut scene, job);
+}
+
+#[test]
+fn growth_keeps_every_rule() {
+    for_seeds(1_500, |seed| growth_is_sound(seed, TINY));
+    for_seeds(300, |seed| growth_is_sound(seed, SMALL));
 }
 
 #[test]

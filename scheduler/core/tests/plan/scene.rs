@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use scheduler_core::command::{Command, NodeTransition, Rejection, SiteRtt};
+use scheduler_core::command::{Command, NodeTransition, SiteRtt};
 use scheduler_core::fixture::entry::{
     TENANT, World, gpu_spec, group, job_spec, name, node_spec, tenant,
 };
@@ -117,16 +117,8 @@ impl Scene {
         loop {
             let mut spec = wild(size, &mut self.rng);
             self.only_known_models(&mut spec);
-            loop {
-                match validate::job(&spec) {
-                    Ok(()) => return spec,
-                    Err(Rejection::Invalid { field, problem })
-                        if problem.contains("not supported yet") =>
-                    {
-                        without(&mut spec, &field);
-                    }
-                    Err(_) => break,
-                }
+            if validate::job(&spec).is_ok() {
+                return spec;
             }
         }
     }
@@ -149,33 +141,6 @@ impl Scene {
                 } else {
                     one.models.truncate(1);
                 }
-            }
-        }
-    }
-}
-
-/// Takes a field away that is understood but not planned yet.
-fn without(spec: &mut JobSpec, field: &str) {
-    if field.contains("affinities") {
-        spec.affinities.clear();
-    } else if field == "spec.rtt_scope" {
-        spec.rtt_scope = RttScope::AllPairs;
-    } else if field == "spec.rtt_objective" {
-        spec.rtt_objective = RttObjective::None;
-    } else if field == "spec.price_total_micro_usd_max" {
-        spec.cost_max = None;
-    } else {
-        for group in &mut spec.groups {
-            let rules = &mut group.rules;
-            match field.rsplit('.').next().unwrap_or_default() {
-                "replicas_max" => group.replicas_max = group.replicas,
-                "replicas_per_node_max" => rules.replicas_per_node_max = 0,
-                "strategy" => rules.strategy = None,
-                "topology_required" => rules.topology_required = None,
-                "topology_preferred" => rules.topology_preferred = None,
-                "segments[0]" => rules.segments.clear(),
-                "spread[0]" => rules.spread.clear(),
-                other => panic!("no test takes {other} away"),
             }
         }
     }
@@ -254,6 +219,7 @@ fn wild(size: Size, rng: &mut StdRng) -> JobSpec {
     }
     if groups[0].replicas == 1 && one_in(rng, 3) {
         groups[0].role = Role::Head;
+        groups[0].replicas_max = 1;
     }
     let mut spec = job_spec(groups);
     spec.strategy = if one_in(rng, 2) { Strategy::Pack } else { pick(rng, &STRATEGIES) };
@@ -292,6 +258,8 @@ fn wild(size: Size, rng: &mut StdRng) -> JobSpec {
 fn ask(number: usize, replicas: u32, rng: &mut StdRng) -> GroupSpec {
     let mut group = group(&format!("g{number}"), replicas, 0);
     group.replicas_min = rng.random_range(1..=replicas);
+    // Ranks are left out between the groups of a job that may grow.
+    group.replicas_max = replicas + (number as u32 + 1) % 3;
     group.shape.gpus = match rng.random_range(0..7) {
         0 => GpuAsk::None,
         1 | 2 => GpuAsk::Share(rng.random_range(1..10) * 100),

@@ -10,4 +10,5 @@ mod plans;
 mod progress;
 mod random;
 mod rows;
+mod scale;
 mod submit;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant, Quota};
 use scheduler_core::fixture::entry::{TENANT, World, node_spec, supplier, tenant};
 use scheduler_core::fixture::noise;
-use scheduler_core::id::NodeId;
-use scheduler_core::job::{Job, JobPhase, ReplicaPhase};
+use scheduler_core::id::{JobId, NodeId, Rank};
+use scheduler_core::job::{Job, JobPhase, Replica, ReplicaPhase};
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, Row, RowKey, State, Tenant};
 use std::collections::BTreeMap;
@@ -62,12 +62,16 @@ fn seen(state: &State) -> String {
         .jobs_after(None)
         .map(|job| {
             let found = state.job_by_request(&job.tenant, &job.request_id);
-            (job, state.counts(job.id), found, state.replicas(job.id).collect::<Vec<_>>())
+            (job, state.counts(job.id), found, members(state, job.id), state.scalings(job.id))
         })
         .collect();
     let lists = (state.waiting().collect::<Vec<_>>(), state.due(state.now(), 1_000));
     let tenants: Vec<_> = state.tenants().collect();
     format!("{nodes:?} {jobs:?} {lists:?} {tenants:?} {:?} {:?}", state.models(), state.sites())
+}
+
+fn members(state: &State, job: JobId) -> BTreeMap<Rank, Replica> {
+    state.replicas(job).collect()
 }
 
 fn run(state: &mut State, seeds: &[u64]) -> Vec<(Entry, Applied)> {
@@ -128,6 +132,50 @@ proptest! {
                     .count();
                 prop_assert!(held >= group.replicas_min as usize, "{:?}", entry);
             }
+        }
+    }
+
+    /// I9: a scaling changes no replica that stays, gives what was asked for, and lets go first of
+    /// what waits, then of what runs, of the highest ranks first, and never of the head.
+    #[test]
+    fn a_scaling_touches_nothing_that_stays(seeds in prop::collection::vec(any::<u64>(), 1..200)) {
+        let mut state = begin();
+        for seed in seeds {
+            let entry = noise::entry(&state, seed);
+            let Command::Scale(asked) = &entry.command else {
+                state.apply(state.index() + 1, &entry);
+                continue;
+            };
+            let (spec, before) = (state.job(asked.job).cloned(), members(&state, asked.job));
+            let applied = state.apply(state.index() + 1, &entry);
+            let after = members(&state, asked.job);
+            let Ok(Outcome::Scaled { known: false, .. }) = applied.result else {
+                prop_assert_eq!(before, after);
+                continue;
+            };
+            let spec = spec.expect("was scaled").spec.clone();
+            let at = spec.groups.iter().position(|group| group.name == asked.group).expect("one");
+            let of_group = |members: &BTreeMap<Rank, Replica>| {
+                members.keys().filter(|rank| spec.group_of(**rank) == Some(at)).count()
+            };
+            prop_assert_eq!(of_group(&after), asked.replicas as usize);
+            prop_assert!(after.contains_key(&spec.head_rank()));
+            let over = state.job(asked.job).is_some_and(|job| job.phase.is_over());
+            for (rank, replica) in &after {
+                let same = before.get(rank) == Some(replica);
+                let fresh = !before.contains_key(rank) && replica.phase == ReplicaPhase::Waiting;
+                prop_assert!(same || fresh || over, "rank {} of {:?}", rank, asked);
+            }
+            let power = |rank: &Rank| {
+                let phase = before[rank].phase;
+                (!phase.is_waiting(), phase == ReplicaPhase::Succeeded, std::cmp::Reverse(*rank))
+            };
+            let gone = before.keys().filter(|rank| !after.contains_key(rank)).map(power).max();
+            let stays = |rank: &&Rank| {
+                spec.group_of(**rank) == Some(at) && **rank != spec.head_rank() && after.contains_key(rank)
+            };
+            let kept = before.keys().filter(stays).map(power).min();
+            prop_assert!(gone.is_none() || kept.is_none() || gone < kept, "{:?}", asked);
         }
     }
 
@@ -284,6 +332,7 @@ fn the_noise_reaches_everything() {
         "Commit done",
         "Report done",
         "Cancel done",
+        "Scale done",
         "SetReason done",
         "Expire done",
         "PutTenant done",

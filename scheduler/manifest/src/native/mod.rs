@@ -42,7 +42,8 @@ A job file is YAML or JSON:
   - name: workers
     role: worker                # worker | head
     replicas: 1250
-    min_replicas: 1200
+    min_replicas: 1200          # may start with these
+    max_replicas: 2000          # may be scaled up to these
     gpus: 8                     # or a share of one: 0.5
     gpu_models: [H100-SXM]
     min_vram: 80GiB             # or several, the most wanted first:

@@ -1,7 +1,7 @@
 //! KubeRay's `RayCluster`: a head and groups of workers.
 //!
-//! **Invariant:** `minReplicas` stays with its group, times `numOfHosts`; a replica of several hosts becomes
-//! a segment of as many members.
+//! **Invariant:** `minReplicas` and `maxReplicas` stay with their group, times `numOfHosts`; a replica of several
+//! hosts becomes a segment of as many members.
 
 use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::document::Document;
@@ -84,6 +84,9 @@ struct WorkerGroup {
     labels: BTreeMap<String, String>,
 }
 
+/// What KubeRay itself puts where no `maxReplicas` is given.
+const NO_MAXIMUM: u32 = i32::MAX as u32;
+
 /// Name of the head's group.
 const HEAD: &str = "head";
 
@@ -122,7 +125,7 @@ pub(super) fn members(
     if spec.enable_in_tree_autoscaling == Some(true) {
         findings.fault(
             &at.field("enableInTreeAutoscaling"),
-            "is not supported: set `replicas` to what is wanted and leave the autoscaler off",
+            "is not supported: set `replicas` to what is wanted and leave the autoscaler off; ScaleJob changes it later",
         );
     }
     let mut members = Vec::new();
@@ -216,6 +219,7 @@ fn workers(
     }
     one.group.replicas = times(&at.field("replicas"), replicas, hosts, findings);
     minimum(at, worker, replicas, hosts, &mut one, findings);
+    maximum(at, worker, replicas, hosts, &mut one, findings);
     if hosts > 1 {
         let at = at.field("numOfHosts");
         segments(&at, hosts, &mut one, findings);
@@ -245,9 +249,6 @@ fn replicas(at: &At, worker: &WorkerGroup, findings: &mut Findings) -> u32 {
         let text = format!("read as {held}: from minReplicas to maxReplicas");
         findings.note(&at.field("replicas"), text);
     }
-    if worker.max_replicas.is_some_and(|most| most > held) {
-        findings.note(&at.field("maxReplicas"), "ignored: for the autoscaler, which is off");
-    }
     held
 }
 
@@ -263,10 +264,32 @@ fn minimum(
     match worker.min_replicas {
         Some(0) => findings.note(
             &at,
-            "read as: all replicas are needed to start; say 1 or more to start with fewer",
+            "read as: all replicas are needed; say 1 or more to start with fewer, or to scale down to them",
         ),
         Some(least) if least < replicas => {
             one.group.replicas_min = times(&at, least, hosts, findings);
+        }
+        _ => {}
+    }
+}
+
+/// How far the group may be scaled up.
+fn maximum(
+    at: &At,
+    worker: &WorkerGroup,
+    replicas: u32,
+    hosts: u32,
+    one: &mut Members,
+    findings: &mut Findings,
+) {
+    let at = at.field("maxReplicas");
+    match worker.max_replicas {
+        Some(NO_MAXIMUM) => findings.note(
+            &at,
+            "read as: `replicas`, as this number stands for no bound; say how many there may be to scale up to them",
+        ),
+        Some(most) if most > replicas => {
+            one.group.replicas_max = times(&at, most, hosts, findings);
         }
         _ => {}
     }

@@ -50,6 +50,10 @@ fn minima(spec: &JobSpec) -> String {
     each(spec, |group| format!("{} of {}", group.replicas_min, group.replicas))
 }
 
+fn maxima(spec: &JobSpec) -> String {
+    each(spec, |group| format!("{} to {}", group.replicas, group.replicas_max))
+}
+
 fn strategy(spec: &JobSpec) -> String {
     let groups: String = spec
         .groups
@@ -237,6 +241,13 @@ fn replicas_and_minima() -> Vec<Cell> {
             ray_cluster("", "minReplicas: 2\nnumOfHosts: 2", "", ""),
             minima,
             "head: 0 of 1; gpu: 4 of 8",
+        ),
+        cell(
+            "max_replicas",
+            "RayCluster",
+            ray_cluster("", "maxReplicas: 10\nnumOfHosts: 2", "", ""),
+            maxima,
+            "head: 1 to 0; gpu: 8 to 20",
         ),
         cell(
             "min_replicas",

@@ -92,6 +92,20 @@ fn several_hosts_make_a_segment_and_count_as_members() {
 }
 
 #[test]
+fn a_maximum_that_stands_for_none_is_none() {
+    let most = |worker: &str| {
+        let text = ray_cluster("", worker, "", "");
+        (group(&job(&text), "gpu").replicas_max, notes(&text).contains("maxReplicas: read as"))
+    };
+    assert_eq!(most(""), (0, false));
+    assert_eq!(most("maxReplicas: 4"), (0, false));
+    assert_eq!(most("maxReplicas: 5"), (5, false));
+    assert_eq!(most("maxReplicas: 2147483647"), (0, true));
+    let huge = ray_cluster("", "maxReplicas: 2147483646\nnumOfHosts: 4", "", "");
+    assert!(faults(&huge).contains("workerGroupSpecs[0].maxReplicas: times numOfHosts is too"));
+}
+
+#[test]
 fn what_is_suspended_is_not_submitted() {
     for (text, path) in [
         (kubernetes_job("", "suspend: true", "", ""), "spec.suspend: is true"),

@@ -1,4 +1,4 @@
-//! `JobService`: submit, plan, look, watch, cancel.
+//! `JobService`: submit, plan, look, watch, scale, cancel.
 //!
 //! **Invariant:** a caller learns of other tenants' jobs no more than that they are not there.
 
@@ -17,7 +17,7 @@ use futures::stream::BoxStream;
 use prost::Message as _;
 use proto::v1;
 use proto::v1::job_service_server::{JobService, JobServiceServer};
-use scheduler_core::command::{Command, Kind};
+use scheduler_core::command::{Command, Kind, Outcome, Scale};
 use scheduler_core::duty::office::Submission;
 use scheduler_core::id::{JobId, Name, TenantId};
 use scheduler_core::job::{Reason, ReasonCode};
@@ -108,6 +108,20 @@ fn submit_call(
         body_digest,
         spec: Arc::new(spec),
         check,
+    })
+}
+
+/// A scaling in our own words; whether the job may have it is for the state to say.
+fn scale_command(request: v1::ScaleJobRequest) -> Result<Scale, Status> {
+    let refuse = |rejection| status::rejected(&rejection);
+    let request_id = convert::job::request_id("request_id", &request.request_id);
+    let bad = |error: scheduler_core::id::NameError| status::bad_field("group", &error.to_string());
+    Ok(Scale {
+        job: JobId(request.job_id),
+        group: Name::parse(&request.group).map_err(bad)?,
+        replicas: request.replicas,
+        expected: request.replicas_expected,
+        request_id: request_id.map_err(refuse)?,
     })
 }
 
@@ -404,6 +418,29 @@ impl JobService for JobApi {
         Ok(Response::new(futures::stream::unfold(follow, Follow::next).boxed()))
     }
 
+    async fn scale_job(
+        &self,
+        request: Request<v1::ScaleJobRequest>,
+    ) -> Result<Response<v1::ScaleJobResponse>, Status> {
+        let deadline = clock::deadline(time_left(&request, WRITE_TIME));
+        let caller = Caller::of(&request)?;
+        let scale = scale_command(request.into_inner())?;
+        let (id, command) = (scale.job, Command::Scale(scale));
+        let (outcome, index) =
+            super::propose(&self.context, caller.actor, command, deadline).await?;
+        let Outcome::Scaled { before, known } = outcome else {
+            return Err(status::internal("the leader answered a scaling with something else"));
+        };
+        let job = self
+            .context
+            .quorum
+            .read(|state| state.job(id).map(|job| convert::view::job_whole(state, job)));
+        let answer = v1::ScaleJobResponse { job, replicas_before: before, known };
+        let mut response = Response::new(answer);
+        status::label_applied(response.metadata_mut(), index);
+        Ok(response)
+    }
+
     async fn cancel_job(
         &self,
         request: Request<v1::CancelJobRequest>,
@@ -419,7 +456,7 @@ impl JobService for JobApi {
         let command = Command::Cancel { job, reason };
         let (outcome, index) =
             super::propose(&self.context, caller.actor, command, deadline).await?;
-        let changed = outcome == scheduler_core::command::Outcome::Done { changed: true };
+        let changed = outcome == Outcome::Done { changed: true };
         let shown = self
             .context
             .quorum

@@ -130,7 +130,7 @@ pub fn replicas(
     limit: usize,
 ) -> (Vec<v1::Replica>, Option<u32>) {
     let mut groups = GroupNames::new(&job.spec);
-    let all = state.replicas(job.id).skip(usize::try_from(from).unwrap_or(usize::MAX));
+    let all = state.replicas(job.id).skip_while(|(rank, _)| rank.0 < from);
     let mut listed = Vec::new();
     for (rank, found) in all {
         if listed.len() == limit {
@@ -150,14 +150,14 @@ struct GroupNames<'a> {
 
 impl<'a> GroupNames<'a> {
     fn new(spec: &'a JobSpec) -> Self {
-        Self { spec, at: 0, end: spec.groups.first().map_or(0, |group| group.replicas) }
+        Self { spec, at: 0, end: spec.groups.first().map_or(0, GroupSpec::ranks) }
     }
 
     fn of(&mut self, rank: Rank) -> &'a str {
         while rank.0 >= self.end {
             self.at += 1;
             let Some(group) = self.spec.groups.get(self.at) else { return "" };
-            self.end = self.end.saturating_add(group.replicas);
+            self.end = self.end.saturating_add(group.ranks());
         }
         self.spec.groups.get(self.at).map_or("", |group| group.name.as_str())
     }
@@ -309,6 +309,8 @@ fn replica_phase(phase: ReplicaPhase) -> v1::ReplicaPhase {
         ReplicaPhase::Succeeded => v1::ReplicaPhase::Succeeded,
         ReplicaPhase::Failed => v1::ReplicaPhase::Failed,
         ReplicaPhase::Released => v1::ReplicaPhase::Released,
+        // Never listed.
+        ReplicaPhase::Absent => v1::ReplicaPhase::Unspecified,
     }
 }
 

@@ -130,10 +130,8 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let job = state.job(id).filter(|job| !job.phase.is_over())?;
     let mut ranks = Vec::new();
     let mut fixed = Vec::new();
-    let mut total = 0usize;
     let mut asked = 0u64;
     for (rank, replica) in state.replicas(id) {
-        total += 1;
         if replica.phase.is_waiting() {
             ranks.push(rank);
             let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
@@ -145,7 +143,8 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     if ranks.is_empty() {
         return None;
     }
-    let ranks = (ranks.len() < total).then_some(ranks);
+    let all = ranks.iter().copied().eq(job.spec.first_ranks());
+    let ranks = (!all).then_some(ranks);
     let over_quota = over_quota(state, &job.tenant, asked);
     let around = state.around(&job.tenant, &job.spec, Some(id));
     Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota, around })
