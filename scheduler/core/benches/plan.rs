@@ -164,18 +164,25 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// Requests for one replica, by name.
-fn singles() -> Vec<(&'static str, JobSpec)> {
+/// Shapes of the line of many shapes: a trace has some dozens that come often.
+const SHAPES: u16 = 64;
+
+/// Requests for one replica, by name; several come in turn.
+fn singles() -> Vec<(&'static str, Vec<JobSpec>)> {
     let mut model = gang("one", 1, GpuAsk::Whole(1));
     model.groups[0].shape.alternatives = models(&["A10"]);
-    let mut share = gang("share", 1, GpuAsk::Share(300));
-    share.groups[0].shape.cpu.0 = 100;
+    let share = |milli: u16| {
+        let mut share = gang("share", 1, GpuAsk::Share(milli));
+        share.groups[0].shape.cpu.0 = u64::from(milli % 7) * 1_000 + 100;
+        share
+    };
     vec![
-        ("1 GPU", gang("one", 1, GpuAsk::Whole(1))),
-        ("1 GPU of a model", model),
-        ("8 GPUs", gang("eight", 1, GpuAsk::Whole(8))),
-        ("a share", share),
-        ("a CPU", gang("cpu", 1, GpuAsk::None)),
+        ("1 GPU", vec![gang("one", 1, GpuAsk::Whole(1))]),
+        ("1 GPU of a model", vec![model]),
+        ("8 GPUs", vec![gang("eight", 1, GpuAsk::Whole(8))]),
+        ("a share", vec![share(300)]),
+        ("shares of 64 shapes", (0..SHAPES).map(|number| share(50 + number * 14)).collect()),
+        ("a CPU", vec![gang("cpu", 1, GpuAsk::None)]),
     ]
 }
 
@@ -191,8 +198,8 @@ fn latencies(_: &mut Criterion) {
             if !is_wanted(&format!("{fleet_called}/{policy}")) {
                 continue;
             }
-            for (called, spec) in singles() {
-                let times = least_of_runs(|| timed(&mut view.clone(), &spec, policy, 30_000));
+            for (called, specs) in singles() {
+                let times = least_of_runs(|| timed(&mut view.clone(), &specs, policy));
                 eprintln!("{fleet_called}/{policy}/{called}: {}", Percentiles(times));
             }
         }
@@ -214,21 +221,21 @@ fn least_of_runs(mut run: impl FnMut() -> Vec<Duration>) -> Vec<Duration> {
     least
 }
 
-/// Times of the plans, each with what the view learns from the arrival.
-fn timed(view: &mut View, spec: &JobSpec, policy: Policy, jobs: u64) -> Vec<Duration> {
+/// Times of 30,000 plans, each with what the view learns from the arrival.
+fn timed(view: &mut View, specs: &[JobSpec], policy: Policy) -> Vec<Duration> {
     let mut living = VecDeque::new();
     let mut times = Vec::new();
-    for claim in 0..jobs {
+    for (claim, spec) in (0..30_000).zip(specs.iter().cycle()) {
         let start = Instant::now();
         view.note_arrival(spec);
         let answer = plan(view, &Request::whole(spec), &policy, Budget::default());
         times.push(start.elapsed());
         if let Ok(plan) = answer {
             view.claim(claim, spec, &plan);
-            living.push_back(claim);
+            living.push_back((claim, spec));
         }
         if living.len() > 10_000
-            && let Some(oldest) = living.pop_front()
+            && let Some((oldest, spec)) = living.pop_front()
         {
             view.unclaim(oldest);
             view.note_departure(spec);
@@ -323,17 +330,17 @@ fn stream(c: &mut Criterion) {
         let view = View::new(&state);
         let mut group = c.benchmark_group(format!("stream of 1000/{fleet_called}"));
         group.sample_size(10);
-        for (called, spec) in singles() {
+        for (called, specs) in singles() {
             group.bench_function(called, |b| {
                 b.iter_batched_ref(
                     || view.clone(),
                     |view| {
-                        for claim in 0..1_000 {
-                            let request = Request::whole(&spec);
+                        for (claim, spec) in (0..1_000).zip(specs.iter().cycle()) {
+                            let request = Request::whole(spec);
                             if let Ok(plan) =
-                                plan(view, &request, &Policy::BestFit, Budget::default())
+                                plan(view, &request, &Policy::default(), Budget::default())
                             {
-                                view.claim(claim, &spec, &plan);
+                                view.claim(claim, spec, &plan);
                             }
                         }
                     },

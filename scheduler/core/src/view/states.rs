@@ -77,6 +77,11 @@ impl NodeState {
         self.pools.iter().map(|(&class, nodes)| (class, nodes))
     }
 
+    /// The least node of all.
+    pub(crate) fn first(&self) -> Option<u32> {
+        self.firsts.first().map(|&(node, _)| node)
+    }
+
     /// The least node of each class, rising.
     pub(crate) fn firsts(&self) -> impl Iterator<Item = (u32, ClassId)> {
         self.firsts.iter().copied()

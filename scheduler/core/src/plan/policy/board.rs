@@ -7,6 +7,7 @@
 //! of states with equal scores the one that holds the least node comes first.
 
 use super::look::{Look, Spare, Work};
+use super::standing::Standing;
 use super::{Policy, Scorer};
 use crate::id::NodeId;
 use crate::job::GpuAsk;
@@ -138,12 +139,18 @@ impl Board {
     }
 
     /// The node that the policy wants; `None` is certain.
-    pub(super) fn best(&mut self, choice: &Choice<'_>) -> Option<(NodeId, Option<GpuSet>)> {
-        let found = self.best_of(choice, Known::LetsIn);
+    pub(super) fn best(
+        &mut self,
+        choice: &Choice<'_>,
+        standing: &mut Standing,
+    ) -> Option<(NodeId, Option<GpuSet>)> {
+        let found = self.best_of(choice, standing, Known::LetsIn);
         // Nodes to be used last are used only if there are no others.
         let node = match found {
             Some(node) => node,
-            None if self.classes.contains(&Known::Shuns) => self.best_of(choice, Known::Shuns)?,
+            None if self.classes.contains(&Known::Shuns) => {
+                self.best_of(choice, standing, Known::Shuns)?
+            }
             None => return None,
         };
         let slot = choice.ask.view.slot(node)?;
@@ -152,17 +159,50 @@ impl Board {
         Some((NodeId(node), choice.scorer.device(&look).map(GpuSet::single)))
     }
 
-    fn best_of(&mut self, choice: &Choice<'_>, wanted: Known) -> Option<u32> {
+    fn best_of(
+        &mut self,
+        choice: &Choice<'_>,
+        standing: &mut Standing,
+        wanted: Known,
+    ) -> Option<u32> {
         let most = choice.scorer.second_looks();
+        if most == 1
+            && let Some(node) = self.at_the_top(choice, wanted)
+        {
+            return Some(node);
+        }
         let candidates = self.candidates(choice, wanted, most);
         if candidates.len() < 2 {
             return candidates.first().map(|candidate| candidate.node);
         }
         let ranks = candidates.iter().map(|candidate| {
-            let cost = self.cost(choice, candidate.state);
+            let cost = self.cost(choice, standing, candidate.state);
             (cost, Reverse(candidate.score), candidate.node)
         });
         ranks.min().map(|(_, _, node)| node)
+    }
+
+    /// The least node of those with the best score of all, without a list of the states.
+    fn at_the_top(&mut self, choice: &Choice<'_>, wanted: Known) -> Option<u32> {
+        let top = self.tops.iter().copied().max().filter(|&top| top > NONE)?;
+        let mut least: Option<u32> = None;
+        for block in 0..self.tops.len() {
+            if self.tops.get(block) != Some(&top) {
+                continue;
+            }
+            for at in block * BLOCK..(block + 1) * BLOCK {
+                if self.scores.get(at) != Some(&top) {
+                    continue;
+                }
+                let id = StateId(u32::try_from(at).unwrap_or(u32::MAX));
+                let first = choice.ask.view.states().get(id).and_then(NodeState::first);
+                if least.is_none_or(|least| first.is_some_and(|first| first < least)) {
+                    let node = self.first_node(choice, id, wanted);
+                    least = [least, node].into_iter().flatten().min();
+                }
+            }
+        }
+        least
     }
 
     /// Up to `most` states with the best scores that have a node for the replica, best first.
@@ -253,7 +293,7 @@ impl Board {
         *place
     }
 
-    fn cost(&mut self, choice: &Choice<'_>, id: StateId) -> i64 {
+    fn cost(&mut self, choice: &Choice<'_>, standing: &mut Standing, id: StateId) -> i64 {
         let Some(place) = self.costs.get_mut(id.0 as usize) else { return i64::MAX };
         if let Some(cost) = *place {
             return cost;
@@ -261,7 +301,9 @@ impl Board {
         let Some(state) = choice.ask.view.states().get(id) else { return i64::MAX };
         let Some(Some(fit)) = self.kinds.get(state.kind().0 as usize) else { return i64::MAX };
         // The number of GPUs in all matters to no policy with second looks.
-        let cost = choice.scorer.cost(&look_at(choice, state, *fit, 0));
+        let look = look_at(choice, state, *fit, 0);
+        let standing = standing.of(id, || choice.scorer.standing(&look));
+        let cost = choice.scorer.cost(&look, standing);
         *place = Some(cost);
         cost
     }

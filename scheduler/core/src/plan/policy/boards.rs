@@ -6,6 +6,7 @@ use super::board::{Board, Choice, by_node};
 use super::fgd::Fgd;
 use super::foresight::Foresight;
 use super::published::{BestFit, DotProduct, GpuClustering, GpuPacking, Largest, Random};
+use super::standing::Standing;
 use super::{Policy, Scorer};
 use crate::fit::Needs;
 use crate::id::NodeId;
@@ -48,6 +49,7 @@ struct Made {
 pub(crate) struct Boards {
     boards: BTreeMap<Policy, BTreeMap<Needs, Board>>,
     scorers: BTreeMap<Policy, Made>,
+    standing: Standing,
     largest: Option<(u64, Largest)>,
     uses: u64,
     count: usize,
@@ -78,7 +80,10 @@ impl Boards {
         let board = self.boards.get_mut(&policy)?.get_mut(&group.needs)?;
         board.update(&choice, steps);
         board.used = self.uses;
-        board.best(&choice)
+        if choice.scorer.second_looks() > 1 {
+            self.standing.update(policy, &choice);
+        }
+        board.best(&choice, &mut self.standing)
     }
 
     /// Sees to it that the board exists, and that there are not too many.

@@ -371,10 +371,14 @@ impl Scorer for Foresight {
         self.outlook.weights.shortlist
     }
 
-    fn cost(&self, look: &Look<'_>) -> i64 {
+    fn standing(&self, look: &Look<'_>) -> f64 {
+        self.outlook.future.left_over(look.kind, &look.spare)
+    }
+
+    fn cost(&self, look: &Look<'_>, standing: f64) -> i64 {
         let (cost, after, _) = self.best(look);
-        let left = |spare: &Spare| self.outlook.future.left_over(look.kind, spare);
-        let played = self.outlook.weights.played * (left(&after) - left(&look.spare));
+        let left = self.outlook.future.left_over(look.kind, &after);
+        let played = self.outlook.weights.played * (left - standing);
         ((cost + played) * PARTS) as i64
     }
 }

@@ -17,6 +17,7 @@ mod future;
 mod holes;
 mod look;
 mod published;
+mod standing;
 
 pub(crate) use boards::Boards;
 pub(crate) use foresight::Outlook;
@@ -120,8 +121,14 @@ trait Scorer {
         1
     }
 
-    /// Cost of choosing this node by the second look; the least wins, then the better score.
-    fn cost(&self, _look: &Look<'_>) -> i64 {
+    /// What the second look finds of the node as it is; must not follow from what is to be placed.
+    fn standing(&self, _look: &Look<'_>) -> f64 {
+        0.0
+    }
+
+    /// Cost of choosing this node by the second look, given its standing; the least wins, then the
+    /// better score.
+    fn cost(&self, _look: &Look<'_>, _standing: f64) -> i64 {
         0
     }
 }

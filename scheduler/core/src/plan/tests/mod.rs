@@ -9,6 +9,7 @@ mod fleets;
 mod near;
 mod paper;
 mod random;
+mod roomy;
 mod ruled;
 mod rules;
 mod scene;
