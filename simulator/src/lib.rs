@@ -6,10 +6,14 @@
 //! entries, as servers do, and looks at what comes of them.
 
 pub mod cli;
+pub mod compare;
 pub mod grouping;
 pub mod heap;
+pub mod metrics;
 pub mod observe;
 pub mod packing;
+pub mod parallel;
+pub mod report;
 pub mod scenario;
 pub mod trace;
 pub mod world;

@@ -2,7 +2,7 @@
 //! planner on a trace's jobs.
 //!
 //! `fill` is the published experiment (nothing ever leaves), `steady` has arrivals and departures,
-//! `gangs` mixes single jobs with large gangs. `parallel` runs the cases on several threads.
+//! `gangs` mixes single jobs with large gangs.
 //! **Invariant:** every choice of a node is made by `plan` on a [`View`](scheduler_core::view::View);
 //! a run depends on its inputs and seed alone, never on threads or time.
 
@@ -10,7 +10,6 @@ pub mod fill;
 mod fleet;
 pub mod gangs;
 mod load;
-pub mod parallel;
 mod run;
 pub mod steady;
 

@@ -10,7 +10,8 @@ use crate::output::{Answer, Output};
 use clap::{Args, ValueEnum};
 use scheduler_core::plan::Policy;
 use serde::Serialize;
-use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
+use simulator::packing::{Durations, Pattern, fill, gangs, steady};
+use simulator::parallel;
 use simulator::trace::openb::Published;
 use simulator::trace::{BadRows, TraceError, TraceJob, TraceNode, kalos, openb};
 use std::collections::BTreeMap;
@@ -170,8 +171,7 @@ fn spread<C: Sync, R: Send>(
     cases: &[C],
     work: impl Fn(&C) -> Result<R, simulator::packing::BedError> + Sync,
 ) -> Result<Vec<R>, Failure> {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = args.threads.map_or_else(cores, |threads| threads as usize);
+    let threads = args.threads.map_or_else(parallel::cores, |threads| threads as usize);
     let tenth = cases.len().div_ceil(10).max(1);
     parallel::run(cases, threads, work, |done| {
         if done.is_multiple_of(tenth) {

@@ -2,8 +2,14 @@
 //!
 //! **Invariant:** results come in the order of the cases, whatever the threads did.
 
-use std::sync::Mutex;
+use rayon::ThreadPoolBuilder;
+use rayon::prelude::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Cores of this machine.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
 
 /// Results of all cases in their order; the first error by case number if there are any.
 /// `done` is told how many cases have ended, from any thread.
@@ -13,30 +19,20 @@ pub fn run<C: Sync, R: Send, E: Send>(
     work: impl Fn(&C) -> Result<R, E> + Sync,
     done: impl Fn(usize) + Sync,
 ) -> Result<Vec<R>, E> {
-    let next = AtomicUsize::new(0);
     let ended = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<R, E>>>> =
-        Mutex::new(std::iter::repeat_with(|| None).take(cases.len()).collect());
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, cases.len().max(1)) {
-            scope.spawn(|| {
-                while let Some((at, case)) = {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    cases.get(at).map(|case| (at, case))
-                } {
-                    let result = work(case);
-                    let mut results = results.lock().unwrap_or_else(|broken| broken.into_inner());
-                    if let Some(place) = results.get_mut(at) {
-                        *place = Some(result);
-                    }
-                    drop(results);
-                    done(ended.fetch_add(1, Ordering::Relaxed) + 1);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap_or_else(|broken| broken.into_inner());
-    results.into_iter().flatten().collect()
+    let one = |case: &C| {
+        let result = work(case);
+        done(ended.fetch_add(1, Ordering::Relaxed) + 1);
+        result
+    };
+    // Cases may differ much in length, so each is handed out on its own.
+    let all = || cases.par_iter().with_max_len(1).map(one).collect::<Vec<_>>();
+    let results = match ThreadPoolBuilder::new().num_threads(threads.max(1)).build() {
+        Ok(pool) => pool.install(all),
+        // No threads to be had: this one does it all.
+        Err(_) => cases.iter().map(one).collect(),
+    };
+    results.into_iter().collect()
 }
 
 #[cfg(test)]
