@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod observe;
 pub mod packing;
 pub mod parallel;
+pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod trace;

@@ -2,13 +2,9 @@
 //! threads do not matter.
 
 use scheduler_core::plan::Policy;
-<<<<<<< HEAD
 use scheduler_core::unit::{DurationMs, TimeMs};
-use simulator::packing::{Durations, Pattern, fill, gangs, parallel, steady};
-=======
 use simulator::packing::{Durations, Pattern, fill, gangs, steady};
 use simulator::parallel;
->>>>>>> da4455c (x)
 use simulator::trace::{TraceJob, TraceNode, TraceShape};
 
 fn nodes() -> Vec<TraceNode> {

@@ -3,7 +3,10 @@
 //! **Invariant:** data goes to the writer given, everything else to stderr by the caller; a verb's
 //! arguments and what it does live in one file.
 
+mod compare;
 mod meta;
+mod replay;
+mod sweep;
 
 use clap::Subcommand;
 use std::io::Write;
@@ -13,6 +16,10 @@ use std::io::Write;
 pub enum Verb {
     /// Run scenarios twice and compare their event logs byte by byte.
     Meta(meta::Args),
+    /// Run a trace through the planner, for every policy, seed and load.
+    Replay(replay::Args),
+    /// Run policies on the same trace with the same seeds and tell where they differ.
+    Compare(compare::Args),
 }
 
 /// How a verb ended that did what it was asked.
@@ -39,5 +46,7 @@ pub enum Error {
 pub fn main(verb: &Verb, out: &mut dyn Write) -> Result<Ending, Error> {
     match verb {
         Verb::Meta(args) => meta::main(args, out),
+        Verb::Replay(args) => replay::main(args, out),
+        Verb::Compare(args) => compare::main(args, out),
     }
 }

@@ -1,10 +1,11 @@
 //! Reports: what runs came to, as text, as one HTML page that needs no network, and as SVG files.
 //!
-//! `axis` and `chart` draw, `table` lines up.
+//! `axis` and `chart` draw, `table` lines up, `runs` chooses what to show of replayed runs.
 //! **Invariant:** pure; a page holds all that it shows, and the command that makes it again.
 
 mod axis;
 pub mod chart;
+pub mod runs;
 pub mod table;
 
 pub use axis::{Kind, number_text};

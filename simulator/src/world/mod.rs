@@ -41,14 +41,7 @@ use scheduler_core::job::JobPhase;
 use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
-<<<<<<< HEAD
 use std::collections::{BTreeMap, BTreeSet};
-=======
-use scheduler_core::view::View;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Instant as WallClock;
->>>>>>> da4455c (x)
 
 /// What came of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -346,50 +339,8 @@ impl<'a> World<'a> {
         Command::RegisterNode(RegisterNode { supplier, spec, key_digest: [0; 32] })
     }
 
-<<<<<<< HEAD
     /// Applies one entry and notes what it touched.
     fn apply(&mut self, entry: &Entry, touched: &mut Touched) -> Result<Outcome, Rejection> {
-=======
-    fn choose(
-        &mut self,
-        spec: &scheduler_core::job::JobSpec,
-        ranks: Ranks<'_>,
-        fixed: &[(Rank, NodeId)],
-    ) -> Result<Plan, Unplaceable> {
-        let request = Request { ranks, fixed, ..Request::whole(spec) };
-        let begun = self.observer.is_timed().then(WallClock::now);
-        let found = plan(&self.view, &request, &self.scenario.policy, self.scenario.budget);
-        let took_ns =
-            begun.map(|begun| u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        self.tell(Seen::Planned { placed: found.is_ok(), took_ns });
-        found
-    }
-
-    fn register(&mut self, at: usize) -> Result<(), Violation> {
-        let (Some(spec), Ok(supplier)) =
-            (self.scenario.nodes.get(at).cloned(), Name::parse("fleet"))
-        else {
-            return Ok(());
-        };
-        let supplier = SupplierId(supplier);
-        let register = RegisterNode { supplier, spec, key_digest: [0; 32] };
-        if let Outcome::Registered { node, epoch } =
-            self.must(Actor::Operator, Command::RegisterNode(register))?
-        {
-            self.tell(Seen::NodeUp { node });
-            if self.nodes.len() <= at {
-                self.nodes.push((node, epoch));
-            } else if let Some(known) = self.nodes.get_mut(at) {
-                *known = (node, epoch);
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies an entry that has to be accepted, and does what its events call for.
-    fn must(&mut self, by: Actor, command: Command) -> Result<Outcome, Violation> {
-        self.index += 1;
->>>>>>> da4455c (x)
         self.report.entries += 1;
         let index = self.report.records.max(1);
         let applied = self.rules.apply(&mut self.state, index, entry);

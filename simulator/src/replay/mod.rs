@@ -1,0 +1,188 @@
+//! Replay: a trace's jobs on a list of nodes, through the world, for every policy, seed and load.
+//!
+//! Jobs come at their times in the trace and run as long as they ran there, from the moment in
+//! which they are ready. The seed orders the nodes, which decides ties, and draws what the load
+//! adds; all policies see the same.
+//! **Invariant:** a run follows from its case and input alone; threads and the clock change
+//! nothing but [`Run::wall`].
+
+pub mod output;
+
+use crate::metrics::{Figures, Metrics, WallFigures};
+use crate::observe::{Observer, Seen};
+use crate::parallel;
+use crate::scenario::{Arrival, Scenario};
+use crate::trace::specs::{self, SpecError, Specs};
+use crate::trace::{TraceJob, TraceNode};
+use crate::world::{self, Violation};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use scheduler_core::command::SiteRtt;
+use scheduler_core::node::NodeSpec;
+use scheduler_core::plan::Policy;
+use scheduler_core::state::State;
+use scheduler_core::unit::TimeMs;
+use serde::{Serialize, Serializer};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// The whole state is recounted after so many events; what an event touched, after each.
+pub const CHECK_EVERY: u64 = 100_000;
+
+/// What is replayed.
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    pub nodes: Vec<TraceNode>,
+    /// By rising time of submission.
+    pub jobs: Vec<TraceJob>,
+    pub rtts: Vec<SiteRtt>,
+}
+
+/// One way to replay it.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Case {
+    #[serde(serialize_with = "by_name")]
+    pub policy: Policy,
+    pub seed: u64,
+    /// Arrivals per time, as a multiple of the trace's.
+    pub load: f64,
+}
+
+fn by_name<S: Serializer>(policy: &Policy, serializer: S) -> Result<S::Ok, S::Error> {
+    policy.name().serialize(serializer)
+}
+
+/// What came of a case.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Run {
+    #[serde(flatten)]
+    pub case: Case,
+    /// Events of the world, and entries applied to the state.
+    pub events: u64,
+    pub entries: u64,
+    /// Hash of the last state, in hexadecimal digits: equal runs have equal ones.
+    pub state_hash: String,
+    pub figures: Figures,
+    pub wall: WallFigures,
+}
+
+/// Why a replay was not possible.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Input(#[from] SpecError),
+    #[error("policy {policy}, seed {seed}, load {load}: {violation}")]
+    Violation { policy: Policy, seed: u64, load: f64, violation: Violation },
+}
+
+/// How a sweep is followed, and ended early, from outside.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Called for every arrival that has come, from any thread.
+    pub arrived: &'a (dyn Fn() + Sync),
+    /// Once it is set, runs end where they are and count as not made.
+    pub stop: &'a AtomicBool,
+}
+
+/// Gathers metrics while it tells how far the run is.
+struct Watched<'a> {
+    metrics: Metrics,
+    watch: Watch<'a>,
+}
+
+impl Observer for Watched<'_> {
+    fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State) {
+        if matches!(seen, Seen::Submitted { .. } | Seen::Refused { .. }) {
+            (self.watch.arrived)();
+        }
+        self.metrics.saw(at, seen, state);
+    }
+
+    fn stops(&self) -> bool {
+        self.watch.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_timed(&self) -> bool {
+        true
+    }
+}
+
+/// The world of a case.
+pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
+    let mut rng = StdRng::seed_from_u64(case.seed);
+    let nodes = input.nodes.iter().map(specs::node);
+    let mut nodes: Vec<NodeSpec> = nodes.collect::<Result<_, _>>()?;
+    nodes.shuffle(&mut rng);
+    let mut specs = Specs::default();
+    let arrivals = input.jobs.iter().map(|job| {
+        let arrival = specs.to_arrival(job)?;
+        // The same jobs in less time.
+        Ok(Arrival { at: TimeMs((arrival.at.0 as f64 / case.load) as u64), ..arrival })
+    });
+    Ok(Scenario {
+        seed: case.seed,
+        nodes,
+        rtts: input.rtts.clone(),
+        arrivals: arrivals.collect::<Result<_, SpecError>>()?,
+        policy: case.policy,
+        check_every: CHECK_EVERY,
+        ..Scenario::default()
+    })
+}
+
+/// Runs a case; `None` if it was stopped.
+pub fn run(input: &Input, case: &Case, watch: Watch<'_>) -> Result<Option<Run>, Error> {
+    let scenario = scenario(input, case)?;
+    let last = scenario.arrivals.iter().map(|arrival| arrival.at).max().unwrap_or_default();
+    let mut watched = Watched { metrics: Metrics::until(last), watch };
+    let began = Instant::now();
+    let report = world::run(&scenario, &mut watched).map_err(|violation| {
+        let Case { policy, seed, load } = *case;
+        Error::Violation { policy, seed, load, violation }
+    })?;
+    let run_s = began.elapsed().as_secs_f64();
+    if watched.stops() {
+        return Ok(None);
+    }
+    let mut metrics = watched.metrics;
+    metrics.finish(report.ended_at);
+    let figures = metrics.figures();
+    Ok(Some(Run {
+        case: *case,
+        events: report.events,
+        entries: report.entries,
+        state_hash: format!("{:032x}", report.state_hash),
+        wall: metrics.wall().figures(run_s, figures.decisions),
+        figures,
+    }))
+}
+
+/// Every policy at every load with every seed, in this order.
+pub fn cases(policies: &[Policy], seeds: &[u64], loads: &[f64]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &load in loads {
+        for &policy in policies {
+            cases.extend(seeds.iter().map(|&seed| Case { policy, seed, load }));
+        }
+    }
+    cases
+}
+
+/// Runs all cases on so many threads; those that were not stopped, in the order of the cases.
+pub fn sweep(
+    input: &Input,
+    cases: &[Case],
+    threads: usize,
+    watch: Watch<'_>,
+) -> Result<Vec<Run>, Error> {
+    let runs = parallel::run(
+        cases,
+        threads,
+        |case| {
+            if watch.stop.load(Ordering::Relaxed) { Ok(None) } else { run(input, case, watch) }
+        },
+        |_| (),
+    )?;
+    Ok(runs.into_iter().flatten().collect())
+}
