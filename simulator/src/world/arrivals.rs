@@ -3,7 +3,7 @@
 //! **Invariant:** a caller that got no answer asks again with the same request id.
 
 use super::log::Origin;
-use super::{Ask, Turn, World};
+use super::{Turn, World};
 use crate::observe::Seen;
 use crate::scenario::Scenario;
 use scheduler_core::command::{Actor, Command};
@@ -19,7 +19,7 @@ pub(super) struct Arrivals {
     order: Vec<u32>,
     next: usize,
     /// Without an answer, while nobody leads.
-    unanswered: Vec<Ask>,
+    unanswered: Vec<usize>,
     /// Arrivals of jobs that have a life and are not ready yet.
     lives: BTreeMap<JobId, usize>,
     /// Arrivals to cancel as soon as they have a job.
@@ -49,27 +49,27 @@ impl World<'_> {
             }
             let arrival = self.arrivals.order[self.arrivals.next] as usize;
             self.arrivals.next += 1;
-            self.ask(Ask::new(arrival));
+            self.ask(arrival);
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, arrival: usize) {
         match &mut self.leader {
-            Some(leader) => leader.submit(ask),
-            None => self.arrivals.unanswered.push(ask),
+            Some(leader) => leader.submit(arrival),
+            None => self.arrivals.unanswered.push(arrival),
         }
     }
 
     /// The leader is gone: these callers get no answer from it.
-    pub(super) fn unanswered(&mut self, asks: impl Iterator<Item = Ask>) {
-        self.arrivals.unanswered.extend(asks);
+    pub(super) fn unanswered(&mut self, arrivals: impl Iterator<Item = usize>) {
+        self.arrivals.unanswered.extend(arrivals);
     }
 
     /// There is a leader: callers without an answer ask it, in the order of their arrival.
     pub(super) fn ask_again(&mut self) {
-        let mut asks = std::mem::take(&mut self.arrivals.unanswered);
-        asks.sort_by_key(|ask| ask.arrival);
-        asks.into_iter().for_each(|ask| self.ask(ask));
+        let mut arrivals = std::mem::take(&mut self.arrivals.unanswered);
+        arrivals.sort_unstable();
+        arrivals.into_iter().for_each(|arrival| self.ask(arrival));
     }
 
     /// The caller knows its job now.

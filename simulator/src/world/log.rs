@@ -4,11 +4,12 @@
 //! dies, what was under way is committed up to some record and lost from there on; nobody is told
 //! which.
 
-use super::leader::{Answer, Batch, Desk, Leader};
+use super::leader::{Desk, Leader};
 use super::{Touched, Turn, Violation, World};
 use crate::observe::Seen;
 use rand::RngExt;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, Rejection};
+use scheduler_core::duty::office::{Answer, Sent};
 use scheduler_core::unit::TimeMs;
 use std::collections::VecDeque;
 
@@ -16,7 +17,7 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) enum Origin {
     /// The planner: callers ask again.
-    Batch(Box<Batch>),
+    Batch(Sent<usize>),
     /// Relayed reports: proposed again.
     Reports,
     /// Registrations of these machines in these eras: their agents try again.
@@ -69,13 +70,13 @@ impl World<'_> {
     }
 
     /// The leader plans.
-    pub(super) fn round(&mut self) {
+    pub(super) fn round(&mut self) -> Result<(), Violation> {
         let now = self.now();
         if self.round_at.is_none_or(|at| at > now) {
-            return;
+            return Ok(());
         }
         self.round_at = None;
-        let Some(leader) = &mut self.leader else { return };
+        let Some(leader) = &mut self.leader else { return Ok(()) };
         let mut desk = Desk {
             now,
             state: &self.state,
@@ -83,11 +84,16 @@ impl World<'_> {
             tenant: &self.tenant,
             rules: &mut *self.rules,
             observer: &mut *self.observer,
+            batches: Vec::new(),
+            answers: Vec::new(),
         };
-        for mut batch in leader.round(&mut desk) {
-            let entries = std::mem::take(&mut batch.entries);
-            self.send_entries(entries, Origin::Batch(Box::new(batch)));
+        leader.round(&mut desk);
+        let Desk { batches, answers, .. } = desk;
+        for batch in batches {
+            let (entries, sent) = batch.into_parts();
+            self.send_entries(entries, Origin::Batch(sent));
         }
+        self.answer(answers)
     }
 
     /// The leader does what is due.
@@ -116,7 +122,7 @@ impl World<'_> {
         let mut touched = Touched::default();
         let results = self.apply_all(&record.entries, fresh, &mut touched)?;
         match record.origin {
-            Origin::Batch(batch) => self.answer(*batch, results)?,
+            Origin::Batch(sent) => self.batch_done(sent, results)?,
             Origin::Reports => self.reports_done(),
             Origin::Joins(machines) => self.joined(&machines, &results)?,
             Origin::Duty => self.leader.as_mut().map_or((), Leader::duty_done),
@@ -172,27 +178,35 @@ impl World<'_> {
         Ok(results)
     }
 
-    fn answer(
+    fn batch_done(
         &mut self,
-        batch: Batch,
+        sent: Sent<usize>,
         results: Vec<Result<Outcome, Rejection>>,
     ) -> Result<(), Violation> {
-        let now = self.now();
+        let (now, index) = (self.now(), self.report.records);
         let placed = |result: &&Result<Outcome, Rejection>| {
             matches!(result, Ok(Outcome::Submitted { placed: true, known: false, .. }))
         };
         self.report.jobs_placed_at_once += results.iter().filter(placed).count() as u64;
         let Some(leader) = &mut self.leader else { return Ok(()) };
-        for answer in leader.returned(batch, results, now) {
+        let answers = leader.returned(sent, results, index, now);
+        self.answer(answers)
+    }
+
+    fn answer(&mut self, answers: Vec<(usize, Answer)>) -> Result<(), Violation> {
+        for (arrival, answer) in answers {
             match answer {
-                Answer::Accepted { arrival, job } => {
-                    let noted = self.oracle.acknowledged(arrival, job);
+                Answer::Accepted(accepted) => {
+                    let noted = self.oracle.acknowledged(arrival, accepted.job);
                     noted.map_err(|what| self.violation(what))?;
-                    self.accepted(arrival, job);
+                    self.accepted(arrival, accepted.job);
                 }
-                Answer::Refused { arrival, why } => {
+                Answer::Rejected(why) => {
                     self.report.jobs_refused += 1;
                     self.tell(Seen::Refused { arrival, why: &why });
+                }
+                odd @ (Answer::PlanChanged { .. } | Answer::Odd { .. }) => {
+                    return Err(self.violation(format!("arrival {arrival} got {odd:?}")));
                 }
             }
         }
@@ -201,10 +215,9 @@ impl World<'_> {
 
     /// The leading server dies. Of what was under way, the first records survive.
     pub(super) fn lose_leader(&mut self) {
-        let Some(mut leader) = self.leader.take() else { return };
+        let Some(leader) = self.leader.take() else { return };
         self.report.leaders_lost += 1;
-        let asks: Vec<_> = leader.take_asks().collect();
-        self.unanswered(asks.into_iter());
+        self.unanswered(leader.close());
         let under_way = std::mem::take(&mut self.log.under_way);
         let survive = self.dice.servers.random_range(0..=under_way.len());
         for (at, record) in under_way.into_iter().enumerate() {
@@ -213,7 +226,11 @@ impl World<'_> {
                 entries.iter().map(pair).collect()
             };
             match record.origin {
-                Origin::Batch(batch) => self.unanswered(Leader::asks_of(*batch)),
+                Origin::Batch(sent) => {
+                    let mut arrivals = Vec::new();
+                    sent.lost(|arrival| arrivals.push(arrival));
+                    self.unanswered(arrivals.into_iter());
+                }
                 Origin::Duty => {}
                 Origin::Joins(machines) => self.joins_lost(&machines),
                 origin @ (Origin::Reports | Origin::Anybody) => {

@@ -25,7 +25,7 @@ use crate::observe::{Observer, Seen};
 use crate::scenario::Scenario;
 use agents::Reports;
 use arrivals::Arrivals;
-use leader::{Ask, Leader};
+use leader::Leader;
 use log::Log;
 use machine::{Bound, Machine, Step};
 use network::Network;
@@ -306,7 +306,7 @@ impl<'a> World<'a> {
             Turn::Leave(job) => self.leave(job),
             Turn::Happen(at) => self.happen(at)?,
             Turn::Commit => self.commit()?,
-            Turn::Round => self.round(),
+            Turn::Round => self.round()?,
             Turn::Duty => self.duty(),
             Turn::Elect => self.elect()?,
             Turn::Told { machine, era, wanted } => self.told(machine, era, wanted),
