@@ -52,18 +52,42 @@ impl Offer {
     }
 }
 
-/// Arrivals in order.
-#[derive(Clone, Debug)]
-struct Sequence {
-    /// Kinds by place.
-    kinds: Vec<u16>,
-    /// Arrivals that ask for GPUs.
-    with_gpus: Set,
-    /// Arrivals within each rank of GPUs and of CPU; the first set is empty.
-    within_gpus: Vec<Set>,
-    within_cpu: Vec<Set>,
-    /// By kind of node: arrivals that may go there.
-    admitted: Vec<Set>,
+/// Sets by rank and sequence: those of one rank lie side by side.
+#[derive(Clone, Debug, Default)]
+struct Sets {
+    /// Sequences.
+    width: usize,
+    sets: Vec<Set>,
+}
+
+impl Sets {
+    fn new(ranks: usize, width: usize) -> Self {
+        Self { width, sets: vec![0; ranks * width] }
+    }
+
+    fn add(&mut self, rank: usize, sequence: usize, one: Set) {
+        if let Some(set) = self.sets.get_mut(rank * self.width + sequence) {
+            *set |= one;
+        }
+    }
+
+    /// Each set takes in those of lower ranks.
+    fn add_up(&mut self) {
+        for at in self.width..self.sets.len() {
+            let below = self.sets.get(at - self.width).copied().unwrap_or(0);
+            if let Some(set) = self.sets.get_mut(at) {
+                *set |= below;
+            }
+        }
+    }
+
+    fn of_rank(&self, rank: usize) -> &[Set] {
+        self.sets.get(rank * self.width..(rank + 1) * self.width).unwrap_or(&[])
+    }
+
+    fn get(&self, rank: usize, sequence: usize) -> Set {
+        self.sets.get(rank * self.width + sequence).copied().unwrap_or(0)
+    }
 }
 
 /// Sequences of arrivals, and what all of them are made of.
@@ -73,7 +97,15 @@ pub(super) struct Future {
     /// What any of them asks for, rising.
     millis: Vec<u32>,
     cpus: Vec<u64>,
-    sequences: Vec<Sequence>,
+    /// Kinds by place, of each sequence.
+    sequences: Vec<Vec<u16>>,
+    /// Arrivals that ask for GPUs.
+    with_gpus: Vec<Set>,
+    /// Arrivals within each rank of GPUs and of CPU; at the first rank there are none.
+    within_gpus: Sets,
+    within_cpu: Sets,
+    /// By kind of node: arrivals that may go there.
+    admitted: Sets,
 }
 
 /// What a node has while it is played.
@@ -94,32 +126,43 @@ impl Future {
         millis.dedup();
         cpus.sort_unstable();
         cpus.dedup();
-        let mut future = Self { offers, millis, cpus, sequences: Vec::new() };
-        future.sequences = drawn.iter().map(|kinds| future.sequence(kinds, admits)).collect();
+        let width = drawn.len();
+        let mut future = Self {
+            with_gpus: vec![0; width],
+            within_gpus: Sets::new(millis.len() + 1, width),
+            within_cpu: Sets::new(cpus.len() + 1, width),
+            admitted: Sets::new(admits.len(), width),
+            sequences: Vec::with_capacity(width),
+            offers,
+            millis,
+            cpus,
+        };
+        for (sequence, kinds) in drawn.iter().enumerate() {
+            let kinds: Vec<u16> = kinds.iter().take(OFFERS_MAX).copied().collect();
+            for (place, &kind) in kinds.iter().enumerate() {
+                future.put(sequence, place, usize::from(kind), admits);
+            }
+            future.sequences.push(kinds);
+        }
+        future.within_gpus.add_up();
+        future.within_cpu.add_up();
         future
     }
 
-    fn sequence(&self, kinds: &[u16], admits: &[Vec<bool>]) -> Sequence {
-        let kinds: Vec<u16> = kinds.iter().take(OFFERS_MAX).copied().collect();
-        let mut with_gpus = 0;
-        let mut within_gpus = vec![0; self.millis.len() + 1];
-        let mut within_cpu = vec![0; self.cpus.len() + 1];
-        let mut admitted = vec![0; admits.len()];
-        for (place, &kind) in kinds.iter().enumerate() {
-            let one: Set = 1 << place;
-            let Some(offer) = self.offers.get(usize::from(kind)) else { continue };
-            let (milli, cpu) = (offer.milli(), offer.cpu);
-            add(&mut within_gpus, self.millis.partition_point(|&most| most <= milli), one);
-            add(&mut within_cpu, self.rank_of_cpu(cpu), one);
-            with_gpus |= if milli > 0 { one } else { 0 };
-            for (set, admits) in admitted.iter_mut().zip(admits) {
-                let may = admits.get(usize::from(kind)).copied().unwrap_or(false);
-                *set |= if may { one } else { 0 };
+    fn put(&mut self, sequence: usize, place: usize, kind: usize, admits: &[Vec<bool>]) {
+        let Some(offer) = self.offers.get(kind) else { return };
+        let one: Set = 1 << place;
+        let (milli, cpu) = (offer.milli(), offer.cpu);
+        self.within_gpus.add(self.rank_of_milli(milli), sequence, one);
+        self.within_cpu.add(self.rank_of_cpu(cpu), sequence, one);
+        if let Some(set) = self.with_gpus.get_mut(sequence).filter(|_| milli > 0) {
+            *set |= one;
+        }
+        for (node, admits) in admits.iter().enumerate() {
+            if admits.get(kind).copied().unwrap_or(false) {
+                self.admitted.add(node, sequence, one);
             }
         }
-        add_up(&mut within_gpus);
-        add_up(&mut within_cpu);
-        Sequence { kinds, with_gpus, within_gpus, within_cpu, admitted }
     }
 
     /// Thousandths of GPUs left over on a node of the kind, the mean over the sequences.
@@ -139,74 +182,68 @@ impl Future {
         for (gpu, left) in gpus.iter_mut().zip(spare.shared().iter().copied().chain(idle)) {
             *gpu = left;
         }
-        let (by_gpus, by_cpu) = (self.rank_of_gpus(&gpus), self.rank_of_cpu(spare.cpu));
-        let mut sum = 0;
-        for sequence in &self.sequences {
-            let admitted = sequence.admitted.get(kind as usize).copied().unwrap_or(0);
-            let open = admitted & at(&sequence.within_gpus, by_gpus);
-            let open = open & at(&sequence.within_cpu, by_cpu);
-            let node = Node { cpu: spare.cpu, memory: spare.memory, gpus };
-            sum += u64::from(self.play(sequence, open, node));
+        let admitted = self.admitted.of_rank(kind as usize).iter();
+        let by_gpus = self.within_gpus.of_rank(self.rank_of_milli(reach(&gpus)));
+        let by_cpu = self.within_cpu.of_rank(self.rank_of_cpu(spare.cpu));
+        let open = admitted.zip(by_gpus).zip(by_cpu).map(|((a, b), c)| a & b & c);
+        let mut taken = 0;
+        for (sequence, (open, with_gpus)) in open.zip(&self.with_gpus).enumerate() {
+            if open & with_gpus != 0 {
+                let node = Node { cpu: spare.cpu, memory: spare.memory, gpus };
+                taken += u64::from(self.play(sequence, open, *with_gpus, node));
+            }
         }
-        sum
+        u64::from(spare.gpu_milli()) * self.sequences.len() as u64 - taken
     }
 
-    /// Thousandths left when what is `open` has been offered.
-    #[inline]
-    fn play<const GPUS: usize>(&self, sequence: &Sequence, mut open: Set, node: Node<GPUS>) -> u32 {
+    /// Thousandths taken when what is `open` of a sequence has been offered. The sets are cut down
+    /// only when something was met that no longer fits.
+    fn play<const GPUS: usize>(
+        &self,
+        sequence: usize,
+        mut open: Set,
+        with_gpus: Set,
+        node: Node<GPUS>,
+    ) -> u32 {
         let Node { mut cpu, mut memory, mut gpus } = node;
-        while open & sequence.with_gpus != 0 {
+        let kinds = self.sequences.get(sequence).map_or(&[][..], Vec::as_slice);
+        let mut taken = 0;
+        while open & with_gpus != 0 {
             let place = open.trailing_zeros() as usize;
             open &= open - 1;
-            let kind = sequence.kinds.get(place).copied().unwrap_or(0);
+            let kind = kinds.get(place).copied().unwrap_or(0);
             let Some(offer) = self.offers.get(usize::from(kind)) else { continue };
+            if offer.cpu > cpu {
+                open &= self.within_cpu.get(self.rank_of_cpu(cpu), sequence);
+                continue;
+            }
             if offer.memory > memory {
                 continue;
             }
-            cpu -= offer.cpu;
-            memory -= offer.memory;
-            open &= at(&sequence.within_cpu, self.rank_of_cpu(cpu));
-            match offer.gpus {
-                GpuAsk::None => continue,
+            let fits = match offer.gpus {
+                GpuAsk::None => true,
                 GpuAsk::Share(milli) => take_tightest(&mut gpus, milli),
                 GpuAsk::Whole(1) => take_tightest(&mut gpus, GPU_MILLI_WHOLE),
-                GpuAsk::Whole(count) => {
-                    let idle = gpus.iter_mut().filter(|left| **left == GPU_MILLI_WHOLE);
-                    idle.take(usize::from(count)).for_each(|left| *left = 0);
-                }
+                GpuAsk::Whole(count) => take_idle(&mut gpus, usize::from(count)),
+            };
+            if fits {
+                cpu -= offer.cpu;
+                memory -= offer.memory;
+                taken += offer.milli();
+            } else {
+                open &= self.within_gpus.get(self.rank_of_milli(reach(&gpus)), sequence);
             }
-            open &= at(&sequence.within_gpus, self.rank_of_gpus(&gpus));
         }
-        gpus.iter().map(|&left| u32::from(left)).sum()
+        taken
     }
 
-    fn rank_of_gpus<const GPUS: usize>(&self, gpus: &[u16; GPUS]) -> usize {
-        let reach = reach(gpus);
-        self.millis.partition_point(|&milli| milli <= reach)
+    fn rank_of_milli(&self, milli: u32) -> usize {
+        self.millis.partition_point(|&most| most <= milli)
     }
 
     fn rank_of_cpu(&self, cpu: u64) -> usize {
         self.cpus.partition_point(|&most| most <= cpu)
     }
-}
-
-fn add(sets: &mut [Set], rank: usize, one: Set) {
-    if let Some(set) = sets.get_mut(rank) {
-        *set |= one;
-    }
-}
-
-/// Each set takes in those before it.
-fn add_up(sets: &mut [Set]) {
-    let mut all = 0;
-    for set in sets {
-        all |= *set;
-        *set = all;
-    }
-}
-
-fn at(sets: &[Set], rank: usize) -> Set {
-    sets.get(rank).copied().unwrap_or(0)
 }
 
 /// The most thousandths that one arrival can have: all of the idle GPUs together, or what is left
@@ -221,18 +258,33 @@ fn reach<const GPUS: usize>(gpus: &[u16; GPUS]) -> u32 {
     u32::from(most).max(u32::from(idle) * u32::from(GPU_MILLI_WHOLE))
 }
 
-/// Takes so much of the fullest GPU that has it; there is one.
+/// Takes so much of the fullest GPU that has it; whether there is one.
 #[inline]
-fn take_tightest<const GPUS: usize>(gpus: &mut [u16; GPUS], milli: u16) {
+fn take_tightest<const GPUS: usize>(gpus: &mut [u16; GPUS], milli: u16) -> bool {
     // Too small ones wrap round to large numbers; the least is the tightest.
     let mut tightest = u16::MAX;
     for &left in gpus.iter() {
         tightest = tightest.min(left.wrapping_sub(milli));
     }
-    let wanted = tightest.wrapping_add(milli);
+    if tightest > GPU_MILLI_WHOLE {
+        return false;
+    }
+    let wanted = tightest + milli;
     if let Some(left) = gpus.iter_mut().find(|left| **left == wanted) {
         *left = tightest;
     }
+    true
+}
+
+/// Takes so many idle GPUs, if there are.
+#[inline]
+fn take_idle<const GPUS: usize>(gpus: &mut [u16; GPUS], count: usize) -> bool {
+    if gpus.iter().filter(|left| **left == GPU_MILLI_WHOLE).count() < count {
+        return false;
+    }
+    let idle = gpus.iter_mut().filter(|left| **left == GPU_MILLI_WHOLE);
+    idle.take(count).for_each(|left| *left = 0);
+    true
 }
 
 #[cfg(test)]
