@@ -7,6 +7,7 @@ use crate::detect::{self, DetectError};
 use crate::link::Credential;
 use crate::link::channels;
 use crate::runtime::{process, simulated};
+use fleet_profile::Vendor;
 use proto::v1;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -135,30 +136,17 @@ pub struct Gpus {
     pub compute_capability: u32,
 }
 
-/// Who makes a GPU or accelerator.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Vendor {
-    Nvidia,
-    Amd,
-    Intel,
-    Google,
-    Aws,
-    Huawei,
-    Tenstorrent,
-}
-
-impl From<Vendor> for v1::GpuVendor {
-    fn from(vendor: Vendor) -> Self {
-        match vendor {
-            Vendor::Nvidia => Self::Nvidia,
-            Vendor::Amd => Self::Amd,
-            Vendor::Intel => Self::Intel,
-            Vendor::Google => Self::Google,
-            Vendor::Aws => Self::Aws,
-            Vendor::Huawei => Self::Huawei,
-            Vendor::Tenstorrent => Self::Tenstorrent,
-        }
+/// The contract's word for a maker of GPUs.
+pub(crate) fn gpu_vendor(vendor: Option<Vendor>) -> v1::GpuVendor {
+    match vendor {
+        None => v1::GpuVendor::Unspecified,
+        Some(Vendor::Nvidia) => v1::GpuVendor::Nvidia,
+        Some(Vendor::Amd) => v1::GpuVendor::Amd,
+        Some(Vendor::Intel) => v1::GpuVendor::Intel,
+        Some(Vendor::Google) => v1::GpuVendor::Google,
+        Some(Vendor::Aws) => v1::GpuVendor::Aws,
+        Some(Vendor::Huawei) => v1::GpuVendor::Huawei,
+        Some(Vendor::Tenstorrent) => v1::GpuVendor::Tenstorrent,
     }
 }
 
@@ -278,7 +266,7 @@ impl Gpus {
             model: self.model.clone(),
             vram_mib: self.vram_mib,
             link_domain: self.link_domain,
-            vendor: self.vendor.map_or(v1::GpuVendor::Unspecified, Into::into).into(),
+            vendor: gpu_vendor(self.vendor).into(),
             compute_capability: self.compute_capability,
         };
         std::iter::repeat_n(gpu, self.count)

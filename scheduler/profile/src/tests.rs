@@ -3,54 +3,49 @@
 use super::*;
 use proptest::prelude::*;
 
-fn gpus(nodes: &[v1::NodeSpec]) -> usize {
-    nodes.iter().map(|node| node.gpus.len()).sum()
+fn gpus(nodes: &[Machine]) -> usize {
+    nodes.iter().map(|node| node.gpu_count as usize).sum()
 }
 
-fn distinct<'a>(nodes: &'a [v1::NodeSpec], of: impl Fn(&'a v1::NodeSpec) -> &'a str) -> usize {
+fn distinct<'a>(nodes: &'a [Machine], of: impl Fn(&'a Machine) -> &'a str) -> usize {
     nodes.iter().map(of).collect::<BTreeSet<_>>().len()
-}
-
-fn place(node: &v1::NodeSpec) -> &v1::Place {
-    node.place.as_ref().unwrap()
 }
 
 #[test]
 fn the_global_fleet_has_12_000_gpus_on_1_500_nodes() {
-    let nodes = Profile::global().unwrap().nodes(1500);
+    let nodes = Profile::global().unwrap().machines(1500);
     assert_eq!((nodes.len(), gpus(&nodes)), (1500, 12_000));
-    let slots: usize = nodes.iter().map(|node| node.gpus.len() / 8).sum();
+    let slots: usize = nodes.iter().map(|node| node.gpu_count as usize / 8).sum();
     assert!(slots >= 1250, "{slots} times 8 GPUs");
-    assert!(distinct(&nodes, |node| &node.gpus[0].model) >= 9);
-    assert!(distinct(&nodes, |node| &place(node).site) >= 16);
-    assert_eq!(distinct(&nodes, |node| &place(node).region), 7);
+    assert!(distinct(&nodes, |node| &node.gpu_model) >= 9);
+    assert!(distinct(&nodes, |node| &node.site) >= 16);
+    assert_eq!(distinct(&nodes, |node| &node.region), 7);
     assert_eq!(distinct(&nodes, |node| &node.name), 1500);
 }
 
 #[test]
 fn any_stretch_looks_like_the_whole() {
-    let nodes = Profile::global().unwrap().nodes(1500);
+    let nodes = Profile::global().unwrap().machines(1500);
     for stretch in nodes.chunks(100) {
         assert!((760..=840).contains(&gpus(stretch)), "{} GPUs on 100 nodes", gpus(stretch));
-        assert!(distinct(stretch, |node| &place(node).region) >= 6);
+        assert!(distinct(stretch, |node| &node.region) >= 6);
     }
 }
 
 #[test]
 fn the_single_fleet_has_one_gpu_each() {
-    let nodes = Profile::single().unwrap().nodes(10_000);
+    let nodes = Profile::single().unwrap().machines(10_000);
     assert_eq!((nodes.len(), gpus(&nodes)), (10_000, 10_000));
-    assert!(nodes.iter().all(|node| node.gpus.len() == 1));
-    assert!(distinct(&nodes, |node| &node.gpus[0].model) >= 5);
+    assert!(nodes.iter().all(|node| node.gpu_count == 1));
+    assert!(distinct(&nodes, |node| &node.gpu_model) >= 5);
     assert_eq!(distinct(&nodes, |node| &node.name), 10_000);
 }
 
 #[test]
 fn names_and_places_are_within_the_contract() {
     for profile in [Profile::global().unwrap(), Profile::single().unwrap()] {
-        for node in profile.nodes(5000) {
-            let place = place(&node);
-            for name in [&node.name, &place.region, &place.zone, &place.site, &place.rack] {
+        for node in profile.machines(5000) {
+            for name in [&node.name, &node.region, &node.zone, &node.site, &node.rack] {
                 assert!((1..=63).contains(&name.len()), "{name}");
             }
             assert!(node.cpu_milli <= 4_096_000 && node.price_micro_usd <= 1_000_000_000);
@@ -77,11 +72,15 @@ fn all_pairs_of_sites_have_an_rtt() {
 #[test]
 fn small_fleets_have_rtts_of_their_own_sites_only() {
     let profile = Profile::global().unwrap();
-    let nodes = profile.nodes(5);
-    let sites = distinct(&nodes, |node| &place(node).site);
+    let nodes = profile.machines(5);
+    let sites = distinct(&nodes, |node| &node.site);
     assert!((2..=5).contains(&sites));
-    assert_eq!(profile.site_rtts_of(&nodes).len(), sites * (sites - 1) / 2);
-    assert_eq!(profile.site_rtts_of(&profile.nodes(1500)), profile.site_rtts());
+    let used = |nodes: &[Machine]| {
+        let sites = nodes.iter().map(|node| &*node.site).collect();
+        profile.site_rtts_among(&sites)
+    };
+    assert_eq!(used(&nodes).len(), sites * (sites - 1) / 2);
+    assert_eq!(used(&profile.machines(1500)), profile.site_rtts());
 }
 
 #[test]
@@ -122,7 +121,7 @@ proptest! {
     #[test]
     fn every_count_gives_that_many_nodes(count in 0usize..3000) {
         let profile = Profile::global().unwrap();
-        let nodes = profile.nodes(count);
+        let nodes = profile.machines(count);
         prop_assert_eq!(nodes.len(), count);
         prop_assert_eq!(distinct(&nodes, |node| &node.name), count);
     }
