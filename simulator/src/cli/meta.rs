@@ -2,57 +2,64 @@
 //!
 //! **Invariant:** compares whole logs, not sums of them.
 
-use super::{Ending, Error};
+use super::{Ending, Error, run};
 use crate::observe::EventLog;
-use crate::scenario::Scenario;
+use crate::scenario::text::Script;
 use crate::world;
-use scheduler_core::fixture::entry::{group, job_spec};
-use scheduler_core::fixture::fleet::Fleet;
-use scheduler_core::unit::DurationMs;
 use std::io::Write;
-use std::sync::Arc;
+use std::path::PathBuf;
+
+/// What is compared when no file is named: all kinds of trouble in one run.
+const EVERYTHING: &str = include_str!("../../scenarios/everything-at-once.txt");
 
 /// `meta`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// Scenario files; without any, one with all kinds of trouble that is built in.
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// Seeds to run, each twice: 0 to N - 1.
-    #[arg(long, default_value_t = 4, value_name = "N")]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
 }
 
 pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
+    let mut scripts = Vec::new();
+    for file in &args.files {
+        scripts.push((file.display().to_string(), run::read(file)?));
+    }
+    if scripts.is_empty() {
+        let parsed = Script::parse(EVERYTHING);
+        let script = parsed.map_err(|fault| Error::Refused(format!("built in: {fault}")))?;
+        scripts.push(("everything-at-once".to_owned(), script));
+    }
     let mut ending = Ending::Done;
-    for seed in 0..args.seeds {
-        let scenario = mixed(seed);
-        let (first, second) = (log(&scenario)?, log(&scenario)?);
-        if first == second {
-            writeln!(out, "seed {seed}: {} bytes of events, twice the same", first.len())?;
-            continue;
+    for (name, script) in &scripts {
+        for seed in 0..args.seeds {
+            let (first, second) = (log(script, seed)?, log(script, seed)?);
+            if first == second {
+                let (lines, bytes) = (lines(&first).count(), first.len());
+                writeln!(
+                    out,
+                    "{name}, seed {seed}: {lines} events, {bytes} bytes, twice the same"
+                )?;
+                continue;
+            }
+            ending = Ending::Failed;
+            let same = lines(&first).zip(lines(&second)).take_while(|(a, b)| a == b).count();
+            writeln!(out, "{name}, seed {seed}: the logs differ from line {} on", same + 1)?;
         }
-        ending = Ending::Failed;
-        let lines = first.split(|b| *b == b'\n').zip(second.split(|b| *b == b'\n'));
-        let at = lines.take_while(|(a, b)| a == b).count() + 1;
-        writeln!(out, "seed {seed}: the logs differ from line {at} on")?;
     }
     Ok(ending)
 }
 
-fn log(scenario: &Scenario) -> Result<Vec<u8>, Error> {
-    let mut log = EventLog::new(Vec::new());
-    world::run(scenario, &mut log).map_err(|violation| Error::Refused(violation.to_string()))?;
-    Ok(log.finish()?)
+fn lines(log: &[u8]) -> impl Iterator<Item = &[u8]> {
+    log.split_inclusive(|byte| *byte == b'\n')
 }
 
-/// Some of everything on a small fleet.
-fn mixed(seed: u64) -> Scenario {
-    let fleet = Fleet::new(60, 6, seed);
-    let gang = |n: u32| {
-        let gpus = u8::try_from(1 + n % 4).unwrap_or(1);
-        Arc::new(job_spec(vec![group("workers", 1 + n % 7, gpus)]))
-    };
-    let specs = (0..120).map(gang).collect();
-    let (span, life) = (DurationMs(20_000), DurationMs(8_000));
-    let mut scenario = Scenario::random(seed, fleet.nodes, specs, 12, span, life);
-    scenario.rtts = fleet.rtts;
-    scenario
+fn log(script: &Script, seed: u64) -> Result<Vec<u8>, Error> {
+    let mut log = EventLog::new(Vec::new());
+    let scenario = script.scenario(seed, format!("muster sim meta --seeds {}", seed + 1));
+    world::run(&scenario, &mut log).map_err(|violation| Error::Refused(violation.to_string()))?;
+    Ok(log.finish()?)
 }

@@ -6,6 +6,7 @@
 mod compare;
 mod meta;
 mod replay;
+mod run;
 mod sweep;
 
 use clap::Subcommand;
@@ -14,6 +15,9 @@ use std::io::Write;
 /// What to simulate.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
+    /// Run scenarios from files and judge them by what they expect.
+    #[command(after_long_help = crate::scenario::text::GRAMMAR)]
+    Run(run::Args),
     /// Run scenarios twice and compare their event logs byte by byte.
     Meta(meta::Args),
     /// Run a trace through the planner, for every policy, seed and load.
@@ -45,6 +49,7 @@ pub enum Error {
 /// Runs a verb; its answer goes to `out`.
 pub fn main(verb: &Verb, out: &mut dyn Write) -> Result<Ending, Error> {
     match verb {
+        Verb::Run(args) => run::main(args, out),
         Verb::Meta(args) => meta::main(args, out),
         Verb::Replay(args) => replay::main(args, out),
         Verb::Compare(args) => compare::main(args, out),

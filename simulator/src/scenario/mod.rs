@@ -3,6 +3,7 @@
 //! **Invariant:** values only; two runs of one scenario are alike, bit for bit.
 
 mod model;
+pub mod text;
 
 pub use model::{Latency, NetworkModel, PPM, ServerModel, SiteNetwork, StartModel};
 pub(crate) use model::{happens, sample};

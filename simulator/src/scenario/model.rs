@@ -36,6 +36,16 @@ pub enum Latency {
 impl Latency {
     pub const ZERO: Self = Self::Fixed(DurationMs::ZERO);
 
+    /// The middle of its draws, roughly.
+    pub(crate) fn typical(self) -> DurationMs {
+        match self {
+            Self::Fixed(time) => time,
+            Self::Uniform { min, max } => DurationMs(min.0.midpoint(max.0)),
+            Self::Lognormal { median, .. } => median,
+            Self::Exponential { mean } => mean,
+        }
+    }
+
     /// One draw, to the millisecond.
     pub fn draw(self, rng: &mut impl Rng) -> DurationMs {
         let ms = match self {

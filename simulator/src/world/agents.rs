@@ -20,8 +20,6 @@ const REPORTS_MAX: usize = 4_096;
 const LINGER: DurationMs = DurationMs(5);
 /// Entries of reports on their way at a time.
 const REPORTS_IN_FLIGHT_MAX: u32 = 2;
-/// Longest first wait of an agent that has lost its server, in parts of a heartbeat.
-const FIRST_WAIT_PART: u64 = 4;
 
 /// Reports on their way into the log.
 #[derive(Debug, Default)]
@@ -194,17 +192,14 @@ impl World<'_> {
 
     /// The agent tries to connect, after a wait that grows with every try.
     pub(super) fn come_back(&mut self, at: usize) {
-        let most = self.scenario.servers.reconnect;
-        let first = DurationMs(self.network.lengths.heartbeat.0 / FIRST_WAIT_PART).min(most);
         let Some(machine) = self.machines.get_mut(at) else { return };
         if !machine.is_reachable() || machine.removed {
             return;
         }
-        // Half as much again with every try, as the agents have it.
-        let grown = (0..machine.tries.min(16)).fold(first.0, |wait, _| wait * 3 / 2);
+        let most = self.network.wait_max(machine.tries);
         machine.tries = machine.tries.saturating_add(1);
         let era = machine.era;
-        let wait = self.dice.network.random_range(0..=grown.min(most.0).max(1));
+        let wait = self.dice.network.random_range(0..=most.0.max(1));
         self.push_after(DurationMs(wait), Turn::Connect { machine: at, era });
     }
 

@@ -10,7 +10,7 @@ use scheduler_core::command::{Actor, Command};
 use scheduler_core::id::JobId;
 use scheduler_core::job::{Reason, ReasonCode};
 use scheduler_core::unit::TimeMs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Callers wait until there is a leader.
 #[derive(Debug)]
@@ -23,14 +23,14 @@ pub(super) struct Arrivals {
     /// Arrivals of jobs that have a life and are not ready yet.
     lives: BTreeMap<JobId, usize>,
     /// Arrivals to cancel as soon as they have a job.
-    cancelled: Vec<usize>,
+    cancelled: BTreeSet<usize>,
 }
 
 impl Arrivals {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let mut order: Vec<u32> = (0u32..).take(scenario.arrivals.len()).collect();
         order.sort_by_key(|at| scenario.arrivals[*at as usize].at);
-        let (unanswered, cancelled) = (Vec::new(), Vec::new());
+        let (unanswered, cancelled) = (Vec::new(), BTreeSet::new());
         Self { order, next: 0, unanswered, lives: BTreeMap::new(), cancelled }
     }
 
@@ -112,7 +112,7 @@ impl World<'_> {
     pub(super) fn cancel(&mut self, arrival: usize) {
         match self.oracle.job_of(arrival) {
             Some(job) => self.leave(job),
-            None => self.arrivals.cancelled.push(arrival),
+            None => drop(self.arrivals.cancelled.insert(arrival)),
         }
     }
 

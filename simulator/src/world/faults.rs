@@ -12,9 +12,6 @@ use scheduler_core::id::NodeId;
 use scheduler_core::node::{Eligibility, NodeSpec};
 use scheduler_core::unit::DurationMs;
 
-/// How many tries an agent has behind it that was cut off for long.
-const TRIES_OF_CUT: u32 = 8;
-
 impl World<'_> {
     pub(super) fn happen(&mut self, at: usize) -> Result<(), Violation> {
         let Some((_, happening)) = self.scenario.events.get(at) else { return Ok(()) };
@@ -23,10 +20,7 @@ impl World<'_> {
                 self.each(target, |world, at| world.lose(at, *repair));
             }
             Happening::Restore { target } => self.each(target, Self::switch_on),
-            Happening::Cut { target } => self.each(target, |world, at| {
-                world.machines[at].cut = true;
-                world.falls_silent(at);
-            }),
+            Happening::Cut { target } => self.each(target, Self::cut),
             Happening::Heal { target } => self.each(target, Self::heal),
             Happening::Drain { target } => self.mark(target, Eligibility::Draining),
             Happening::Cordon { target } => self.mark(target, Eligibility::Cordoned),
@@ -105,10 +99,19 @@ impl World<'_> {
         }
     }
 
+    fn cut(&mut self, at: usize) {
+        if self.machines[at].cut_since.is_none() {
+            self.machines[at].cut_since = Some(self.now());
+            self.falls_silent(at);
+        }
+    }
+
     fn heal(&mut self, at: usize) {
+        let now = self.now();
         let machine = &mut self.machines[at];
-        if std::mem::take(&mut machine.cut) && machine.session != Session::Open {
-            machine.tries = machine.tries.max(TRIES_OF_CUT);
+        let Some(since) = machine.cut_since.take() else { return };
+        if machine.session != Session::Open {
+            machine.tries = self.network.tries_within(now.since(since));
             self.come_back(at);
         }
     }

@@ -197,7 +197,7 @@ impl World<'_> {
         for (arrival, answer) in answers {
             match answer {
                 Answer::Accepted(accepted) => {
-                    let noted = self.oracle.acknowledged(arrival, accepted.job);
+                    let noted = self.oracle.is_job_of(arrival, accepted.job);
                     noted.map_err(|what| self.violation(what))?;
                     self.accepted(arrival, accepted.job);
                 }

@@ -73,8 +73,8 @@ pub(super) struct Machine {
     pub(super) session: Session,
     /// The machine runs.
     pub(super) on: bool,
-    /// The network to the servers is cut.
-    pub(super) cut: bool,
+    /// Since when the network to the servers is cut.
+    pub(super) cut_since: Option<TimeMs>,
     /// Forgotten by an operator: does not come back by itself.
     pub(super) removed: bool,
     /// Changes whenever what is on its way to the agent is void.
@@ -121,7 +121,7 @@ impl Machine {
             epoch: Epoch(0),
             session: Session::None,
             on: true,
-            cut: false,
+            cut_since: None,
             removed: false,
             era: 0,
             life: 0,
@@ -138,7 +138,7 @@ impl Machine {
 
     /// Whether agent and servers hear each other.
     pub(super) fn is_reachable(&self) -> bool {
-        self.on && !self.cut
+        self.on && self.cut_since.is_none()
     }
 
     /// The power is gone, and with it all that ran.

@@ -19,7 +19,7 @@ pub(super) struct Oracle {
     held_total: u64,
     /// Jobs that were acknowledged and are not over, with their last known phase.
     jobs: BTreeMap<JobId, JobPhase>,
-    /// The job of every acknowledged arrival, by its position.
+    /// The job of every arrival, by its position.
     arrivals: Vec<Option<JobId>>,
 }
 
@@ -29,20 +29,20 @@ impl Oracle {
         self.held_total
     }
 
-    /// A caller was told that its job is this one.
-    pub(super) fn acknowledged(&mut self, arrival: usize, job: JobId) -> Result<(), String> {
+    /// The job of an arrival is this one, now and for good.
+    pub(super) fn is_job_of(&mut self, arrival: usize, job: JobId) -> Result<(), String> {
         if arrival >= self.arrivals.len() {
             self.arrivals.resize(arrival + 1, None);
         }
         match self.arrivals[arrival].replace(job) {
             Some(other) if other != job => {
-                Err(format!("arrival {arrival} became {other} and, asked again, {job}"))
+                Err(format!("arrival {arrival} became {other} and {job}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// The job of an acknowledged arrival.
+    /// The job of an arrival.
     pub(super) fn job_of(&self, arrival: usize) -> Option<JobId> {
         self.arrivals.get(arrival).copied().flatten()
     }
@@ -74,7 +74,11 @@ impl Oracle {
             };
         };
         if !job.phase.is_over() {
-            self.jobs.insert(id, job.phase);
+            if self.jobs.insert(id, job.phase).is_none() {
+                // The digest of a request is its arrival: a request never becomes two jobs.
+                let arrival = usize::try_from(job.body_digest).unwrap_or(usize::MAX);
+                self.is_job_of(arrival, id)?;
+            }
             return Ok(());
         }
         self.jobs.remove(&id);

@@ -22,6 +22,8 @@ mod rows;
 mod scale;
 mod shared;
 mod submit;
+#[cfg(any(test, feature = "fixture"))]
+mod tamper;
 mod tenant;
 mod usage;
 

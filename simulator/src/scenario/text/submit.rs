@@ -1,0 +1,187 @@
+//! `submit …` and `every … submit …`: jobs, when they come and how long they stay.
+//!
+//! **Invariant:** the spec is made once per line; only times are drawn per seed.
+
+use super::line::{Fault, Words};
+use crate::scenario::{Arrival, Latency};
+use rand::rngs::StdRng;
+use scheduler_core::fixture::entry::{group, job_spec, models};
+use scheduler_core::id::Name;
+use scheduler_core::job::{GpuAsk, GroupSpec, JobKind, JobSpec, Level, Strategy};
+use scheduler_core::unit::{CpuMilli, DurationMs, GPUS_PER_NODE_MAX, MemoryMib, TimeMs};
+use std::sync::Arc;
+
+const KINDS: [&str; 3] = ["ray", "kubernetes", "plain"];
+const STRATEGIES: [&str; 4] = ["pack", "spread", "strict_pack", "strict_spread"];
+const LEVELS: [&str; 4] = ["region", "zone", "site", "rack"];
+const KEYS: [&str; 15] = [
+    "name",
+    "gpus",
+    "per",
+    "share",
+    "replicas",
+    "min",
+    "model",
+    "max_rtt",
+    "max_price",
+    "strategy",
+    "within",
+    "life",
+    "duration",
+    "count",
+    "cpu",
+];
+/// GPUs of one replica when nothing else is said: those of a usual machine.
+const PER_REPLICA: u64 = 8;
+/// Most GPUs of one job, and most jobs of one line: beyond any fleet and day that we build for.
+const GPUS_MAX: u64 = 2_000_000;
+const COUNT_MAX: u64 = 2_000_000;
+/// Memory of a replica for each of its GPUs.
+const MEMORY_PER_GPU: u64 = 4_096;
+
+/// When the jobs of a line come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Times {
+    Once(TimeMs),
+    /// From a time up to and without another one, with such gaps.
+    Every {
+        gap: Latency,
+        from: TimeMs,
+        until: TimeMs,
+    },
+}
+
+/// Jobs of one line.
+#[derive(Clone, Debug)]
+pub(super) struct Jobs {
+    pub(super) name: Name,
+    times: Times,
+    spec: Arc<JobSpec>,
+    life: Option<Latency>,
+    pub(super) count: u64,
+}
+
+impl Jobs {
+    /// Reads what follows `submit`.
+    pub(super) fn parse(times: Times, words: &mut Words<'_>) -> Result<Self, Fault> {
+        let kind = match words.one_of(&KINDS)?.0 {
+            0 => JobKind::Ray,
+            1 => JobKind::Kubernetes,
+            _ => JobKind::Plain,
+        };
+        let pairs = words.pairs(&KEYS)?;
+        let name = match pairs.get("name") {
+            Some(word) => word.name()?,
+            None => super::default_name(),
+        };
+        let per = pairs.number("per", 1, GPUS_PER_NODE_MAX as u64)?;
+        let gpus = pairs.number("gpus", 0, GPUS_MAX)?;
+        let share = pairs.read("share", |word| word.share())?;
+        let replicas = pairs.number("replicas", 1, GPUS_MAX)?;
+        let (replicas, ask) = match (gpus, share, replicas) {
+            (None, None, None) => return Err(pairs.missing("gpus=")),
+            (Some(_), Some(_), _) => {
+                let word = pairs.get("share").or(pairs.get("gpus"));
+                let what = "share= is of one GPU and does not go with gpus=";
+                return Err(word.map_or(pairs.missing(what), |word| word.fault(what)));
+            }
+            (None, Some(ppm), replicas) => {
+                let milli = u16::try_from(ppm / 1_000).unwrap_or(0).clamp(1, 999);
+                (replicas.unwrap_or(1), GpuAsk::Share(milli))
+            }
+            (None, None, Some(replicas)) => (replicas, whole(per.unwrap_or(0))),
+            (Some(0), None, replicas) => (replicas.unwrap_or(1), GpuAsk::None),
+            (Some(gpus), None, replicas) => {
+                let per = match (replicas, per) {
+                    (Some(replicas), _) => gpus / replicas,
+                    (None, Some(per)) => per,
+                    (None, None) => PER_REPLICA.min(gpus),
+                };
+                let most = GPUS_PER_NODE_MAX as u64;
+                if per == 0
+                    || per > most
+                    || gpus % per != 0
+                    || replicas.is_some_and(|r| r * per != gpus)
+                {
+                    let word = pairs.get("gpus");
+                    let what = format!(
+                        "{gpus} GPUs cannot be dealt out evenly over the replicas (per={per})"
+                    );
+                    return Err(word.map_or(pairs.missing("gpus="), |word| word.fault(what)));
+                }
+                (gpus / per, whole(per))
+            }
+        };
+        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+        let mut workers: GroupSpec = group("workers", replicas, 0);
+        let each = match ask {
+            GpuAsk::Whole(gpus) => u64::from(gpus),
+            GpuAsk::None | GpuAsk::Share(_) => 1,
+        };
+        workers.shape.gpus = ask;
+        let cores = pairs.number("cpu", 0, 4_096)?.unwrap_or(each);
+        workers.shape.cpu = CpuMilli(cores * 1_000);
+        workers.shape.memory = MemoryMib(each * MEMORY_PER_GPU);
+        if let Some(min) = pairs.number("min", 1, u64::from(replicas))? {
+            workers.replicas_min = u32::try_from(min).unwrap_or(replicas);
+        }
+        if let Some(model) = pairs.get("model") {
+            model.name()?;
+            workers.shape.alternatives = models(&[model.text]);
+        }
+        let mut spec = job_spec(vec![workers]);
+        (spec.name, spec.kind) = (name.clone(), kind);
+        spec.rtt_max = pairs.read("max_rtt", |word| word.rtt())?;
+        spec.price_max = pairs.read("max_price", |word| word.price())?;
+        spec.duration = pairs.read("duration", |word| word.duration())?;
+        if let Some(word) = pairs.get("strategy") {
+            spec.strategy = match word.choice(&STRATEGIES)? {
+                0 => Strategy::Pack,
+                1 => Strategy::Spread,
+                2 => Strategy::StrictPack,
+                _ => Strategy::StrictSpread,
+            };
+        }
+        if let Some(word) = pairs.get("within") {
+            spec.topology_required = Some(match word.choice(&LEVELS)? {
+                0 => Level::Region,
+                1 => Level::Zone,
+                2 => Level::Site,
+                _ => Level::Rack,
+            });
+        }
+        let life = pairs.read("life", |word| word.latency())?;
+        let count = pairs.number("count", 1, COUNT_MAX)?.unwrap_or(1);
+        Ok(Self { name, times, spec: Arc::new(spec), life, count })
+    }
+
+    /// When the jobs come and how long they stay, by a seed's dice.
+    pub(super) fn arrivals(&self, rng: &mut StdRng) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        let mut arrive = |at, rng: &mut StdRng| {
+            for _ in 0..self.count {
+                let life = self.life.map(|life| life.draw(rng));
+                arrivals.push(Arrival { at, spec: Arc::clone(&self.spec), life });
+            }
+        };
+        match self.times {
+            Times::Once(at) => arrive(at, rng),
+            Times::Every { gap, from, until } => {
+                let mut at = from;
+                while at < until {
+                    arrive(at, rng);
+                    let step = gap.draw(rng).max(DurationMs(1));
+                    at = TimeMs(at.0.saturating_add(step.0));
+                }
+            }
+        }
+        arrivals
+    }
+}
+
+fn whole(gpus: u64) -> GpuAsk {
+    match u8::try_from(gpus) {
+        Ok(0) | Err(_) => GpuAsk::None,
+        Ok(gpus) => GpuAsk::Whole(gpus),
+    }
+}
