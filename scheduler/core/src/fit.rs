@@ -301,9 +301,8 @@ impl Needs {
     /// The GPUs allowed. Neighbours mostly differ in their link domain at most: each such run is
     /// held against the alternatives once.
     fn allowed(&self, gpus: &[Gpu]) -> GpuSet {
-        let what = |gpu: &Gpu| (gpu.model, gpu.vendor, gpu.vram, gpu.compute_capability);
         let (mut mask, mut start) = (GpuSet::EMPTY, 0u8);
-        for run in gpus.chunk_by(|a, b| what(a) == what(b)) {
+        for run in alike(gpus) {
             let end = start.saturating_add(u8::try_from(run.len()).unwrap_or(u8::MAX));
             if run.first().is_some_and(|gpu| self.allows(gpu)) {
                 mask = (start..end).fold(mask, |mask, index| mask | GpuSet::single(index));
@@ -313,10 +312,10 @@ impl Needs {
         mask
     }
 
-    /// Why a node with these GPUs could never serve, as far as GPUs go.
-    pub fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
+    /// As [`Needs::gpu_mask`]; `None` if a node with these GPUs could never serve.
+    pub fn serving(&self, gpus: &[Gpu]) -> Option<GpuSet> {
         let asked = match self.gpus {
-            GpuAsk::None => return None,
+            GpuAsk::None => return Some(GpuSet::EMPTY),
             GpuAsk::Whole(count) => usize::from(count),
             GpuAsk::Share(_) => 1,
         };
@@ -326,7 +325,13 @@ impl Needs {
             each.map(|(gpu, _)| gpu.model).filter(move |&one| model.is_none_or(|m| m == one))
         };
         // Quadratic in at most 64 GPUs, and the first GPU's model nearly always decides.
-        if allowed(None).any(|model| allowed(Some(model)).count() >= asked) {
+        let serves = allowed(None).any(|model| allowed(Some(model)).count() >= asked);
+        serves.then_some(mask)
+    }
+
+    /// Why a node with these GPUs could never serve, as far as GPUs go.
+    pub fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
+        if self.serving(gpus).is_some() {
             return None;
         }
         // The GPU and alternative that come nearest tell what is wrong.
@@ -336,7 +341,8 @@ impl Needs {
         };
         let named = self.alternatives.iter().any(|one| one.models.is_some());
         let without = if gpus.is_empty() && named { Misfit::GpuModel } else { Misfit::GpuCount };
-        Some(gpus.iter().filter_map(one).max().unwrap_or(without))
+        let kinds = alike(gpus).filter_map(|run| one(run.first()?));
+        Some(kinds.max().unwrap_or(without))
     }
 
     fn rule_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {
@@ -381,6 +387,12 @@ pub fn labels(node: &Node) -> impl Iterator<Item = (&str, &str)> {
     let built_in = BUILT_IN.into_iter().filter_map(|key| Some((key, label(node, key)?)));
     let declared = node.labels.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
     built_in.chain(declared.filter(|(key, _)| !BUILT_IN.contains(key)))
+}
+
+/// Runs of GPUs that differ in their link domain at most.
+fn alike(gpus: &[Gpu]) -> impl Iterator<Item = &[Gpu]> {
+    let what = |gpu: &Gpu| (gpu.model, gpu.vendor, gpu.vram, gpu.compute_capability);
+    gpus.chunk_by(move |a, b| what(a) == what(b))
 }
 
 /// Value of a label of the node: the built-in ones first, which nobody can declare over.

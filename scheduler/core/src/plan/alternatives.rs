@@ -12,6 +12,8 @@ use crate::command::Placement;
 
 /// Attempts to place the whole job: enough for each group once, and some that fail.
 const TRIES_MAX: u32 = 96;
+/// What holding a kind of node against the alternatives of a group costs in steps.
+const KIND_STEPS: u64 = 8;
 /// Share of the steps left that one attempt may cost.
 const TRY_PART: u64 = 8;
 
@@ -81,7 +83,7 @@ impl Search<'_, '_> {
         let whole = self.whole.groups.get(at)?;
         for alternative in from..whole.needs.alternatives() {
             let group = self.narrow.groups.get_mut(at)?;
-            group.needs = whole.needs.only(alternative);
+            group.set_gpus(whole.needs.only(alternative));
             if steps.is_spent() {
                 return None;
             }
@@ -96,7 +98,7 @@ impl Search<'_, '_> {
     fn widen(&mut self, at: usize) {
         if let Some((group, whole)) = self.narrow.groups.get_mut(at).zip(self.whole.groups.get(at))
         {
-            group.needs = whole.needs.clone();
+            group.set_gpus(whole.needs.clone());
         }
     }
 
@@ -124,7 +126,10 @@ fn holds(ask: &Ask<'_>, group: &GroupAsk, steps: &mut Steps) -> bool {
     let least = u8::try_from(group.whole_gpus()).unwrap_or(u8::MAX);
     let mut found = 0;
     for (id, kind) in view.classes().kinds() {
-        steps.spend(1);
+        if steps.is_spent() {
+            return false;
+        }
+        steps.spend(KIND_STEPS);
         let Some(fit) = group.gpu_fit(&kind.gpus) else { continue };
         for (_, state) in view.states().of_kind(id, least) {
             steps.spend(1);

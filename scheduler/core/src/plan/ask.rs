@@ -11,6 +11,7 @@ use crate::job::{GpuAsk, JobSpec};
 use crate::node::{Gpu, Node};
 use crate::unit::GpuSet;
 use crate::view::{Class, ClassId, Slot, View};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// How the GPUs of a kind serve a group.
@@ -23,8 +24,7 @@ pub(super) struct GpuFit {
 }
 
 impl GpuFit {
-    fn new(needs: &Needs, gpus: &[Gpu]) -> Self {
-        let mask = needs.gpu_mask(gpus);
+    fn new(mask: GpuSet, gpus: &[Gpu]) -> Self {
         let mut usable = (0u8..).zip(gpus).filter(|&(index, _)| mask.contains(index));
         let first = usable.next().map(|(_, gpu)| (gpu.model, gpu.link_domain));
         let plain = usable.all(|(_, gpu)| Some((gpu.model, gpu.link_domain)) == first);
@@ -59,6 +59,8 @@ pub(super) struct GroupAsk {
     place: usize,
     /// Of all groups of the ask, where that pays.
     terms: Option<Rc<Terms>>,
+    /// By node, as far as they were asked for and are costly to find out.
+    fits: RefCell<Vec<Option<Fit>>>,
 }
 
 impl GroupAsk {
@@ -81,7 +83,7 @@ impl GroupAsk {
 
     /// How the GPUs of a kind serve this group; `None` if they never could.
     pub(super) fn gpu_fit(&self, gpus: &[Gpu]) -> Option<GpuFit> {
-        self.needs.gpu_misfit(gpus).is_none().then(|| GpuFit::new(&self.needs, gpus))
+        self.needs.serving(gpus).map(|mask| GpuFit::new(mask, gpus))
     }
 
     /// Whether the class, whose GPUs must serve, lets this group in: `None` if not, else whether
@@ -116,9 +118,33 @@ impl GroupAsk {
 
     /// How a class of nodes serves this group, going by one of them.
     pub(super) fn class_fit(&self, sample: &Node) -> Fit {
+        if self.terms.is_none() && self.needs.alternatives() < 2 {
+            return self.find_fit(sample);
+        }
+        let at = sample.id.0 as usize;
+        if let Some(Some(known)) = self.fits.borrow().get(at) {
+            return *known;
+        }
+        let fit = self.find_fit(sample);
+        let mut fits = self.fits.borrow_mut();
+        if fits.len() <= at {
+            fits.resize(at + 1, None);
+        }
+        fits[at] = Some(fit);
+        fit
+    }
+
+    fn find_fit(&self, sample: &Node) -> Fit {
         let Term { misfit, shuns } = self.term(sample);
         let misfit = self.needs.gpu_misfit(&sample.gpus).or(misfit);
-        Fit { misfit, shuns, gpus: GpuFit::new(&self.needs, &sample.gpus) }
+        let gpus = GpuFit::new(self.needs.gpu_mask(&sample.gpus), &sample.gpus);
+        Fit { misfit, shuns, gpus }
+    }
+
+    /// The same group with other GPUs allowed.
+    pub(super) fn set_gpus(&mut self, needs: Needs) {
+        self.needs = needs;
+        self.fits.borrow_mut().clear();
     }
 
     /// Fits of all classes, by number; `None` for numbers out of use.
@@ -187,6 +213,7 @@ impl<'a> Ask<'a> {
                 unconditional,
                 place,
                 terms,
+                fits: RefCell::default(),
             });
         }
         if let Some(terms) = Terms::new(&groups).map(Rc::new) {
@@ -208,7 +235,7 @@ impl<'a> Ask<'a> {
         let group = |group: &GroupAsk| {
             let needs = Needs::new(spec, group.group, self.view.models());
             let per_node = needs.reads_identity();
-            GroupAsk { needs, per_node, ..group.clone() }
+            GroupAsk { needs, per_node, fits: RefCell::default(), ..group.clone() }
         };
         let mut groups: Vec<GroupAsk> = self.groups.iter().map(group).collect();
         let known = self.groups.first().and_then(|group| group.terms.clone());

@@ -15,8 +15,10 @@ use crate::view::Slot;
 const REPLICAS_MAX: usize = 12;
 /// Most nodes, for the same reason.
 const NODES_MAX: usize = 12;
-/// Most placements tried in one search: about a millisecond.
+/// Most placements tried in one search: some milliseconds.
 const TRIES_MAX: u32 = 20_000;
+/// What one of them costs in steps of the budget.
+const TRY_STEPS: u64 = 32;
 
 /// Candidates of any group in the domain; one more than the search takes, where there are more.
 pub(super) fn nodes(ask: &Ask<'_>, field: &Field<'_>, domain: &Domain, shunned: bool) -> Vec<u32> {
@@ -53,7 +55,7 @@ pub(super) fn place(
     items.sort_by_key(|item| (std::cmp::Reverse(size(item)), *item));
     let mut search = Search { ask, field, nodes, items: &items, tries: TRIES_MAX };
     let found = search.step(draft, 0, 0);
-    steps.spend(u64::from(TRIES_MAX - search.tries));
+    steps.spend(u64::from(TRIES_MAX - search.tries) * TRY_STEPS);
     found
 }
 

@@ -332,7 +332,7 @@ impl<'v> Look<'_, 'v> {
             if self.measure(kind, state.free(), fits) {
                 self.state(state, fits, steps);
             }
-            steps.spend(1);
+            steps.spend(fits.len() as u64);
         }
     }
 
@@ -356,7 +356,7 @@ impl<'v> Look<'_, 'v> {
             self.ways(class, fits, &mut ways);
             let each = Each { idle: state.idle(), free: state.free_but_idle() };
             self.pool((id, class), each, nodes, &ways);
-            steps.spend(1);
+            steps.spend(fits.len() as u64);
         }
     }
 
@@ -369,7 +369,7 @@ impl<'v> Look<'_, 'v> {
             let fits: Vec<Option<GpuFit>> =
                 self.ask.groups.iter().map(|group| group.gpu_fit(&kind.gpus)).collect();
             let free = Free::whole(&class.sample);
-            steps.spend(1);
+            steps.spend(fits.len() as u64 * 8);
             if !self.measure(kind, &free, &fits) {
                 continue;
             }

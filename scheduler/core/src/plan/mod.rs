@@ -87,9 +87,9 @@ impl Default for Budget {
 
 impl Budget {
     /// Steps that any plan is worth, and more for each node of the fleet: a small fleet answers the
-    /// hardest request within some 100 ms, a large one uses the whole budget.
-    const STEPS_BASE: u64 = 10_000_000;
-    const STEPS_OF_NODE: u64 = 600;
+    /// hardest request in little time, a large one uses the whole budget.
+    const STEPS_BASE: u64 = 2_500_000;
+    const STEPS_OF_NODE: u64 = 750;
 
     fn steps(self, view: &View) -> Steps {
         let nodes = u64::try_from(view.nodes_len()).unwrap_or(u64::MAX);

@@ -14,6 +14,9 @@ use crate::id::Rank;
 use crate::job::{GpuAsk, Strategy};
 use std::cmp::Reverse;
 
+/// What one look at a target costs in steps of the budget, its share of sorting them included.
+const SIGHT_STEPS: u64 = 16;
+
 /// Nodes as targets for many replicas; the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct PackScore {
@@ -238,7 +241,7 @@ impl Lot<'_> {
         let mut targets: Vec<_> = spots.map(|(sight, spots)| (score(&sight), spots)).collect();
         targets.sort_unstable_by_key(|(score, _)| *score);
         let placed = self.fill(draft, &targets, ranks);
-        steps.spend(targets.len() as u64 + u64::from(placed));
+        steps.spend(sights(targets.len(), draft) + u64::from(placed));
         placed
     }
 
@@ -290,7 +293,7 @@ impl Lot<'_> {
                     from = place + 1;
                 }
             }
-            steps.spend((targets.len() + before - rest.len()) as u64);
+            steps.spend(sights(targets.len(), draft) + (before - rest.len()) as u64);
             if strict || rest.len() == before {
                 break;
             }
@@ -316,6 +319,11 @@ impl Lot<'_> {
             (false, false, true) => 2,
         }
     }
+}
+
+/// Steps for looking at so many targets, and at all that the draft has touched, and sorting them.
+fn sights(targets: usize, draft: &Draft) -> u64 {
+    (targets + draft.touched().count()) as u64 * SIGHT_STEPS
 }
 
 /// What a target looks like: one node, or each of several.

@@ -106,7 +106,10 @@ impl Solver<'_> {
         };
         let mut nodes = Vec::new();
         for pool in self.field.roomy(lead, most, shunned) {
-            steps.spend(1);
+            steps.spend(targets.len() as u64);
+            if steps.is_spent() {
+                return false;
+            }
             // Members that stay leave only their own node; else one node of a pool stands for all.
             let node = match ask.fixed.first() {
                 Some(&fixed) => pool.nodes().find(|&node| node == fixed),

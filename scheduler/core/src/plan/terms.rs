@@ -12,7 +12,6 @@ use crate::hash::Hasher;
 use crate::job::{Condition, Selector};
 use crate::node::Node;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher as _};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,7 +34,7 @@ pub(super) struct Terms {
     /// Per group of the ask.
     needs: Vec<Needs>,
     /// By node.
-    known: RefCell<BTreeMap<u32, Rc<[Term]>>>,
+    known: RefCell<Vec<Option<Rc<[Term]>>>>,
 }
 
 impl Terms {
@@ -62,7 +61,8 @@ impl Terms {
 
     /// What the node says to the group at this place of the ask.
     pub(super) fn of(&self, group: usize, node: &Node) -> Option<Term> {
-        if let Some(known) = self.known.borrow().get(&node.id.0) {
+        let at = node.id.0 as usize;
+        if let Some(Some(known)) = self.known.borrow().get(at) {
             return known.get(group).copied();
         }
         let misses = self.index.misses(node);
@@ -72,7 +72,11 @@ impl Terms {
         };
         let all: Rc<[Term]> = self.needs.iter().zip(misses).map(term).collect();
         let found = all.get(group).copied();
-        self.known.borrow_mut().insert(node.id.0, all);
+        let mut known = self.known.borrow_mut();
+        if known.len() <= at {
+            known.resize(at + 1, None);
+        }
+        known[at] = Some(all);
         found
     }
 }

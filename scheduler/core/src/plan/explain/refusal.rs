@@ -197,14 +197,11 @@ pub(super) fn fits(
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.
 fn has_pool(ask: &Ask<'_>) -> bool {
     ask.groups.iter().all(|group| {
-        let fits = group.class_fits(ask.view);
+        let mut classes = ask.view.classes().iter();
         if !group.reads_identity() {
-            return fits.iter().flatten().any(|fit| fit.misfit.is_none());
+            return classes.any(|(_, class)| group.class_fit(&class.sample).misfit.is_none());
         }
-        ask.view.slots().any(|(_, slot)| {
-            let known = fits.get(slot.class.0 as usize).copied().flatten();
-            known.is_some_and(|known| group.fit(slot, known).misfit.is_none())
-        })
+        ask.view.slots().any(|(_, slot)| group.class_fit(&slot.node).misfit.is_none())
     })
 }
 

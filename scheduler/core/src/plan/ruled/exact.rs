@@ -58,7 +58,7 @@ impl Search<'_, '_> {
                     return false;
                 }
                 *tries -= 1;
-                self.steps.spend(super::LOOK_STEPS);
+                self.look(at, 2);
                 let mark = self.mark();
                 if self.place_one(at, rank, cand, gpus) && self.step(rest, next, tries) {
                     return true;

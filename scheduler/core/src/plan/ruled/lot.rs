@@ -11,7 +11,7 @@ use crate::job::{GpuAsk, Level, Strategy};
 use std::cmp::Reverse;
 
 /// What one look at a node costs in steps of the budget.
-pub(super) const LOOK_STEPS: u64 = 8;
+pub(super) const LOOK_STEPS: u64 = 16;
 
 /// A node as a target for many replicas; the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,6 +63,12 @@ impl Search<'_, '_> {
         }
     }
 
+    /// Pays for a look at so many candidates of a group, which is held against all of its rules.
+    pub(super) fn look(&mut self, at: usize, cands: usize) {
+        let rules = self.tally.rules(self.group_of(at)).len() as u64;
+        self.steps.spend(cands as u64 * (LOOK_STEPS + rules));
+    }
+
     /// Replicas that still fit on the candidate, by room and rules.
     fn left(&self, at: usize, cand: &Cand, most: u32) -> u32 {
         let cap = self.tally.cap(self.group_of(at), cand.node, most);
@@ -92,7 +98,7 @@ impl Search<'_, '_> {
         let Some(&(depth, size)) = self.tally.segments(group).get(segment) else {
             return self.fill(at, ranks, cands);
         };
-        self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+        self.look(at, cands.len());
         let mut whole: Vec<&[Rank]> = Vec::new();
         let mut parts: Vec<&[Rank]> = Vec::new();
         let block = |rank: &Rank| self.tally.block(group, size, *rank);
@@ -166,7 +172,7 @@ impl Search<'_, '_> {
             .filter(|(room, _)| *room >= need)
             .collect();
         domains.sort_by_key(|(room, run)| (*room, run[0].path));
-        self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+        self.look(at, cands.len());
         for (_, run) in domains {
             let mark = self.mark();
             if self.blocks(at, segment + 1, ranks, run) {
@@ -196,7 +202,7 @@ impl Search<'_, '_> {
         skew: u32,
     ) -> bool {
         let group = self.group_of(at);
-        self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+        self.look(at, cands.len());
         let mut by_domain: std::collections::BTreeMap<u32, &[Cand]> =
             runs(cands, depth).map(|run| (run[0].path[depth], run)).collect();
         let mut domains: Vec<Even<'_>> = Vec::new();
@@ -241,7 +247,7 @@ impl Search<'_, '_> {
                 scores.push(PackScore { price, tier, room, left, node, at: index });
             }
         }
-        self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+        self.look(at, cands.len());
         scores.sort_unstable();
         let mut rest = ranks;
         for tier in scores.chunk_by(|a, b| (a.price, a.tier) == (b.price, b.tier)) {
@@ -272,7 +278,7 @@ impl Search<'_, '_> {
                     scores.push(SpreadScore { price, members, tier, idle, node, at: index });
                 }
             }
-            self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+            self.look(at, cands.len());
             scores.sort_unstable();
             let before = rest.len();
             for score in scores {

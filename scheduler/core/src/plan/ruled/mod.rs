@@ -177,6 +177,7 @@ impl<'a> Search<'a, '_> {
             .iter()
             .map(|list| list.iter().filter(|one| self.shunned || !one.shuns).copied().collect())
             .collect();
+        self.steps.spend(allowed.iter().map(Vec::len).sum::<usize>() as u64 * LOOK_STEPS);
         let short = |(list, &target): (&Vec<Cand>, &u32)| list.is_empty() && target > 0;
         if allowed.iter().zip(self.targets).any(short) {
             return false;
@@ -275,7 +276,7 @@ impl<'a> Search<'a, '_> {
     fn ways(&mut self, at: usize, allowed: &[Vec<Cand>]) -> Vec<Way> {
         let cands = &allowed[at];
         let group = self.group_of(at);
-        self.steps.spend(cands.len() as u64 * LOOK_STEPS);
+        self.look(at, cands.len());
         if let Some(sites) = self.site_ways(at, cands) {
             return sites;
         }
@@ -331,7 +332,7 @@ impl<'a> Search<'a, '_> {
     /// Domains that hold the group, and all others of the set that are not placed yet, on paper:
     /// the tightest first.
     fn domains(
-        &self,
+        &mut self,
         at: usize,
         depth: usize,
         set: &[usize],
@@ -339,6 +340,7 @@ impl<'a> Search<'a, '_> {
         most: usize,
         ways: &mut Vec<Way>,
     ) {
+        self.look(at, allowed[at].len() * (1 + set.len()));
         let mut found: Vec<(u64, usize, usize)> = Vec::new();
         let mut from = 0;
         let others: Vec<usize> = (0..self.ask.groups.len())
@@ -376,8 +378,13 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Whether all that stands keeps every rule, by the check that `apply` makes.
-    fn holds(&self) -> bool {
-        let view = self.ask.view;
+    fn holds(&mut self) -> bool {
+        let (view, spec) = (self.ask.view, self.ask.spec);
+        let spreads: usize = spec.groups.iter().map(|group| group.rules.spread.len()).sum();
+        let rules = spec.affinities.len() + spec.groups.len() + spreads;
+        // Evenness looks for a domain without members among all nodes.
+        let looks = self.tally.placed().len() * rules + view.nodes_len() * spreads;
+        self.steps.spend(looks as u64 * 4);
         let members = self.tally.placed().iter();
         let members = members.filter_map(|&(_, rank, node)| Some((rank, view.node(NodeId(node))?)));
         match fit::breach(self.ask.spec, view, self.ask.around, members) {
