@@ -118,7 +118,7 @@ pub fn code_name(code: Code) -> &'static str {
 }
 
 fn with_field(field: &str, description: &str) -> String {
-    if field.is_empty() || description.contains(field) {
+    if field.is_empty() || description.starts_with(field) {
         return description.to_owned();
     }
     format!("{field}: {description}")
@@ -174,6 +174,13 @@ mod tests {
             failure.to_string(),
             "error: spec.groups[0].replicas: must be 1 to 100,000, is 0\n  INVALID_ARGUMENT FIELD_INVALID from http://s1:7700"
         );
+    }
+
+    #[test]
+    fn a_field_is_named_once_and_first() {
+        let named = |description| with_field("replicas", description);
+        assert_eq!(named("is 9; replicas_min is 1"), "replicas: is 9; replicas_min is 1");
+        assert_eq!(named("replicas is 9"), "replicas is 9");
     }
 
     #[test]
