@@ -210,6 +210,7 @@ impl Leader {
         self.office.take_back(back, &mut self.notes, now);
         answers
     }
+
     /// Nothing of this session of the node was heard after `since`.
     pub(super) fn fell_silent(&mut self, node: NodeId, epoch: Epoch, since: TimeMs) {
         self.leases.fell_silent(node, epoch, since);
