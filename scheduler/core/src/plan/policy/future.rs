@@ -15,6 +15,9 @@ use crate::view::KindId;
 /// GPUs of a node that are played at speed: those of nearly all machines.
 const FAST_GPUS: usize = 8;
 
+/// Turns the order of unsigned numbers into that of signed ones.
+const SIGN: u16 = 1 << 15;
+
 /// Arrivals of a sequence, by place.
 type Set = u128;
 
@@ -50,6 +53,14 @@ impl Offer {
             GpuAsk::Share(milli) => u32::from(milli),
         }
     }
+}
+
+/// A kind of arrival with its ranks among all of them, the first of which is 1.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    offer: Offer,
+    by_gpus: usize,
+    by_cpu: usize,
 }
 
 /// Sets by rank and sequence: those of one rank lie side by side.
@@ -93,7 +104,7 @@ impl Sets {
 /// Sequences of arrivals, and what all of them are made of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Future {
-    offers: Vec<Offer>,
+    kinds: Vec<Kind>,
     /// What any of them asks for, rising.
     millis: Vec<u32>,
     cpus: Vec<u64>,
@@ -133,10 +144,15 @@ impl Future {
             within_cpu: Sets::new(cpus.len() + 1, width),
             admitted: Sets::new(admits.len(), width),
             sequences: Vec::with_capacity(width),
-            offers,
+            kinds: Vec::with_capacity(offers.len()),
             millis,
             cpus,
         };
+        for offer in offers {
+            let (by_gpus, by_cpu) =
+                (future.rank_of_milli(offer.milli()), future.rank_of_cpu(offer.cpu));
+            future.kinds.push(Kind { offer, by_gpus, by_cpu });
+        }
         for (sequence, kinds) in drawn.iter().enumerate() {
             let kinds: Vec<u16> = kinds.iter().take(OFFERS_MAX).copied().collect();
             for (place, &kind) in kinds.iter().enumerate() {
@@ -150,12 +166,11 @@ impl Future {
     }
 
     fn put(&mut self, sequence: usize, place: usize, kind: usize, admits: &[Vec<bool>]) {
-        let Some(offer) = self.offers.get(kind) else { return };
+        let Some(&Kind { offer, by_gpus, by_cpu }) = self.kinds.get(kind) else { return };
         let one: Set = 1 << place;
-        let (milli, cpu) = (offer.milli(), offer.cpu);
-        self.within_gpus.add(self.rank_of_milli(milli), sequence, one);
-        self.within_cpu.add(self.rank_of_cpu(cpu), sequence, one);
-        if let Some(set) = self.with_gpus.get_mut(sequence).filter(|_| milli > 0) {
+        self.within_gpus.add(by_gpus, sequence, one);
+        self.within_cpu.add(by_cpu, sequence, one);
+        if let Some(set) = self.with_gpus.get_mut(sequence).filter(|_| offer.milli() > 0) {
             *set |= one;
         }
         for (node, admits) in admits.iter().enumerate() {
@@ -196,8 +211,8 @@ impl Future {
         u64::from(spare.gpu_milli()) * self.sequences.len() as u64 - taken
     }
 
-    /// Thousandths taken when what is `open` of a sequence has been offered. The sets are cut down
-    /// only when something was met that no longer fits.
+    /// Thousandths taken when what is `open` of a sequence has been offered. When something is met
+    /// that does not fit, whatever asks for as much or more goes with it.
     fn play<const GPUS: usize>(
         &self,
         sequence: usize,
@@ -212,9 +227,11 @@ impl Future {
             let place = open.trailing_zeros() as usize;
             open &= open - 1;
             let kind = kinds.get(place).copied().unwrap_or(0);
-            let Some(offer) = self.offers.get(usize::from(kind)) else { continue };
+            let Some(Kind { offer, by_gpus, by_cpu }) = self.kinds.get(usize::from(kind)) else {
+                continue;
+            };
             if offer.cpu > cpu {
-                open &= self.within_cpu.get(self.rank_of_cpu(cpu), sequence);
+                open &= self.within_cpu.get(by_cpu.saturating_sub(1), sequence);
                 continue;
             }
             if offer.memory > memory {
@@ -231,7 +248,7 @@ impl Future {
                 memory -= offer.memory;
                 taken += offer.milli();
             } else {
-                open &= self.within_gpus.get(self.rank_of_milli(reach(&gpus)), sequence);
+                open &= self.within_gpus.get(by_gpus.saturating_sub(1), sequence);
             }
         }
         taken
@@ -261,11 +278,13 @@ fn reach<const GPUS: usize>(gpus: &[u16; GPUS]) -> u32 {
 /// Takes so much of the fullest GPU that has it; whether there is one.
 #[inline]
 fn take_tightest<const GPUS: usize>(gpus: &mut [u16; GPUS], milli: u16) -> bool {
-    // Too small ones wrap round to large numbers; the least is the tightest.
-    let mut tightest = u16::MAX;
+    // Too small ones wrap round to large numbers; the least is the tightest. Processors find the
+    // least of many signed numbers at once, so the order is moved there and back.
+    let mut least = i16::MAX;
     for &left in gpus.iter() {
-        tightest = tightest.min(left.wrapping_sub(milli));
+        least = least.min((left.wrapping_sub(milli) ^ SIGN).cast_signed());
     }
+    let tightest = least.cast_unsigned() ^ SIGN;
     if tightest > GPU_MILLI_WHOLE {
         return false;
     }
