@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod compare;
+pub mod generate;
 pub mod grouping;
 pub mod heap;
 pub mod metrics;
@@ -17,6 +18,7 @@ pub mod replay;
 pub mod report;
 pub mod scenario;
 pub mod trace;
+pub mod transform;
 pub mod world;
 
 pub use observe::{EventLog, Observer, Seen};

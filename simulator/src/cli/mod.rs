@@ -4,6 +4,7 @@
 //! arguments and what it does live in one file.
 
 mod compare;
+mod generate;
 mod meta;
 mod replay;
 mod run;
@@ -18,6 +19,8 @@ pub enum Verb {
     /// Run scenarios from files and judge them by what they expect.
     #[command(after_long_help = crate::scenario::text::GRAMMAR)]
     Run(run::Args),
+    /// Make jobs, fleets and faults from a seed, or change traces.
+    Gen(generate::Args),
     /// Run scenarios twice and compare their event logs byte by byte.
     Meta(meta::Args),
     /// Run a trace through the planner, for every policy, seed and load.
@@ -50,6 +53,7 @@ pub enum Error {
 pub fn main(verb: &Verb, out: &mut dyn Write) -> Result<Ending, Error> {
     match verb {
         Verb::Run(args) => run::main(args, out),
+        Verb::Gen(args) => generate::main(args, out),
         Verb::Meta(args) => meta::main(args, out),
         Verb::Replay(args) => replay::main(args, out),
         Verb::Compare(args) => compare::main(args, out),

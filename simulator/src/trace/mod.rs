@@ -33,6 +33,7 @@ mod table;
 
 pub use error::{BadRows, TraceError};
 pub use lines::{FILE_BYTES_MAX, LINE_BYTES_MAX, ROWS_MAX};
+pub(crate) use source::by_time;
 pub use source::{Format, Source, SourceError};
 
 use scheduler_core::command::SiteRtt;
@@ -178,7 +179,7 @@ impl TraceJob {
     /// A gang of a trace that tells only how many GPUs a job had: equal replicas of as many as go
     /// into one machine, with so little of everything else that GPUs decide. `None` = of none, or
     /// of more replicas than a job may have.
-    fn of_gpus(name: String, gpus: u64) -> Option<Self> {
+    pub(crate) fn of_gpus(name: String, gpus: u64) -> Option<Self> {
         let each = (1..=GPUS_PER_MACHINE).rev().find(|each| gpus.is_multiple_of(*each))?;
         let replicas =
             u32::try_from(gpus / each).ok().filter(|r| (1..=REPLICAS_MAX).contains(r))?;

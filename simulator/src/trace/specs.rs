@@ -4,13 +4,15 @@
 //! **Invariant:** the only place that turns one into the other; what a trace does not tell gets a
 //! default that binds nothing.
 
-use super::{TraceJob, TraceNode, TraceShape};
+use super::{TraceJob, TraceNode, TracePlace, TraceShape};
 use crate::scenario::Arrival;
 use scheduler_core::fixture::entry::{gpu_spec, group, job_spec, node_spec};
 use scheduler_core::id::{Name, NameError};
-use scheduler_core::job::{GpuAlternative, GpuAsk, JobSpec, Shape};
+use scheduler_core::job::{GpuAlternative, GpuAsk, GroupSpec, JobSpec, Program, Shape};
 use scheduler_core::node::{NodeSpec, Place, Resources};
-use scheduler_core::unit::{BandwidthMbps, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, TimeMs};
+use scheduler_core::unit::{
+    BandwidthMbps, CpuMilli, DiskMib, GPU_MILLI_WHOLE, MemoryMib, PriceMicroUsd, TimeMs,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,6 +60,72 @@ impl Specs {
     pub fn to_arrival(&mut self, job: &TraceJob) -> Result<Arrival, SpecError> {
         let at = job.submit.unwrap_or(TimeMs::ZERO);
         Ok(Arrival { at, spec: self.of(job)?, life: job.duration })
+    }
+}
+
+/// A recorded job: all that it asked for, and the shape of its largest group by GPUs. What its
+/// members run is left out: it is nobody's business here, and may hold secrets.
+pub fn recorded_job(name: String, tenant: String, spec: &JobSpec) -> TraceJob {
+    let gpu_milli = |group: &GroupSpec| group.shape.gpu_milli() * u64::from(group.replicas);
+    let largest = spec.groups.iter().max_by_key(|group| gpu_milli(group));
+    let (gpus, gpu_milli) = match largest.map(|group| group.shape.gpus) {
+        None | Some(GpuAsk::None) => (0, 0),
+        Some(GpuAsk::Whole(gpus)) => (u32::from(gpus), u32::from(GPU_MILLI_WHOLE)),
+        Some(GpuAsk::Share(milli)) => (1, u32::from(milli)),
+    };
+    let mut models: Vec<String> = largest
+        .iter()
+        .flat_map(|group| &group.shape.alternatives)
+        .flat_map(|one| &one.models)
+        .map(ToString::to_string)
+        .collect();
+    models.sort();
+    models.dedup();
+    TraceJob {
+        name,
+        tenant,
+        replicas: largest.map_or(1, |group| group.replicas),
+        shape: TraceShape {
+            cpu_milli: largest.map_or(0, |group| group.shape.cpu.0),
+            memory_mib: largest.map_or(0, |group| group.shape.memory.0),
+            gpus,
+            gpu_milli,
+            models,
+        },
+        spec: Some(Arc::new(JobSpec { program: Program::default(), ..spec.clone() })),
+        ..TraceJob::default()
+    }
+}
+
+/// A recorded node under a name that no other node of the trace has.
+pub fn recorded_node(called: &str, spec: &NodeSpec) -> TraceNode {
+    let gpu = spec.gpus.first();
+    let node = TraceNode {
+        name: called.to_owned(),
+        cpu_milli: spec.resources.cpu.0,
+        memory_mib: spec.resources.memory.0,
+        disk_mib: spec.resources.disk.0,
+        gpus: u32::try_from(spec.gpus.len()).unwrap_or(u32::MAX),
+        model: gpu.map(|gpu| gpu.model.to_string()).unwrap_or_default(),
+        vram_mib: gpu.map_or(0, |gpu| gpu.vram.0),
+        place: Some(TracePlace {
+            region: spec.place.region.to_string(),
+            zone: spec.place.zone.to_string(),
+            site: spec.place.site.to_string(),
+            rack: spec.place.rack.to_string(),
+        }),
+        price_micro_usd: spec.price.0,
+        bandwidth_mbps: spec.bandwidth_up.0.min(spec.bandwidth_down.0),
+        class: spec.labels.get(CLASS_LABEL).map(|class| class.to_string()).unwrap_or_default(),
+        spec: None,
+    };
+    let mut declared = spec.clone();
+    declared.name = Name::parse(called).unwrap_or(declared.name);
+    // Its address matters to those who run there alone.
+    declared.address = called.into();
+    match self::node(&node) {
+        Ok(same) if same == declared => node,
+        _ => TraceNode { spec: Some(Arc::new(declared)), ..node },
     }
 }
 
@@ -134,4 +202,35 @@ pub fn node(node: &TraceNode) -> Result<NodeSpec, SpecError> {
         spec.labels.insert(CLASS_LABEL.into(), node.class.as_str().into());
     }
     Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scheduler_core::fixture::entry::{full_node, models};
+
+    #[test]
+    fn a_recorded_node_is_declared_as_it_was() {
+        for (spec, plain) in [(node_spec("host", 3), true), (full_node("host"), false)] {
+            let recorded = recorded_node("other", &spec);
+            assert_eq!(recorded.spec.is_none(), plain);
+            let back = node(&recorded).expect("a declaration");
+            let name = Name::parse("other").expect("a name");
+            assert_eq!(back, NodeSpec { name, address: "other".into(), ..spec });
+        }
+    }
+
+    #[test]
+    fn a_recorded_job_asks_for_all_that_it_asked_for_and_keeps_what_it_ran_to_itself() {
+        let mut many = group("many", 3, 2);
+        many.shape.alternatives = models(&["H100", "A100"]);
+        let mut spec = job_spec(vec![group("one", 1, 1), many]);
+        spec.program.env = vec![("SECRET".to_owned(), "s3cret".to_owned())];
+        let job = recorded_job("7".to_owned(), "acme".to_owned(), &spec);
+        assert_eq!((job.replicas, job.shape.gpus, job.total_milli()), (3, 2, 7_000));
+        assert_eq!(job.shape.models, ["A100", "H100"]);
+        let back = Specs::default().of(&job).expect("a spec");
+        assert_eq!(back.groups, spec.groups);
+        assert_eq!(back.program, Program::default());
+    }
 }
