@@ -3,8 +3,10 @@
 //! **Invariant:** data goes to the writer given, everything else to stderr by the caller; a verb's
 //! arguments and what it does live in one file.
 
+mod bench;
 mod compare;
 mod generate;
+mod headline;
 mod meta;
 mod replay;
 mod run;
@@ -27,6 +29,10 @@ pub enum Verb {
     Replay(replay::Args),
     /// Run policies on the same trace with the same seeds and tell where they differ.
     Compare(compare::Args),
+    /// 10,000 GPUs out of a fleet around the world, from request to ready, over many seeds.
+    Headline(headline::Args),
+    /// How many jobs of made load a process gets through in a second.
+    Bench(bench::Args),
 }
 
 /// How a verb ended that did what it was asked.
@@ -57,5 +63,7 @@ pub fn main(verb: &Verb, out: &mut dyn Write) -> Result<Ending, Error> {
         Verb::Meta(args) => meta::main(args, out),
         Verb::Replay(args) => replay::main(args, out),
         Verb::Compare(args) => compare::main(args, out),
+        Verb::Headline(args) => headline::main(args, out),
+        Verb::Bench(args) => bench::main(args, out),
     }
 }
