@@ -317,7 +317,7 @@ fn page(made: &[Run], variants: &[Variant]) -> Page {
     let chart = Chart {
         title: "Time from request to ready".to_owned(),
         x: Scale::new("since the request", Kind::Time),
-        body: Body::Lines { y: Scale::new("% of the runs", Kind::Percent), lines },
+        body: Body::Lines { y: Scale::new("runs", Kind::Percent), lines },
         limit: Some((goal, format!("{goal} s"))),
     };
     let first: Vec<BringUp> = variants

@@ -71,8 +71,8 @@ pub(super) struct SweepArgs {
 
 fn load(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(load) if (0.01..=100.0).contains(&load) => Ok(load),
-        _ => Err("is not a number from 0.01 to 100".to_owned()),
+        Ok(load) if (0.01..=10_000.0).contains(&load) => Ok(load),
+        _ => Err("is not a number from 0.01 to 10000".to_owned()),
     }
 }
 
@@ -88,6 +88,10 @@ impl InputArgs {
         if bad.skipped > 0 {
             eprintln!("{} rows could not be read and are left out; the first:", bad.skipped);
             bad.first.iter().for_each(|row| eprintln!("  {row}"));
+        }
+        let ran = trace.jobs.iter().filter(|job| job.duration.is_some()).count();
+        if ran < trace.jobs.len() {
+            eprintln!("{} jobs never ran in the trace and are left out", trace.jobs.len() - ran);
         }
         Ok(Input { nodes, jobs: trace.jobs, rtts: trace.rtts })
     }

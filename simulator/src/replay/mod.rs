@@ -1,7 +1,7 @@
 //! Replay: a trace's jobs on a list of nodes, through the world, for every policy, seed and load.
 //!
 //! Jobs come at their times in the trace and run as long as they ran there, from the moment in
-//! which they are ready. The seed orders the nodes, which decides ties, and draws what the load
+//! which they are ready; those that never ran there are left out. The seed orders the nodes, which decides ties, and draws what the load
 //! adds; all policies see the same.
 //! **Invariant:** a run follows from its case and input alone; threads and the clock change
 //! nothing but [`Run::wall`].
@@ -22,7 +22,7 @@ use scheduler_core::command::SiteRtt;
 use scheduler_core::node::NodeSpec;
 use scheduler_core::plan::Policy;
 use scheduler_core::state::State;
-use scheduler_core::unit::TimeMs;
+use scheduler_core::unit::{PriceMicroUsd, TimeMs};
 use serde::{Serialize, Serializer};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -111,11 +111,20 @@ impl Observer for Watched<'_> {
 /// The world of a case.
 pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
     let mut rng = StdRng::seed_from_u64(case.seed);
-    let nodes = input.nodes.iter().map(specs::node);
-    let mut nodes: Vec<NodeSpec> = nodes.collect::<Result<_, _>>()?;
+    let nodes = input.nodes.iter().map(|node| {
+        let mut spec = specs::node(node)?;
+        if node.spec.is_none() {
+            // What a list does not price costs nothing.
+            spec.price = PriceMicroUsd(node.price_micro_usd);
+        }
+        Ok(spec)
+    });
+    let mut nodes: Vec<NodeSpec> = nodes.collect::<Result<_, SpecError>>()?;
     nodes.shuffle(&mut rng);
     let mut specs = Specs::default();
-    let arrivals = input.jobs.iter().map(|job| {
+    // What never ran in the trace would run for ever here.
+    let ran = |job: &&TraceJob| job.duration.is_some();
+    let arrivals = input.jobs.iter().filter(ran).map(|job| {
         let arrival = specs.to_arrival(job)?;
         // The same jobs in less time.
         Ok(Arrival { at: TimeMs((arrival.at.0 as f64 / case.load) as u64), ..arrival })

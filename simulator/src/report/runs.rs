@@ -14,6 +14,9 @@ use scheduler_core::plan::Policy;
 /// What a cluster should be ready within, in seconds.
 pub const READY_GOAL_S: f64 = 90.0;
 
+/// Waits up to here are shown though none is as long, in seconds.
+const WAIT_SHOWN_S: f64 = 10.0;
+
 /// Runs of one policy at one load, by seed.
 struct Group<'a> {
     policy: Policy,
@@ -35,7 +38,7 @@ pub fn page(title: &str, facts: Vec<(String, String)>, runs: &[Run]) -> Page {
         over_time(
             &groups,
             "Free GPUs that the mean job cannot use",
-            "% of the free GPUs",
+            "part of the free GPUs",
             |figures| &figures.curves.fragmented_percent,
         ),
     ];
@@ -43,7 +46,7 @@ pub fn page(title: &str, facts: Vec<(String, String)>, runs: &[Run]) -> Page {
     charts.extend(groups.iter().filter_map(|group| {
         let run = group.runs.first()?;
         Some(waterfall(
-            &format!("Largest bring-ups, {}", group.name(&groups)),
+            &format!("Largest bring-ups by GPUs, {}", group.name(&groups)),
             &run.figures.bring_ups,
         ))
     }));
@@ -293,7 +296,7 @@ fn over_time(
         let points = run.figures.curves.fleet_gpus.clone();
         lines.push(Line { name: "fleet".to_owned(), points, steps: true });
     }
-    let kind = if unit.starts_with('%') { Kind::Percent } else { Kind::Number };
+    let kind = if unit.starts_with("part") { Kind::Percent } else { Kind::Number };
     Chart {
         title: title.to_owned(),
         x: Scale::new("time", Kind::Time),
@@ -304,25 +307,28 @@ fn over_time(
 
 fn waits(group: &Group<'_>) -> Option<Chart> {
     let run = group.runs.first()?;
-    let lines = run.figures.classes.iter().map(|class| Line {
-        name: format!("{} GPU{}", class.gpus, if class.gpus == "1" { "" } else { "s" }),
-        points: class.waits.iter().map(|&(wait, share)| (wait, share * 100.0)).collect(),
-        steps: true,
+    let classes = &run.figures.classes;
+    let longest = classes.iter().map(|class| class.wait_s.max).fold(WAIT_SHOWN_S, f64::max);
+    let lines = classes.iter().map(|class| {
+        let told = class.waits.iter().map(|&(wait, share)| (wait, share * 100.0));
+        Line {
+            name: format!("{} GPU{}", class.gpus, if class.gpus == "1" { "" } else { "s" }),
+            // Whoever has been placed stays so.
+            points: told.chain([(longest, 100.0)]).collect(),
+            steps: true,
+        }
     });
     Some(Chart {
         title: format!("Waiting by size of job, {} at load {}", group.policy.name(), group.load),
         x: Scale::new("waited until placed, logarithmic", Kind::LogTime),
-        body: Body::Lines { y: Scale::new("% of the jobs", Kind::Percent), lines: lines.collect() },
+        body: Body::Lines { y: Scale::new("jobs", Kind::Percent), lines: lines.collect() },
         limit: None,
     })
 }
 
 /// Bring-ups as bars, against the goal.
 pub fn waterfall(title: &str, ups: &[BringUp]) -> Chart {
-    let bar = |up: &BringUp| Bar {
-        name: format!("{} GPUs", number_text(up.gpus, 0)),
-        parts: up.phases_s.to_vec(),
-    };
+    let bar = |up: &BringUp| Bar { name: number_text(up.gpus, 0), parts: up.phases_s.to_vec() };
     Chart {
         title: title.to_owned(),
         x: Scale::new("since submission", Kind::Time),
