@@ -100,6 +100,8 @@ pub enum Command {
     /// Look into the data of a stopped server.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Write jobs, nodes and what befalls them to a file as they happen, until Ctrl-C, for `muster sim`.
+    Record(RecordArgs),
     /// Replay load through the planner under virtual time.
     #[command(subcommand)]
     Sim(simulator::cli::Verb),
@@ -110,6 +112,20 @@ pub enum Command {
     Version,
     /// Print completions for a shell.
     Completions(CompletionsArgs),
+}
+
+/// `record`.
+#[derive(Clone, Debug, Args)]
+pub struct RecordArgs {
+    /// File to write, lines of JSON; must not exist.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Time between two looks at the jobs; their times are exact whatever it is.
+    #[arg(long, default_value = "2s", value_parser = timeout, value_name = "TIME")]
+    pub every: Duration,
+    /// Time between two looks at the nodes; what a node does twice in between counts once.
+    #[arg(long, default_value = "10s", value_parser = timeout, value_name = "TIME")]
+    pub nodes_every: Duration,
 }
 
 /// `dev`.

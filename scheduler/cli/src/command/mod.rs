@@ -7,6 +7,7 @@ mod job;
 mod logging;
 mod node;
 mod quorum;
+mod record;
 mod server;
 mod sim;
 mod store;
@@ -87,6 +88,7 @@ pub async fn run(cli: Cli) -> Ending {
         Command::Agent(args) => agent::run(&global, args).await,
         Command::Fleet(args) => fleet::run(&global, args).await,
         Command::Store(command) => store::run(Output::new(global.output, global.no_color), command),
+        Command::Record(args) => record::record(&Context::new(&global)?, args).await,
         Command::Sim(verb) => sim::run(&verb),
         Command::Bench(command) => crate::bench::run(&global, command).await,
         Command::Submit(args) => submit::submit(&Context::new(&global)?, args).await,
