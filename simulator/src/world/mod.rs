@@ -72,7 +72,8 @@ pub struct Report {
     pub gpu_milli_peak: u64,
     /// Hash of the last state.
     pub state_hash: u128,
-    /// Virtual time of the last event.
+    /// Virtual time of the last thing that an observer was told, or at which the run was cut short.
+    /// That jobs long over are forgotten later does not count.
     pub ended_at: TimeMs,
 }
 
@@ -330,6 +331,7 @@ impl<'a> World<'a> {
     }
 
     fn tell(&mut self, seen: Seen<'_>) {
+        self.report.ended_at = self.heap.now();
         self.observer.saw(self.heap.now(), seen, &self.state);
     }
 
@@ -474,7 +476,9 @@ impl<'a> World<'a> {
         let pending = |known: &&(JobPhase, bool)| known.0 == JobPhase::Pending;
         self.report.jobs_waiting = self.phases.values().filter(pending).count() as u64;
         self.report.state_hash = self.state.hash();
-        self.report.ended_at = self.heap.now();
+        if self.heap.next_at().is_some() {
+            self.report.ended_at = self.heap.now();
+        }
         Ok(self.report)
     }
 }
