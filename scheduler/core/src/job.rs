@@ -302,7 +302,7 @@ impl JobSpec {
         self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.replicas))
     }
 
-    /// One past the last rank: those of replicas that are not asked for now count too.
+    /// One past the last rank; the ranks of absent replicas count too.
     pub fn rank_end(&self) -> u32 {
         self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.ranks()))
     }
