@@ -1,12 +1,12 @@
 //! How far a job is, from how far its replicas are; and how replicas let go of what they hold.
 //!
 //! The rule, in order: all replicas succeeded: ended. Every group has its minimum running (or
-//! succeeded) and, the first time, no bound replica is still on its way: ready; so a job whose
-//! minimum runs stays ready while it grows or replaces members above it. Else, after a loss:
-//! repairing, until ready. Else starting once any agent has answered, placed once anything was
-//! bound, pending before.
-//! **Invariant:** the phase of a job that is not over follows from its old phase, `ready_at` and
-//! the counts of its replicas, by [`next_phase`] alone.
+//! succeeded): ready; so members above the minimum are spares, of which neither the slowest start
+//! nor a failed one keeps the job from being ready, and a job stays ready while it grows or replaces
+//! them. Else, after a loss: repairing, until ready. Else starting once any agent has answered,
+//! placed once anything was bound, pending before.
+//! **Invariant:** the phase of a job that is not over follows from its old phase and the counts of
+//! its replicas, by [`next_phase`] alone.
 
 use super::State;
 use super::apply::Turn;
@@ -21,9 +21,7 @@ pub(super) fn next_phase(job: &Job, groups: &[PhaseCounts]) -> JobPhase {
     if total.succeeded > 0 && total.succeeded == total.all() {
         return JobPhase::Ended;
     }
-    let under_way = total.assigned > 0 || total.starting > 0;
-    let first_time = job.ready_at.is_none();
-    if has_minimum(&job.spec, groups) && !(first_time && under_way) {
+    if has_minimum(&job.spec, groups) {
         return JobPhase::Ready;
     }
     if total.failed > 0 || matches!(job.phase, JobPhase::Ready | JobPhase::Repairing) {

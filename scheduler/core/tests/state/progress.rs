@@ -154,6 +154,23 @@ fn a_job_above_its_minimum_stays_ready_while_it_is_repaired() {
 }
 
 #[test]
+fn a_job_is_ready_with_its_minimum_however_slow_its_spares_are() {
+    let mut world = World::with_nodes(4, 8);
+    let mut spec = job_spec(vec![group("w", 4, 8)]);
+    spec.groups[0].replicas_min = 2;
+    let places = plan(&[(0, 0xff), (1, 0xff), (2, 0xff), (3, 0xff)]);
+    let job = world.submit(submit("a", spec, Some(places)));
+    world.report(job, 0, Observed::Starting);
+    world.report(job, 1, Observed::Failed { exit_code: 1 });
+    world.report(job, 2, Observed::Ready);
+    assert_eq!(phase(&world, job), JobPhase::Repairing, "one of the two it needs");
+    world.report(job, 3, Observed::Ready);
+    assert_eq!(phase(&world, job), JobPhase::Ready);
+    assert_eq!(world.state.job(job).and_then(|job| job.ready_at), Some(world.at));
+    assert_eq!(world.state.waiting().collect::<Vec<_>>(), [job], "the failed one is replaced");
+}
+
+#[test]
 fn ten_thousand_members_in_pages() {
     let mut world = World::with_nodes(160, 64);
     let places: Vec<(u32, u64)> = (0..10_000).map(|rank| (rank / 64, 1 << (rank % 64))).collect();

@@ -200,12 +200,10 @@ proptest! {
                     for node in nodes.iter().filter(|node| node.supplier != *by) {
                         prop_assert_eq!(state.node(node.id), Some(node));
                     }
-                    // A job may lose replicas with a node, but nothing else: then it is being repaired,
-                    // or ready, if only those lost were still on their way.
+                    // A job may lose replicas with a node, but nothing else: then it is being repaired.
                     for job in &jobs {
                         let now = state.job(job.id).expect("still there");
-                        let first_ready = now.phase == JobPhase::Ready && job.ready_at.is_none();
-                        let lost = now.phase == JobPhase::Repairing || first_ready;
+                        let lost = now.phase == JobPhase::Repairing;
                         let phases = (job.phase, now.phase);
                         prop_assert!(now.phase == job.phase || lost, "{phases:?} {:?}", entry.command);
                     }
