@@ -2,10 +2,16 @@
 
 use crate::harness::Cluster;
 use crate::harness::client::Client;
-use crate::harness::nodes::join;
+use crate::harness::nodes::{join, key_of};
 use crate::harness::specs::node;
 use proto::v1;
+use std::fs;
+use std::path::{Path, PathBuf};
 use tonic::Code;
+
+/// Nodes of the hall on which the examples are planned, and how many of them share a rack.
+const HALL_NODES: usize = 96;
+const RACK_NODES: usize = 16;
 
 async fn translate(
     client: &Client,
@@ -47,5 +53,56 @@ async fn faults_come_with_their_paths_and_texts_are_bounded() {
     assert!(refused.message().contains("text is 1048577 bytes"), "{}", refused.message());
     let deep = translate(&client, "[".repeat(1 << 20)).await.expect("an answer");
     assert!(!deep.faults.is_empty());
+    cluster.stop_and_check();
+}
+
+/// A node of a hall in which each of the examples finds what it asks for.
+fn hall_node(number: usize) -> v1::NodeSpec {
+    let model = ["H100-80GB-HBM3", "H100-80GB-HBM3", "H100", "H200", "A100"][number % 5];
+    let gpu = v1::Gpu {
+        model: model.to_owned(),
+        vram_mib: 81_920,
+        vendor: v1::GpuVendor::Nvidia.into(),
+        compute_capability: 900,
+        ..v1::Gpu::default()
+    };
+    let mut spec = node(&format!("n{number}"), 8);
+    spec.gpus = vec![gpu; 8];
+    spec.cpu_milli = 192_000;
+    spec.memory_mib = 2 << 20;
+    spec.labels.insert("pool".to_owned(), "gpu".to_owned());
+    spec.custom.insert("rdma.ib".to_owned(), 8);
+    if let Some(place) = &mut spec.place {
+        place.rack = format!("r{}", number / RACK_NODES);
+    }
+    spec
+}
+
+/// Every example that the manifest crate reads is planned whole by a real server, on GPUs that it
+/// may use.
+#[tokio::test]
+async fn every_example_is_planned_whole() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    for number in 0..HALL_NODES {
+        let spec = hall_node(number);
+        join(&client, &spec, &key_of(&spec.name), &[3; 16]).await;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scheduler/manifest/tests/data");
+    let entries = fs::read_dir(folder).expect("the examples");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
+    paths.retain(|path| !path.to_string_lossy().ends_with(".native.yaml"));
+    paths.sort();
+    assert!(paths.len() >= 11, "{paths:?}");
+    for path in paths {
+        let text = fs::read_to_string(&path).expect("readable");
+        let spec = translate(&client, text).await.expect("an answer").spec.expect("understood");
+        let wanted: u32 = spec.groups.iter().map(|group| group.replicas).sum();
+        let message = v1::PlanJobRequest { spec: Some(spec), ..v1::PlanJobRequest::default() };
+        let plan = client.jobs().plan_job(client.request(message)).await.expect("an answer");
+        let plan = plan.into_inner();
+        assert!(plan.placeable, "{}: {:?}", path.display(), plan.reason);
+        assert_eq!(plan.replicas.len(), wanted as usize, "{}", path.display());
+    }
     cluster.stop_and_check();
 }
