@@ -9,6 +9,7 @@ mod harness;
 mod access;
 mod bad_input;
 mod explain;
+mod introspection;
 mod manifest;
 mod placement;
 mod probing;

@@ -16,7 +16,7 @@ use crate::raft::{Acquaintances, Passport, PeerApi, Peers};
 use crate::session::Hub;
 use crate::watch::WatchHub;
 use futures::FutureExt as _;
-use raft_store::{Member, Quorum, QuorumError, ServerId, Settings, StoreError};
+use raft_store::{Member, Quorum, QuorumError, Role, ServerId, Settings, Status, StoreError};
 use scheduler_core::duty::timing::Timing;
 use scheduler_core::unit::DurationMs;
 use std::future::Future;
@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
@@ -38,6 +39,8 @@ const PEER_STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 const PEER_CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// Largest header list: a token of 8 KiB and some.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
+/// How often a server looks whether it is healthy: a new leader is, once a majority has answered it.
+const LOOKS_PER_ELECTION: u32 = 4;
 /// Leases of a small fleet that a client may leave a watch unread: it is slower than a node that
 /// counts as lost three times over.
 const LEASES_PER_WATCH_STALL: u32 = 3;
@@ -395,17 +398,31 @@ fn reflection() -> Result<tonic_reflection::server::Builder<'static>, StartError
     Ok(builder)
 }
 
-/// Healthy while a leader is known: only then are calls answered.
+/// Tells the health service how the server stands.
 async fn report_health(context: Context, reporter: tonic_health::server::HealthReporter) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let mut standing = context.quorum.watch();
+    let election = Duration::from_millis(context.config.cluster.timing.election_ms_max);
+    let mut look = tokio::time::interval(election / LOOKS_PER_ELECTION);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let known = standing.borrow_and_update().leader.is_some();
-        reporter.set_service_status("", if known { Serving } else { NotServing }).await;
+        let serves = serves(&context.quorum.status(), election);
+        reporter.set_service_status("", if serves { Serving } else { NotServing }).await;
         tokio::select! {
             changed = standing.changed() => if changed.is_err() { break },
+            // That the others fall silent changes no leader's standing: it has to look.
+            _ = look.tick() => {}
             () = context.stop.cancelled() => break,
         }
     }
     reporter.set_service_status("", NotServing).await;
+}
+
+/// Whether calls are answered: a leader is known, and if it is this server, most of the others have
+/// answered it within two elections' time.
+fn serves(status: &Status, election: Duration) -> bool {
+    let alone = status.members.iter().filter(|member| member.voter).count() <= 1;
+    let ack_age = status.quorum_ack_age_ms.map(Duration::from_millis);
+    let heard = alone || ack_age.is_some_and(|age| age <= 2 * election);
+    status.leader.is_some() && (status.role != Role::Leader || heard)
 }
