@@ -144,7 +144,7 @@ fn tests_do_not_sleep() {
 }
 
 #[test]
-fn core_has_no_clock_no_io_no_hash_maps() {
+fn cores_have_no_clock_no_io_no_hash_maps() {
     let banned = [
         "Instant::now",
         "SystemTime",
@@ -162,6 +162,7 @@ fn core_has_no_clock_no_io_no_hash_maps() {
     ];
     let not_test = |name: &str| !name.contains("/tests") && !name.contains("/benches/");
     assert_none("banned in scheduler-core", &places("scheduler/core/src", &banned, not_test));
+    assert_none("banned in agent-core", &places("scheduler/agent-core/src", &banned, not_test));
 }
 
 #[test]
@@ -225,6 +226,7 @@ fn crates_import_only_what_they_may() {
     let allowed: BTreeSet<String> =
         ["petgraph", "rand", "serde", "thiserror"].iter().map(|&s| s.to_owned()).collect();
     assert!(core.is_subset(&allowed), "scheduler-core may import {allowed:?}, has {core:?}");
+    assert_eq!(dependencies("scheduler/agent-core"), BTreeSet::new(), "agent-core is std alone");
 }
 
 #[test]

@@ -7,17 +7,15 @@
 
 use crate::board::Board;
 use crate::identity::{Identity, IdentityError, Mark};
-use crate::lease::Lease;
-use crate::link::backoff::Jitter;
 use crate::link::meter::Figure;
 use crate::link::{self, Caller, Link, Registration, Shared, Verdict};
 use crate::probe::Prober;
-use crate::reconcile::{self, Action};
-use crate::replica::{
-    Assignment, AssignmentId, BadAssignment, Binding, EXIT_KILLED, EXIT_NOT_STARTED, Exit, GpuSet,
-    Phase,
-};
+use crate::replica::{self, Assignment, BadAssignment};
 use crate::runtime::{self, Haste, Runtime, RuntimeError, Start, Stop};
+use agent_core::backoff::Jitter;
+use agent_core::lease::Lease;
+use agent_core::reconcile::{Action, Wants, reconcile};
+use agent_core::replica::{AssignmentId, Binding, EXIT_NOT_STARTED, Exit, GpuSet, Held, Phase};
 use futures::FutureExt as _;
 use proto::v1;
 use std::sync::Arc;
@@ -75,13 +73,13 @@ pub struct Agent<R> {
     link: Link,
     stage: Stage,
     registration: Option<Registration>,
-    lease: Lease,
+    lease: Lease<Instant>,
     /// Time between heartbeats.
     heartbeat: Duration,
     /// Whether trouble was logged since the last answer: the rest of it is told more quietly.
     troubled: bool,
     /// What should run; `None` = not known since the start or the last fence.
-    desired: Option<Vec<Arc<Assignment>>>,
+    desired: Option<Wants<Arc<Assignment>>>,
     board: Board,
     prober: Prober,
 }
@@ -144,7 +142,7 @@ impl<R: Runtime> Agent<R> {
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             if let Stage::Ending(_) = self.stage
-                && !self.board.is_busy()
+                && !self.board.held().is_busy()
             {
                 return self.end().await;
             }
@@ -177,7 +175,7 @@ impl<R: Runtime> Agent<R> {
             let phase = adopted.exit.map_or(Phase::Ready, Phase::Ended);
             self.board.set(adopted.binding, phase);
         }
-        if self.board.is_busy() {
+        if self.board.held().is_busy() {
             tracing::info!(node = %self.name(), replicas = self.board.held().len(), "took up");
             self.lease.grant(ADOPTED_LEASE, Instant::now());
         }
@@ -237,7 +235,7 @@ impl<R: Runtime> Agent<R> {
             self.stage = Stage::Out { join_at: now };
             return;
         };
-        let reports = self.board.held().values().filter_map(|held| held.report());
+        let reports = self.board.held().iter().filter_map(replica::report);
         self.link.open(&self.caller, registration, reports);
         self.lease.forget_unanswered();
         if let Some(outbox) = self.link.outbox() {
@@ -343,7 +341,7 @@ impl<R: Runtime> Agent<R> {
                 Err(error) => bad.push(error),
             }
         }
-        self.desired = Some(wanted);
+        self.desired = Some(Wants::new(wanted));
         self.act();
         for BadAssignment { id, job, rank, message } in bad {
             // What runs under that number already is left to run.
@@ -385,8 +383,7 @@ impl<R: Runtime> Agent<R> {
             }
             Verdict::Retry if !joining => {
                 self.trouble("session lost", status);
-                let wait = self.link.backoff().wait(link::retry_after(status));
-                self.stage = Stage::Away { open_at: Instant::now() + wait };
+                self.stage = Stage::Away { open_at: self.next_try(link::retry_after(status)) };
             }
             Verdict::Refused | Verdict::Rejoin | Verdict::Retry => {
                 self.registration = None;
@@ -398,8 +395,13 @@ impl<R: Runtime> Agent<R> {
     fn retry_join(&mut self, status: &Status) {
         self.board.set_session(false);
         self.trouble("cannot join yet", status);
-        let wait = self.link.backoff().wait(link::retry_after(status));
-        self.stage = Stage::Out { join_at: Instant::now() + wait };
+        self.stage = Stage::Out { join_at: self.next_try(link::retry_after(status)) };
+    }
+
+    /// When to try a server again: in time for the lease that there is, and not with all others.
+    fn next_try(&mut self, wish: Option<Duration>) -> Instant {
+        let now = Instant::now();
+        now + self.link.backoff().wait(wish, self.lease.left(now))
     }
 
     fn trouble(&mut self, what: &str, status: &Status) {
@@ -420,7 +422,7 @@ impl<R: Runtime> Agent<R> {
     fn act(&mut self) {
         while self.lease.until().is_some_and(|until| Instant::now() < until) {
             let Some(desired) = &self.desired else { return };
-            let actions = reconcile::reconcile(desired, self.board.held());
+            let actions = reconcile(desired, self.board.held());
             if actions.is_empty() {
                 return;
             }
@@ -449,24 +451,20 @@ impl<R: Runtime> Agent<R> {
     }
 
     fn stop(&mut self, id: AssignmentId, haste: Haste, fenced: bool) {
-        let Some(held) = self.board.held().get(&id).copied() else { return };
-        if !held.phase.holds_gpus() {
-            return;
-        }
-        let fenced = fenced || held.phase == Phase::Stopping { fenced: true };
-        self.board.set(held.binding, Phase::Stopping { fenced });
+        let Some(held) = self.board.held().get(id).copied() else { return };
+        let Some(stopping) = held.phase.stopping(fenced) else { return };
+        let held = self.board.set(held.binding, stopping);
         if self.runtime.stop(id, haste) == Stop::Done {
-            self.stopped(held.binding, fenced);
+            self.ended(held, Exit::Succeeded);
         }
     }
 
-    /// A replica that was told to stop is gone.
-    fn stopped(&mut self, binding: Binding, fenced: bool) {
-        if fenced {
-            // Should it still be wanted after the next join, this is what became of it.
-            self.board.set(binding, Phase::Ended(Exit::Failed(EXIT_KILLED)));
-        } else {
-            self.forget(binding.id);
+    /// A replica is gone and its GPUs are free.
+    fn ended(&mut self, held: Held, exit: Exit) {
+        match held.phase.ended(exit) {
+            None => self.forget(held.binding.id),
+            Some(after) if after == held.phase => {}
+            Some(after) => self.note(held.binding, after),
         }
     }
 
@@ -478,7 +476,7 @@ impl<R: Runtime> Agent<R> {
     /// Notes how a replica is, and says so.
     fn note(&mut self, binding: Binding, phase: Phase) {
         let held = self.board.set(binding, phase);
-        if let (Some(outbox), Some(report)) = (self.link.outbox(), held.report()) {
+        if let (Some(outbox), Some(report)) = (self.link.outbox(), replica::report(&held)) {
             outbox.report(report);
         }
     }
@@ -486,21 +484,18 @@ impl<R: Runtime> Agent<R> {
     fn on_replica(&mut self, event: runtime::Event) {
         match event {
             runtime::Event::Ready(id) => {
-                let held = self.board.held().get(&id).copied();
-                if let Some(held) = held.filter(|held| held.phase == Phase::Starting) {
-                    self.note(held.binding, Phase::Ready);
+                let held = self.board.held().get(id).copied();
+                if let Some((held, ready)) = held.and_then(|held| Some((held, held.phase.ready()?)))
+                {
+                    self.note(held.binding, ready);
                 }
             }
             runtime::Event::Ended { id, exit, message } => {
-                let Some(held) = self.board.held().get(&id).copied() else { return };
-                match held.phase {
-                    Phase::Stopping { fenced } => self.stopped(held.binding, fenced),
-                    Phase::Starting | Phase::Ready => {
-                        self.log_exit(&held.binding, exit, message.as_deref());
-                        self.note(held.binding, Phase::Ended(exit));
-                    }
-                    Phase::Ended(_) => {}
+                let Some(held) = self.board.held().get(id).copied() else { return };
+                if held.phase.is_wanted() {
+                    self.log_exit(&held.binding, exit, message.as_deref());
                 }
+                self.ended(held, exit);
                 self.act();
                 self.after_stop();
             }
@@ -540,7 +535,7 @@ impl<R: Runtime> Agent<R> {
     }
 
     fn stop_all(&mut self, haste: Haste, fenced: bool) {
-        let all: Vec<AssignmentId> = self.board.held().keys().copied().collect();
+        let all: Vec<AssignmentId> = self.board.held().iter().map(|held| held.binding.id).collect();
         for id in all {
             self.stop(id, haste, fenced);
         }
@@ -548,9 +543,8 @@ impl<R: Runtime> Agent<R> {
 
     /// After a fence: once nothing runs any more, joins again.
     fn after_stop(&mut self) {
-        if matches!(self.stage, Stage::Fencing) && !self.board.is_busy() {
-            let wait = self.link.backoff().wait(None);
-            self.stage = Stage::Out { join_at: Instant::now() + wait };
+        if matches!(self.stage, Stage::Fencing) && !self.board.held().is_busy() {
+            self.stage = Stage::Out { join_at: self.next_try(None) };
         }
     }
 

@@ -5,8 +5,8 @@
 
 use crate::link::Shared;
 use crate::link::meter::Figure;
-use crate::reconcile::Holdings;
-use crate::replica::{AssignmentId, Binding, Exit, Held, Phase};
+use agent_core::holdings::Holdings;
+use agent_core::replica::{AssignmentId, Binding, Exit, Held, Phase};
 use std::sync::Arc;
 
 /// See the module.
@@ -20,7 +20,7 @@ pub(crate) struct Board {
 impl Board {
     pub(crate) fn new(shared: Arc<Shared>) -> Board {
         shared.meter.add(Figure::Agents);
-        Board { shared, held: Holdings::new(), joined: false, session: false }
+        Board { shared, held: Holdings::default(), joined: false, session: false }
     }
 
     pub(crate) fn held(&self) -> &Holdings {
@@ -28,24 +28,18 @@ impl Board {
     }
 
     pub(crate) fn phase(&self, id: AssignmentId) -> Option<Phase> {
-        self.held.get(&id).map(|held| held.phase)
-    }
-
-    /// Whether any GPU is taken.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.held.values().any(|held| held.phase.holds_gpus())
+        self.held.get(id).map(|held| held.phase)
     }
 
     /// Notes how a replica is now, and gives it back.
     pub(crate) fn set(&mut self, binding: Binding, phase: Phase) -> Held {
-        let held = Held { binding, phase };
-        let before = self.held.insert(binding.id, held).map(|held| held.phase);
+        let before = self.held.set(binding, phase);
         self.count(before, Some(phase));
-        held
+        Held { binding, phase }
     }
 
     pub(crate) fn remove(&mut self, id: AssignmentId) {
-        let before = self.held.remove(&id).map(|held| held.phase);
+        let before = self.held.remove(id);
         self.count(before, None);
     }
 
@@ -93,7 +87,7 @@ impl Board {
 
 impl Drop for Board {
     fn drop(&mut self) {
-        for held in std::mem::take(&mut self.held).into_values() {
+        for held in std::mem::take(&mut self.held).iter() {
             self.count(Some(held.phase), None);
         }
         self.set_session(false);

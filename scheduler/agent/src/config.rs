@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// Most servers in the list.
 const SERVERS_MAX: usize = 64;
 /// Most GPUs of one node, as in the contract.
-const GPUS_MAX: usize = crate::replica::GPUS_MAX as usize;
+const GPUS_MAX: usize = agent_core::replica::GPUS_MAX as usize;
 /// Longest name of the contract.
 const NAME_BYTES_MAX: usize = 63;
 

@@ -6,11 +6,11 @@
 
 use crate::agent::{self, Agent, AgentError, Ended, Order};
 use crate::identity::{Identity, IdentityError, NodeKey};
-use crate::link::backoff::Jitter;
 use crate::link::channels::EndpointError;
 use crate::link::meter::{Figure, Meter};
 use crate::link::{Caller, Credential, Shared};
 use crate::runtime::simulated::{self, Simulated};
+use agent_core::backoff::Jitter;
 use proto::v1;
 use std::collections::BTreeSet;
 use std::sync::Arc;

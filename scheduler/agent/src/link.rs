@@ -4,18 +4,18 @@
 //! **Invariant:** a link carries words and gives them no meaning: whether a lease holds or a
 //! desired state is too old is for `agent` to say. What waits to be sent is bounded.
 
-pub mod backoff;
 pub mod channels;
 mod codec;
 pub mod meter;
 pub mod outbox;
 
 use crate::identity::NodeKey;
-use crate::link::backoff::{Backoff, Jitter};
 use crate::link::channels::{Channels, EndpointError};
 use crate::link::meter::Meter;
 use crate::link::outbox::Outbox;
 use crate::program::Programs;
+use agent_core::backoff::{Backoff, Jitter};
+use agent_core::lease::CALL_TIMEOUT;
 use futures::future::BoxFuture;
 use proto::v1;
 use std::sync::Arc;
@@ -26,8 +26,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
-/// A join or the opening of a session that takes longer has failed.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Leaving is a courtesy; nobody waits longer for it.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,85 +1,19 @@
-//! Replicas as the agent sees them: what is wanted, what is held, how it ended.
+//! Replicas as they come over the wire: what is wanted, decoded and checked, and what is told.
 //!
 //! **Invariant:** an [`Assignment`] has been checked: its GPUs are distinct and on this node, its
 //! share is at most one GPU. The job's token never reaches a log.
 
 use crate::program::{Program, Programs};
+use agent_core::reconcile::Want;
+use agent_core::replica::{
+    AssignmentId, Binding, Exit, GPU_MILLI, GPUS_MAX, GpuSet, Held, JobId, Observed, Rank,
+};
 use proto::v1;
 use std::fmt;
 use std::sync::Arc;
 
-/// Most GPUs of one node, as in the contract.
-pub const GPUS_MAX: u32 = 64;
-/// Thousandths of a whole GPU.
-pub const GPU_MILLI: u32 = 1000;
 /// Length of a job's token in bytes.
 const TOKEN_BYTES: usize = 16;
-/// Exit code of what never ran.
-pub const EXIT_NOT_STARTED: i32 = -1;
-/// Exit code of what was killed (128 + SIGKILL), also where nobody saw how it ended.
-pub const EXIT_KILLED: i32 = 137;
-
-/// A job's number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct JobId(pub u64);
-
-/// A replica's number inside its job.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Rank(pub u32);
-
-/// Fencing number of one binding of a replica to a node; never given twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AssignmentId(pub u64);
-
-impl fmt::Display for AssignmentId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A set of GPU indexes below [`GPUS_MAX`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct GpuSet(u64);
-
-impl GpuSet {
-    /// The set with `gpu` in it too; `None` if it was there already or is out of range.
-    pub fn with(self, gpu: u32) -> Option<GpuSet> {
-        let bit = 1u64.checked_shl(gpu)?;
-        (self.0 & bit == 0).then_some(GpuSet(self.0 | bit))
-    }
-
-    /// Indexes in rising order.
-    pub fn iter(self) -> impl Iterator<Item = u32> {
-        (0..GPUS_MAX).filter(move |gpu| self.0 >> gpu & 1 == 1)
-    }
-
-    /// How many.
-    pub fn len(self) -> u32 {
-        self.0.count_ones()
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-}
-
-/// Which replica sits on which GPUs; all that is needed to keep two from the same GPU.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Binding {
-    pub id: AssignmentId,
-    pub job: JobId,
-    pub rank: Rank,
-    pub gpus: GpuSet,
-    /// 0 = the GPUs are whole; else thousandths of the one GPU.
-    pub gpu_milli: u32,
-}
-
-impl Binding {
-    /// Thousandths that it takes of each of its GPUs.
-    pub fn milli_per_gpu(&self) -> u32 {
-        if self.gpu_milli == 0 { GPU_MILLI } else { self.gpu_milli }
-    }
-}
 
 /// Secret that the members of a job share.
 #[derive(Clone, PartialEq, Eq)]
@@ -112,6 +46,12 @@ pub struct Assignment {
     /// `None` where the server sent none.
     pub token: Option<Token>,
     pub program: Arc<Program>,
+}
+
+impl Want for Assignment {
+    fn binding(&self) -> &Binding {
+        &self.binding
+    }
 }
 
 /// An assignment that cannot be carried out, with what is needed to say so to the server.
@@ -168,68 +108,21 @@ impl Assignment {
     }
 }
 
-/// How a replica ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// With exit code 0.
-    Succeeded,
-    /// With this exit code, 128 + signal, or [`EXIT_NOT_STARTED`].
-    Failed(i32),
-}
-
-impl Exit {
-    /// From an exit code; negative codes are failures.
-    pub fn from_code(code: i32) -> Exit {
-        if code == 0 { Exit::Succeeded } else { Exit::Failed(code) }
-    }
-}
-
-/// How far a replica is that the agent holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    Starting,
-    Ready,
-    /// Told to stop; its GPUs are not free yet.
-    Stopping {
-        /// It was stopped because the lease ended: if it is still wanted then, it has failed.
-        fenced: bool,
-    },
-    /// Gone; remembered until the scheduler wants it no more.
-    Ended(Exit),
-}
-
-impl Phase {
-    /// Whether its GPUs are taken.
-    pub fn holds_gpus(self) -> bool {
-        !matches!(self, Phase::Ended(_))
-    }
-}
-
-/// A replica that the agent holds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Held {
-    pub binding: Binding,
-    pub phase: Phase,
-}
-
-impl Held {
-    /// What to tell the server, if anything.
-    pub fn report(&self) -> Option<v1::ReplicaReport> {
-        let (phase, exit_code) = match self.phase {
-            Phase::Starting => (v1::ObservedPhase::Starting, 0),
-            Phase::Ready => (v1::ObservedPhase::Ready, 0),
-            Phase::Stopping { .. } => return None,
-            Phase::Ended(Exit::Succeeded) => (v1::ObservedPhase::Succeeded, 0),
-            Phase::Ended(Exit::Failed(code)) => (v1::ObservedPhase::Failed, code),
-        };
-        Some(v1::ReplicaReport {
-            job_id: self.binding.job.0,
-            rank: self.binding.rank.0,
-            assignment: self.binding.id.0,
-            phase: phase.into(),
-            exit_code,
-        })
-    }
+/// What to tell the server of a replica, if anything.
+pub fn report(held: &Held) -> Option<v1::ReplicaReport> {
+    let (phase, exit_code) = match held.phase.observed()? {
+        Observed::Starting => (v1::ObservedPhase::Starting, 0),
+        Observed::Ready => (v1::ObservedPhase::Ready, 0),
+        Observed::Ended(Exit::Succeeded) => (v1::ObservedPhase::Succeeded, 0),
+        Observed::Ended(Exit::Failed(code)) => (v1::ObservedPhase::Failed, code),
+    };
+    Some(v1::ReplicaReport {
+        job_id: held.binding.job.0,
+        rank: held.binding.rank.0,
+        assignment: held.binding.id.0,
+        phase: phase.into(),
+        exit_code,
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 pub mod process;
 pub mod simulated;
 
-use crate::replica::{Assignment, AssignmentId, Binding, Exit};
+use crate::replica::Assignment;
+use agent_core::replica::{AssignmentId, Binding, Exit};
 use std::future::Future;
 use std::sync::Arc;
 

@@ -18,8 +18,9 @@ mod launch;
 mod record;
 mod supervise;
 
-use crate::replica::{Assignment, AssignmentId};
+use crate::replica::Assignment;
 use crate::runtime::{Adopted, Event, Haste, Runtime, RuntimeError, Start, Stop};
+use agent_core::replica::AssignmentId;
 use group::Group;
 use record::Store;
 use serde::Deserialize;

@@ -3,9 +3,10 @@
 //! **Invariant:** equal seeds, node names and assignments give equal times and failures. A start
 //! that takes no time costs no timer.
 
-use crate::link::backoff::Jitter;
-use crate::replica::{Assignment, AssignmentId, Exit};
+use crate::replica::Assignment;
 use crate::runtime::{Adopted, Event, Haste, Runtime, RuntimeError, Start, Stop};
+use agent_core::backoff::Jitter;
+use agent_core::replica::{AssignmentId, Exit};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! The process runtime with real children of `/bin/sh`.
 
 use crate::fake::soon;
+use agent_core::replica::{AssignmentId, Exit};
 use proto::v1;
 use scheduler_agent::program::Programs;
-use scheduler_agent::replica::{Assignment, AssignmentId, Exit};
+use scheduler_agent::replica::Assignment;
 use scheduler_agent::runtime::process::{Options, Process};
 use scheduler_agent::runtime::{Event, Haste, Runtime, Start, Stop};
 use std::fs;

@@ -1,7 +1,8 @@
 //! A runtime whose strings the test pulls.
 
 use crate::fake::soon;
-use scheduler_agent::replica::{Assignment, AssignmentId, Exit};
+use agent_core::replica::{AssignmentId, Exit};
+use scheduler_agent::replica::Assignment;
 use scheduler_agent::runtime::{Adopted, Event, Haste, Runtime, RuntimeError, Start, Stop};
 use std::sync::Arc;
 use tokio::sync::mpsc;

@@ -2,13 +2,13 @@
 
 use crate::fake::{Fake, Heard, Manner, assignment, soon};
 use crate::puppet::{Strings, Told, puppet};
+use agent_core::replica::{AssignmentId, Binding, Exit, GpuSet, JobId, Rank};
 use proto::v1;
 use proto::v1::{ObservedPhase, SessionEndReason};
 use scheduler_agent::agent::{self, Agent, AgentError, Ended, Order};
 use scheduler_agent::identity::{Identity, NodeKey};
 use scheduler_agent::link::meter::Figure;
 use scheduler_agent::link::{Caller, Credential, Shared};
-use scheduler_agent::replica::{AssignmentId, Binding, Exit, GpuSet, JobId, Rank};
 use scheduler_agent::runtime::{Adopted, Haste};
 use std::path::Path;
 use std::sync::Arc;
@@ -387,6 +387,22 @@ async fn a_session_that_is_not_known_is_joined_for() {
     assert_eq!(fake.hello().await.1.epoch, 2);
     assert_eq!(fake.report(1).await, (ObservedPhase::Ready, 0));
     assert_eq!(live.strings.drain(), [], "the lease holds, so all goes on");
+    live.exit().await;
+}
+
+/// Servers that are away for a part of the lease, all at once, cost nobody the lease: waits shrink
+/// with what is left of it.
+#[tokio::test]
+async fn an_agent_that_is_refused_tries_often_enough_to_keep_its_lease() {
+    let manner = Manner { lease_ms: 3000, heartbeat_ms: 750, ..Manner::default() };
+    let (mut fake, mut live, session) = running(manner).await;
+    fake.drain();
+    let refusals = vec![Status::unavailable("no leader"); 8];
+    fake.manner(|manner| manner.session_refusals = refusals);
+    fake.hang_up(session, Some(Status::unavailable("restarting")));
+    assert_eq!(fake.hello().await.1.epoch, 1, "the same session goes on");
+    assert_eq!(live.shared.meter.get(Figure::Fences), 0);
+    assert_eq!(live.strings.drain(), [], "nothing was disturbed");
     live.exit().await;
 }
 

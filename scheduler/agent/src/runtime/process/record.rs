@@ -6,8 +6,8 @@
 use super::Found;
 use super::group::Group;
 use crate::identity;
-use crate::replica::{AssignmentId, Binding, EXIT_KILLED, Exit, GpuSet, JobId, Rank};
 use crate::runtime::{Adopted, RuntimeError};
+use agent_core::replica::{AssignmentId, Binding, EXIT_KILLED, Exit, GpuSet, JobId, Rank};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -6,8 +6,9 @@
 use super::group::Group;
 use super::launch::{Launched, launch};
 use super::record::Store;
-use crate::replica::{Assignment, AssignmentId, EXIT_KILLED, EXIT_NOT_STARTED, Exit};
+use crate::replica::Assignment;
 use crate::runtime::{Event, Haste};
+use agent_core::replica::{AssignmentId, EXIT_KILLED, EXIT_NOT_STARTED, Exit};
 use rustix::process::Signal;
 use std::io;
 use std::os::unix::process::ExitStatusExt;

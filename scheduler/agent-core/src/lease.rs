@@ -4,9 +4,11 @@
 //! from when it was received, which is later, so the agent always gives up first.
 
 use std::collections::VecDeque;
+use std::ops::{Add, Sub};
 use std::time::Duration;
-use tokio::time::Instant;
 
+/// A join, or the opening of a session, that takes longer has failed.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Heartbeats without an answer that are remembered; an answer to an older one is of no use.
 const UNANSWERED_MAX: usize = 8;
 /// A server has a third of the lease to answer: a heartbeat sent after a quarter of it still leaves
@@ -16,21 +18,34 @@ const PATIENCE_PER_LEASE: u32 = 3;
 /// tenth of the lease.
 const HASTE_PER_LEASE: u32 = 8;
 
+/// A point of a clock that never jumps: an instant of the machine's, or the time since a start.
+pub trait Moment: Copy + Ord + Add<Duration, Output = Self> + Sub<Output = Duration> {}
+
+impl<T: Copy + Ord + Add<Duration, Output = T> + Sub<Output = Duration>> Moment for T {}
+
 /// See the module.
-#[derive(Debug, Default)]
-pub struct Lease {
+#[derive(Clone, Debug)]
+pub struct Lease<T> {
     length: Duration,
-    until: Option<Instant>,
+    until: Option<T>,
     sequence: u64,
-    unanswered: VecDeque<(u64, Instant)>,
+    unanswered: VecDeque<(u64, T)>,
     /// When the oldest heartbeat was sent that has no answer, remembered or not.
-    waiting_since: Option<Instant>,
+    waiting_since: Option<T>,
 }
 
-impl Lease {
+impl<T> Default for Lease<T> {
+    /// None yet.
+    fn default() -> Lease<T> {
+        let (length, sequence, unanswered) = (Duration::ZERO, 0, VecDeque::new());
+        Lease { length, until: None, sequence, unanswered, waiting_since: None }
+    }
+}
+
+impl<T: Moment> Lease<T> {
     /// A lease of `length` from `sent_at`, the moment at which it was asked for. Heartbeats of an
     /// earlier lease count no more.
-    pub fn grant(&mut self, length: Duration, sent_at: Instant) {
+    pub fn grant(&mut self, length: Duration, sent_at: T) {
         self.length = length;
         self.until = Some(sent_at + length);
         self.forget_unanswered();
@@ -43,21 +58,22 @@ impl Lease {
     }
 
     /// When it ends; `None` when there is none.
-    pub fn until(&self) -> Option<Instant> {
+    pub fn until(&self) -> Option<T> {
         self.until
     }
 
-    /// Its length.
-    pub fn length(&self) -> Duration {
-        self.length
+    /// How much is left of it; `None` when there is none.
+    pub fn left(&self, now: T) -> Option<Duration> {
+        let until = self.until?;
+        Some(if until > now { until - now } else { Duration::ZERO })
     }
 
     /// When the server, asked to prolong the lease and giving no answer, is taken for silent; `None`
     /// while nothing is asked. What else it says does not matter: only this keeps the lease. Always
     /// early enough to ask another server before the lease ends.
-    pub fn silent_at(&self) -> Option<Instant> {
+    pub fn silent_at(&self) -> Option<T> {
         let sent_at = self.waiting_since?;
-        let left = self.until?.saturating_duration_since(sent_at);
+        let left = self.left(sent_at)?;
         let patience = (self.length / PATIENCE_PER_LEASE).min(left / 2);
         Some(sent_at + patience.max(self.length / HASTE_PER_LEASE))
     }
@@ -69,7 +85,7 @@ impl Lease {
     }
 
     /// Notes that a heartbeat goes out now; gives its number.
-    pub fn heartbeat(&mut self, now: Instant) -> u64 {
+    pub fn heartbeat(&mut self, now: T) -> u64 {
         self.sequence += 1;
         if self.unanswered.len() == UNANSWERED_MAX {
             self.unanswered.pop_front();
@@ -101,13 +117,16 @@ mod tests {
 
     const LENGTH: Duration = Duration::from_secs(10);
 
-    fn after(start: Instant, seconds: u64) -> Instant {
+    /// What the clock shows when a test begins.
+    const START: Duration = Duration::from_secs(1_000);
+
+    fn after(start: Duration, seconds: u64) -> Duration {
         start + Duration::from_secs(seconds)
     }
 
     #[test]
     fn counts_from_the_sending() {
-        let (start, mut lease) = (Instant::now(), Lease::default());
+        let (start, mut lease) = (START, Lease::default());
         lease.grant(LENGTH, start);
         assert_eq!(lease.until(), Some(after(start, 10)));
         let first = lease.heartbeat(after(start, 2));
@@ -117,12 +136,14 @@ mod tests {
         assert!(!lease.acknowledged(first), "older than what was answered");
         assert!(!lease.acknowledged(second), "answered twice");
         assert!(!lease.acknowledged(999), "never sent");
+        assert_eq!(lease.left(after(start, 11)), Some(Duration::from_secs(3)));
+        assert_eq!(lease.left(after(start, 15)), Some(Duration::ZERO));
         assert_eq!(lease.until(), Some(after(start, 14)));
     }
 
     #[test]
     fn answers_of_an_earlier_lease_do_not_count() {
-        let (start, mut lease) = (Instant::now(), Lease::default());
+        let (start, mut lease) = (START, Lease::default());
         lease.grant(LENGTH, start);
         let old = lease.heartbeat(after(start, 9));
         lease.clear();
@@ -136,7 +157,7 @@ mod tests {
 
     #[test]
     fn silence_is_found_out_well_before_the_end() {
-        let (start, mut lease) = (Instant::now(), Lease::default());
+        let (start, mut lease) = (START, Lease::default());
         lease.grant(LENGTH, start);
         assert_eq!(lease.silent_at(), None, "nothing was asked");
         let first = lease.heartbeat(after(start, 2));
@@ -161,7 +182,7 @@ mod tests {
 
     #[test]
     fn unanswered_heartbeats_are_bounded() {
-        let (start, mut lease) = (Instant::now(), Lease::default());
+        let (start, mut lease) = (START, Lease::default());
         lease.grant(LENGTH, start);
         let first = lease.heartbeat(start);
         for _ in 0..100 {
