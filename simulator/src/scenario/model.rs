@@ -163,8 +163,6 @@ pub struct ServerModel {
     pub election: Latency,
     /// Lease of an agent's session in a small fleet.
     pub lease: DurationMs,
-    /// How long agents wait at most before they connect again after a failure.
-    pub reconnect: DurationMs,
 }
 
 impl Default for ServerModel {
@@ -173,7 +171,6 @@ impl Default for ServerModel {
             count: 3,
             election: Latency::Uniform { min: DurationMs(600), max: DurationMs(1_200) },
             lease: scheduler_core::duty::timing::LEASE_MIN,
-            reconnect: DurationMs(15_000),
         }
     }
 }

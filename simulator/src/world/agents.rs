@@ -4,14 +4,16 @@
 //! that is over never arrives.
 
 use super::log::Origin;
-use super::machine::{Bound, Reaction, Session, Step};
+use super::machine::{Hardware, Reaction, Session, Step, wanted_on};
+use super::outage::Outage;
 use super::{Turn, Violation, World};
 use crate::observe::Seen;
-use rand::RngExt;
+use agent_core::reconcile::Wants;
+use agent_core::replica::{Binding, EXIT_NOT_STARTED};
 use scheduler_core::command::{Actor, Command, Observed, Outcome, Rejection, ReplicaReport};
 use scheduler_core::id::{AssignmentId, Epoch, NodeId};
 use scheduler_core::node::NodeStatus;
-use scheduler_core::unit::DurationMs;
+use scheduler_core::unit::{DurationMs, TimeMs};
 use std::collections::BTreeMap;
 
 /// Reports in one entry.
@@ -40,8 +42,7 @@ impl World<'_> {
         machine.epoch = epoch;
         machine.session = Session::Open;
         machine.joined_at = now;
-        machine.lease_until = None;
-        machine.tries = 0;
+        machine.outage = None;
         let slot = node.0 as usize;
         if slot >= self.by_node.len() {
             self.by_node.resize(slot + 1, None);
@@ -59,7 +60,7 @@ impl World<'_> {
         let node = self.state.node(id);
         let valid =
             node.is_some_and(|node| node.epoch == machine.epoch && node.status == NodeStatus::Up);
-        let wanted = valid.then(|| Bound::all_of(&self.state, id));
+        let wanted = valid.then(|| wanted_on(&self.state, id));
         if node.is_none() {
             self.machines[at].removed = true;
         }
@@ -70,7 +71,7 @@ impl World<'_> {
         self.heap.push(arrives, Turn::Told { machine: at, era, wanted });
     }
 
-    pub(super) fn told(&mut self, at: usize, era: u32, wanted: Option<Box<[Bound]>>) {
+    pub(super) fn told(&mut self, at: usize, era: u32, wanted: Option<Wants<Binding>>) {
         let now = self.now();
         let Some(machine) = self.machines.get_mut(at).filter(|machine| machine.era == era) else {
             return;
@@ -79,8 +80,8 @@ impl World<'_> {
             machine.fence();
             return self.come_back(at);
         };
-        let start = &self.scenario.start;
-        let reaction = machine.told(wanted, now, start, &mut self.dice.start);
+        let hardware = Hardware { now, start: &self.scenario.start, rng: &mut self.dice.start };
+        let reaction = machine.told(wanted, hardware);
         self.react(at, reaction);
     }
 
@@ -89,7 +90,8 @@ impl World<'_> {
         let Some(machine) = self.machines.get_mut(at).filter(|machine| machine.life == life) else {
             return;
         };
-        let reaction = machine.step(step, now, &self.scenario.start, &mut self.dice.start);
+        let hardware = Hardware { now, start: &self.scenario.start, rng: &mut self.dice.start };
+        let reaction = machine.step(step, hardware);
         self.react(at, reaction);
     }
 
@@ -113,8 +115,8 @@ impl World<'_> {
 
     /// A report has reached a server.
     pub(super) fn heard(&mut self, report: ReplicaReport) {
-        if let Observed::Failed { .. } = report.observed {
-            self.report.starts_failed += 1;
+        if let Observed::Failed { exit_code } = report.observed {
+            self.report.starts_failed += u64::from(exit_code == EXIT_NOT_STARTED);
             let ReplicaReport { job, rank, node, .. } = report;
             self.tell(Seen::Failed { job, rank, node });
         }
@@ -154,53 +156,74 @@ impl World<'_> {
         self.flush_later();
     }
 
-    /// The machine can no longer be heard: its lease runs out on both sides.
-    pub(super) fn falls_silent(&mut self, at: usize) {
+    /// The machine can no longer be heard: its lease runs out on both sides. `noticed`: its agent
+    /// sees at once that it has lost its server, and not only when a heartbeat has no answer.
+    pub(super) fn falls_silent(&mut self, at: usize, noticed: bool) {
         let now = self.now();
-        let Some(machine) = self.machines.get_mut(at) else { return };
-        if machine.session == Session::None {
-            return;
-        }
-        let Some(node) = machine.id else { return };
-        let was_open = machine.session == Session::Open;
+        let Some(machine) = self.machines.get(at) else { return };
+        let Some(node) = machine.id.filter(|_| machine.session != Session::None) else { return };
+        let (epoch, joined_at) = (machine.epoch, machine.joined_at);
+        let (heard, answered) = self.network.last_words(at, joined_at, now, &mut self.dice.network);
+        let lengths = self.network.lengths;
+        let begun = self.outage(at, now).with_lease(lengths.lease, answered);
+        let machine = &mut self.machines[at];
         machine.session = Session::Away;
         machine.era += 1;
-        let joined_at = machine.joined_at;
-        let words = self.network.last_words(at, joined_at, now, &mut self.dice.network);
-        let (heard, lease_until) = words;
-        let machine = &mut self.machines[at];
-        if was_open {
-            machine.lease_until = Some(lease_until);
-        }
-        let (era, epoch) = (machine.era, machine.epoch);
-        let until = machine.lease_until.unwrap_or(now);
+        let era = machine.era;
+        let outage = machine.outage.get_or_insert_with(|| {
+            let next = answered.after(lengths.heartbeat);
+            Box::new(if noticed { begun } else { begun.unnoticed(next) })
+        });
+        let until = outage.lease_until().unwrap_or(now);
         self.heap.push(until, Turn::Fence { machine: at, era });
         if let Some(leader) = &mut self.leader {
             leader.fell_silent(node, epoch, heard);
         }
     }
 
+    /// An agent that looks for a server from now on.
+    fn outage(&self, at: usize, now: TimeMs) -> Outage {
+        let seed = self.scenario.seed ^ (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now.0;
+        Outage::without_lease(seed, self.network.lengths.heartbeat, now)
+    }
+
     /// The agent's lease is over: it stops all, and joins again when it can.
     pub(super) fn fence(&mut self, at: usize, era: u32) {
+        let now = self.now();
         let Some(machine) = self.machines.get_mut(at) else { return };
         if machine.era != era || machine.session != Session::Away {
             return;
         }
+        let reachable = machine.is_reachable();
         machine.fence();
+        // Who cannot be heard plays through later what the agent did then.
+        if let Some(outage) = machine.outage.as_mut().filter(|_| reachable) {
+            outage.end_lease(now);
+        }
         self.come_back(at);
     }
 
     /// The agent tries to connect, after a wait that grows with every try.
     pub(super) fn come_back(&mut self, at: usize) {
-        let Some(machine) = self.machines.get_mut(at) else { return };
+        self.try_at(at, Outage::next_try);
+    }
+
+    /// As [`World::come_back`], of an agent whose tries were all in vain so far.
+    pub(super) fn come_back_from_afar(&mut self, at: usize) {
+        self.try_at(at, Outage::first_try_after);
+    }
+
+    fn try_at(&mut self, at: usize, when: impl FnOnce(&mut Outage, TimeMs) -> TimeMs) {
+        let now = self.now();
+        let Some(machine) = self.machines.get(at) else { return };
         if !machine.is_reachable() || machine.removed {
             return;
         }
-        let most = self.network.wait_max(machine.tries);
-        machine.tries = machine.tries.saturating_add(1);
+        let fresh = self.outage(at, now);
+        let machine = &mut self.machines[at];
         let era = machine.era;
-        let wait = self.dice.network.random_range(0..=most.0.max(1));
-        self.push_after(DurationMs(wait), Turn::Connect { machine: at, era });
+        let try_at = when(machine.outage.get_or_insert_with(|| Box::new(fresh)), now);
+        self.heap.push(try_at, Turn::Connect { machine: at, era });
     }
 
     pub(super) fn connect(&mut self, at: usize, era: u32) {
@@ -221,8 +244,12 @@ impl World<'_> {
         }
         if machine.session != Session::Open {
             // A session that the servers know nothing of any more: what ran for it is stopped.
-            self.machines[at].fence();
-            let era = self.machines[at].era;
+            let machine = &mut self.machines[at];
+            machine.fence();
+            if let Some(outage) = &mut machine.outage {
+                outage.end_lease(now);
+            }
+            let era = machine.era;
             self.join(at, era);
         }
     }
@@ -239,8 +266,7 @@ impl World<'_> {
     fn resume(&mut self, at: usize, node: NodeId) {
         let machine = &mut self.machines[at];
         machine.session = Session::Open;
-        machine.lease_until = None;
-        machine.tries = 0;
+        machine.outage = None;
         machine.era += 1;
         let reports = machine.repeat();
         self.say(at, reports);
@@ -318,7 +344,7 @@ impl World<'_> {
         let step = count as usize;
         for at in (seat as usize..self.machines.len()).step_by(step) {
             if self.machines[at].session == Session::Open {
-                self.falls_silent(at);
+                self.falls_silent(at, true);
                 self.come_back(at);
             }
         }

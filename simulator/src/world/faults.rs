@@ -76,7 +76,7 @@ impl World<'_> {
         if !self.machines[at].on {
             return;
         }
-        self.falls_silent(at);
+        self.falls_silent(at, true);
         self.machines[at].die();
         if let Some(repair) = repair {
             let life = self.machines[at].life;
@@ -93,26 +93,21 @@ impl World<'_> {
     fn switch_on(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         if !machine.on {
-            (machine.on, machine.tries) = (true, 0);
-            machine.removed = false;
+            (machine.on, machine.removed) = (true, false);
             self.come_back(at);
         }
     }
 
     fn cut(&mut self, at: usize) {
-        if self.machines[at].cut_since.is_none() {
-            self.machines[at].cut_since = Some(self.now());
-            self.falls_silent(at);
+        if !std::mem::replace(&mut self.machines[at].cut, true) {
+            self.falls_silent(at, false);
         }
     }
 
     fn heal(&mut self, at: usize) {
-        let now = self.now();
         let machine = &mut self.machines[at];
-        let Some(since) = machine.cut_since.take() else { return };
-        if machine.session != Session::Open {
-            machine.tries = self.network.tries_within(now.since(since));
-            self.come_back(at);
+        if std::mem::replace(&mut machine.cut, false) && machine.session != Session::Open {
+            self.come_back_from_afar(at);
         }
     }
 

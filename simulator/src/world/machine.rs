@@ -1,57 +1,33 @@
 //! One machine with its agent: what it is told to run, what it runs, how starts go.
 //!
-//! The rules are those of the real agent: stops first, no start on a GPU whose holder has not been
-//! seen to end, never two bindings of one replica, all stopped when the lease ends.
+//! What the agent does about it is decided by `agent-core`; the machine is only the hardware: how
+//! long images, processes and stops take, which of them fail, which GPUs really exist.
 //! **Invariant:** knows only what it was told and what it sees of its own hardware.
 
+use super::outage::Outage;
 use crate::scenario::{StartModel, happens};
+use agent_core::holdings::Holdings;
+use agent_core::reconcile::{Action, Wants, reconcile};
+use agent_core::replica::{self, AssignmentId, Binding, EXIT_NOT_STARTED, Exit, Held, Phase};
 use rand::Rng;
 use scheduler_core::command::{Observed, ReplicaReport};
-use scheduler_core::id::{AssignmentId, Epoch, JobId, NodeId, Rank};
+use scheduler_core::id::{self, Epoch, JobId, NodeId, Rank};
 use scheduler_core::state::State;
-use scheduler_core::unit::{DurationMs, GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX, GpuSet, TimeMs};
+use scheduler_core::unit::{DurationMs, GpuSet, TimeMs};
 
-/// Exit code of a start that failed.
-const FAILED_CODE: i32 = 1;
-
-/// One replica that should run here.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Bound {
-    pub(super) assignment: AssignmentId,
-    pub(super) job: JobId,
-    pub(super) rank: Rank,
-    gpus: GpuSet,
-    share_milli: u16,
-}
-
-impl Bound {
-    /// All that should run on the node.
-    pub(super) fn all_of(state: &State, node: NodeId) -> Box<[Self]> {
-        let bound = |(job, rank)| {
-            let held = state.replica(job, rank)?.allocation?;
-            let (gpus, share_milli) = (held.gpus, held.share_milli);
-            Some(Self { assignment: held.assignment, job, rank, gpus, share_milli })
-        };
-        state.node_work(node).filter_map(bound).collect()
-    }
-
-    fn milli(&self) -> u16 {
-        if self.share_milli == 0 { GPU_MILLI_WHOLE } else { self.share_milli }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Starting { fails: bool },
-    Ready,
-    Stopping,
-    Failed,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    bound: Bound,
-    phase: Phase,
+/// What the state wants to run on the node.
+pub(super) fn wanted_on(state: &State, node: NodeId) -> Wants<Binding> {
+    let binding = |(job, rank): (JobId, Rank)| {
+        let held = state.replica(job, rank)?.allocation?;
+        Some(Binding {
+            id: AssignmentId(held.assignment.0),
+            job: replica::JobId(job.0),
+            rank: replica::Rank(rank.0),
+            gpus: replica::GpuSet::of_bits(held.gpus.0),
+            gpu_milli: held.share_milli.into(),
+        })
+    };
+    Wants::new(state.node_work(node).filter_map(binding).collect())
 }
 
 /// What stands between the agent and the servers.
@@ -73,8 +49,8 @@ pub(super) struct Machine {
     pub(super) session: Session,
     /// The machine runs.
     pub(super) on: bool,
-    /// Since when the network to the servers is cut.
-    pub(super) cut_since: Option<TimeMs>,
+    /// The network to the servers is cut.
+    pub(super) cut: bool,
     /// Forgotten by an operator: does not come back by itself.
     pub(super) removed: bool,
     /// Changes whenever what is on its way to the agent is void.
@@ -82,26 +58,24 @@ pub(super) struct Machine {
     /// Changes whenever all that ran is gone.
     pub(super) life: u32,
     pub(super) joined_at: TimeMs,
-    /// When the agent's lease ends, once nothing prolongs it.
-    pub(super) lease_until: Option<TimeMs>,
     /// No message overtakes another one on its way to the agent.
     pub(super) told_at: TimeMs,
-    /// Tries to connect since the last success.
-    pub(super) tries: u32,
+    /// While it has no session.
+    pub(super) outage: Option<Box<Outage>>,
     /// GPUs that are really there.
     gpus: usize,
-    wanted: Box<[Bound]>,
-    held: Vec<Held>,
+    wanted: Wants<Binding>,
+    held: Holdings,
     /// The job whose image was fetched last, and since when it is there.
-    image: Option<(JobId, TimeMs)>,
+    image: Option<(replica::JobId, TimeMs)>,
 }
 
 /// Something that the machine will do by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
-    /// A start is done, one way or the other.
-    Started(AssignmentId),
-    Stopped(AssignmentId),
+    Ready(AssignmentId),
+    /// Its GPUs are free.
+    Ended(AssignmentId, Exit),
 }
 
 /// What comes of telling a machine something.
@@ -113,6 +87,13 @@ pub(super) struct Reaction {
     pub(super) steps: Vec<(DurationMs, Step)>,
 }
 
+/// What a machine needs to know to react to anything.
+pub(super) struct Hardware<'a, R> {
+    pub(super) now: TimeMs,
+    pub(super) start: &'a StartModel,
+    pub(super) rng: &'a mut R,
+}
+
 impl Machine {
     /// Switched on, with so many GPUs, and not yet joined.
     pub(super) fn new(gpus: usize) -> Self {
@@ -121,102 +102,87 @@ impl Machine {
             epoch: Epoch(0),
             session: Session::None,
             on: true,
-            cut_since: None,
+            cut: false,
             removed: false,
             era: 0,
             life: 0,
             joined_at: TimeMs::ZERO,
-            lease_until: None,
             told_at: TimeMs::ZERO,
-            tries: 0,
+            outage: None,
             gpus,
-            wanted: Box::default(),
-            held: Vec::new(),
+            wanted: Wants::default(),
+            held: Holdings::default(),
             image: None,
         }
     }
 
     /// Whether agent and servers hear each other.
     pub(super) fn is_reachable(&self) -> bool {
-        self.on && self.cut_since.is_none()
+        self.on && !self.cut
     }
 
-    /// The power is gone, and with it all that ran.
+    /// The machine stops, without a word.
     pub(super) fn die(&mut self) {
-        self.fence();
         self.on = false;
-        self.image = None;
+        self.session = Session::None;
+        (self.outage, self.image) = (None, None);
+        self.held = Holdings::default();
+        self.forget_wanted();
     }
 
-    /// The lease is over: everything is stopped, the session is no more.
+    /// The right to run is over: everything is killed, the session is no more. What is still wanted
+    /// after the next join is told of then.
     pub(super) fn fence(&mut self) {
         self.session = Session::None;
+        let all: Vec<Held> = self.held.iter().copied().collect();
+        for Held { binding, phase } in all {
+            let stopping = phase.stopping(true).unwrap_or(phase);
+            self.end(binding, stopping, Exit::Failed(replica::EXIT_KILLED));
+        }
+        self.forget_wanted();
+    }
+
+    fn forget_wanted(&mut self) {
         self.era += 1;
         self.life += 1;
-        self.held.clear();
-        self.wanted = Box::default();
-        self.lease_until = None;
+        self.wanted = Wants::default();
     }
 
     /// Whether a replica of it is running or about to.
     pub(super) fn runs(&self) -> bool {
-        self.held.iter().any(|held| held.phase != Phase::Failed)
+        self.held.is_busy()
     }
 
     /// The agent hears what it should run.
-    pub(super) fn told(
+    pub(super) fn told<R: Rng>(
         &mut self,
-        wanted: Box<[Bound]>,
-        now: TimeMs,
-        start: &StartModel,
-        rng: &mut impl Rng,
+        wanted: Wants<Binding>,
+        hardware: Hardware<'_, R>,
     ) -> Reaction {
         self.wanted = wanted;
         let mut reaction = Reaction::default();
-        let wanted = &self.wanted;
-        self.held.retain_mut(|held| {
-            let id = held.bound.assignment;
-            if wanted.iter().any(|want| want.assignment == id) {
-                return true;
-            }
-            match held.phase {
-                Phase::Stopping => true,
-                Phase::Failed => false,
-                Phase::Starting { .. } | Phase::Ready => {
-                    let took = start.stop.draw(rng);
-                    held.phase = Phase::Stopping;
-                    if took > DurationMs::ZERO {
-                        reaction.steps.push((took, Step::Stopped(id)));
-                    }
-                    took > DurationMs::ZERO
-                }
-            }
-        });
-        self.start_what_fits(now, start, rng, &mut reaction);
+        self.act(hardware, &mut reaction);
         reaction
     }
 
     /// A step that the machine had announced is done.
-    pub(super) fn step(
-        &mut self,
-        step: Step,
-        now: TimeMs,
-        start: &StartModel,
-        rng: &mut impl Rng,
-    ) -> Reaction {
+    pub(super) fn step<R: Rng>(&mut self, step: Step, hardware: Hardware<'_, R>) -> Reaction {
         let mut reaction = Reaction::default();
+        let id = match step {
+            Step::Ready(id) | Step::Ended(id, _) => id,
+        };
+        let Some(held) = self.held.get(id).copied() else { return reaction };
         match step {
-            Step::Started(id) => {
-                let held = self.held.iter_mut().find(|held| held.bound.assignment == id);
-                let Some(held) = held else { return reaction };
-                let Phase::Starting { fails } = held.phase else { return reaction };
-                held.phase = if fails { Phase::Failed } else { Phase::Ready };
-                let held = *held;
-                reaction.reports.extend(self.report(&held));
+            Step::Ready(_) => {
+                if let Some(ready) = held.phase.ready() {
+                    self.note(held.binding, ready, &mut reaction);
+                }
             }
-            Step::Stopped(id) => {
-                self.held.retain(|held| held.bound.assignment != id);
-                self.start_what_fits(now, start, rng, &mut reaction);
+            Step::Ended(_, exit) => {
+                if let Some(ended) = self.end(held.binding, held.phase, exit) {
+                    reaction.reports.extend(self.report(&ended));
+                }
+                self.act(hardware, &mut reaction);
             }
         }
         reaction
@@ -228,47 +194,96 @@ impl Machine {
     }
 
     fn report(&self, held: &Held) -> Option<ReplicaReport> {
-        let observed = match held.phase {
-            Phase::Starting { .. } => Observed::Starting,
-            Phase::Ready => Observed::Ready,
-            Phase::Stopping => return None,
-            Phase::Failed => Observed::Failed { exit_code: FAILED_CODE },
+        let observed = match held.phase.observed()? {
+            replica::Observed::Starting => Observed::Starting,
+            replica::Observed::Ready => Observed::Ready,
+            replica::Observed::Ended(Exit::Succeeded) => Observed::Succeeded,
+            replica::Observed::Ended(Exit::Failed(exit_code)) => Observed::Failed { exit_code },
         };
-        let Bound { assignment, job, rank, .. } = held.bound;
+        let Binding { id, job, rank, .. } = held.binding;
+        let (job, rank, assignment) = (JobId(job.0), Rank(rank.0), id::AssignmentId(id.0));
         Some(ReplicaReport { job, rank, assignment, node: self.id?, observed })
     }
 
-    fn start_what_fits(
-        &mut self,
-        now: TimeMs,
-        start: &StartModel,
-        rng: &mut impl Rng,
-        reaction: &mut Reaction,
-    ) {
-        for at in 0..self.wanted.len() {
-            let want = self.wanted[at];
-            let known = |held: &Held| held.bound.assignment == want.assignment;
-            if self.held.iter().any(known) || !self.has_room(&want) {
-                continue;
+    fn note(&mut self, binding: Binding, phase: Phase, reaction: &mut Reaction) {
+        self.held.set(binding, phase);
+        reaction.reports.extend(self.report(&Held { binding, phase }));
+    }
+
+    /// The replica is gone; how it is held from now on, if that is news.
+    fn end(&mut self, binding: Binding, phase: Phase, exit: Exit) -> Option<Held> {
+        match phase.ended(exit) {
+            None => {
+                self.held.remove(binding.id);
+                None
             }
-            // What the supplier only claims to have cannot be used.
-            let exists = (want.gpus & !GpuSet::first(self.gpus)).is_empty();
-            let fails = !exists || happens(start.failing_ppm, rng);
-            let held = Held { bound: want, phase: Phase::Starting { fails } };
-            self.held.push(held);
-            reaction.reports.extend(self.report(&held));
-            let took = self.start_time(want.job, now, start, rng);
-            reaction.steps.push((took, Step::Started(want.assignment)));
+            Some(after) => {
+                self.held.set(binding, after);
+                (after != phase).then_some(Held { binding, phase: after })
+            }
         }
     }
 
-    fn start_time(
+    /// Carries out what is to be done, until there is nothing more.
+    fn act<R: Rng>(&mut self, mut hardware: Hardware<'_, R>, reaction: &mut Reaction) {
+        loop {
+            let actions = reconcile(&self.wanted, &self.held);
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Stop(id) => self.stop(id, &mut hardware, reaction),
+                    Action::Forget(id) => drop(self.held.remove(id)),
+                    Action::Start(binding) => self.start(binding, &mut hardware, reaction),
+                }
+            }
+        }
+    }
+
+    fn stop<R: Rng>(
         &mut self,
-        job: JobId,
-        now: TimeMs,
-        start: &StartModel,
-        rng: &mut impl Rng,
+        id: AssignmentId,
+        hardware: &mut Hardware<'_, R>,
+        reaction: &mut Reaction,
+    ) {
+        let Some(held) = self.held.get(id).copied() else { return };
+        let Some(stopping) = held.phase.stopping(false) else { return };
+        self.held.set(held.binding, stopping);
+        let took = hardware.start.stop.draw(hardware.rng);
+        if took == DurationMs::ZERO {
+            self.end(held.binding, stopping, Exit::Succeeded);
+        } else {
+            reaction.steps.push((took, Step::Ended(id, Exit::Succeeded)));
+        }
+    }
+
+    fn start<R: Rng>(
+        &mut self,
+        binding: Binding,
+        hardware: &mut Hardware<'_, R>,
+        reaction: &mut Reaction,
+    ) {
+        // What the supplier only claims to have cannot be used.
+        let there = GpuSet::first(self.gpus);
+        let exists =
+            binding.gpus.iter().all(|gpu| u8::try_from(gpu).is_ok_and(|g| there.contains(g)));
+        let fails = !exists || happens(hardware.start.failing_ppm, hardware.rng);
+        self.note(binding, Phase::Starting, reaction);
+        let took = self.start_time(binding.job, hardware);
+        let step = match fails {
+            true => Step::Ended(binding.id, Exit::Failed(EXIT_NOT_STARTED)),
+            false => Step::Ready(binding.id),
+        };
+        reaction.steps.push((took, step));
+    }
+
+    fn start_time<R: Rng>(
+        &mut self,
+        job: replica::JobId,
+        hardware: &mut Hardware<'_, R>,
     ) -> DurationMs {
+        let Hardware { now, start, rng } = hardware;
         let straggles = happens(start.straggling_ppm, rng);
         let times = if straggles { u64::from(start.straggling_times.max(1)) } else { 1 };
         let slow = |time: DurationMs| DurationMs(time.0.saturating_mul(times));
@@ -277,23 +292,7 @@ impl Machine {
             _ => now.after(slow(start.image.draw(rng))),
         };
         self.image = Some((job, there));
-        there.since(now).saturating_add(slow(start.process.draw(rng)))
-    }
-
-    /// Whether the GPUs are free and no other binding of the replica is there.
-    fn has_room(&self, want: &Bound) -> bool {
-        let live = || self.held.iter().filter(|held| held.phase != Phase::Failed);
-        if live().any(|held| (held.bound.job, held.bound.rank) == (want.job, want.rank)) {
-            return false;
-        }
-        let sharers = live().filter(|held| !(held.bound.gpus & want.gpus).is_empty());
-        let mut used = [0u16; GPUS_PER_NODE_MAX];
-        for held in sharers {
-            for gpu in held.bound.gpus.iter() {
-                used[usize::from(gpu)] += held.bound.milli();
-            }
-        }
-        want.gpus.iter().all(|gpu| used[usize::from(gpu)] + want.milli() <= GPU_MILLI_WHOLE)
+        there.since(*now).saturating_add(slow(start.process.draw(rng)))
     }
 }
 
@@ -304,58 +303,86 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    fn bound(assignment: u64, gpus: u64) -> Bound {
-        let (job, rank) = (JobId(assignment), Rank(0));
-        Bound {
-            assignment: AssignmentId(assignment),
-            job,
-            rank,
-            gpus: GpuSet(gpus),
-            share_milli: 0,
-        }
+    fn binding(assignment: u64, gpus: u64) -> Binding {
+        let (id, job) = (AssignmentId(assignment), replica::JobId(assignment));
+        let gpus = replica::GpuSet::of_bits(gpus);
+        Binding { id, job, rank: replica::Rank(0), gpus, gpu_milli: 0 }
     }
 
-    fn machine() -> (Machine, StartModel, StdRng) {
-        let mut machine = Machine::new(8);
-        machine.id = Some(NodeId(3));
-        let stop = Latency::Fixed(DurationMs(40));
-        (machine, StartModel { stop, ..StartModel::default() }, StdRng::seed_from_u64(1))
+    /// A machine of eight GPUs whose replicas take 40 ms to stop.
+    struct Bench {
+        machine: Machine,
+        start: StartModel,
+        rng: StdRng,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let mut machine = Machine::new(8);
+            machine.id = Some(NodeId(3));
+            let stop = Latency::Fixed(DurationMs(40));
+            let start = StartModel { stop, ..StartModel::default() };
+            Self { machine, start, rng: StdRng::seed_from_u64(1) }
+        }
+
+        fn told(&mut self, wanted: &[Binding], now: u64) -> Reaction {
+            let hardware = Hardware { now: TimeMs(now), start: &self.start, rng: &mut self.rng };
+            self.machine.told(Wants::new(wanted.to_vec()), hardware)
+        }
+
+        fn step(&mut self, step: Step, now: u64) -> Reaction {
+            let hardware = Hardware { now: TimeMs(now), start: &self.start, rng: &mut self.rng };
+            self.machine.step(step, hardware)
+        }
     }
 
     #[test]
     fn a_start_waits_until_the_gpus_are_free() {
-        let (mut machine, start, mut rng) = machine();
-        let first = machine.told([bound(1, 0b11)].into(), TimeMs(0), &start, &mut rng);
-        assert_eq!(first.steps, [(DurationMs(500), Step::Started(AssignmentId(1)))]);
+        let mut bench = Bench::new();
+        let ready = |id| Step::Ready(AssignmentId(id));
+        let stopped = Step::Ended(AssignmentId(1), Exit::Succeeded);
+        let first = bench.told(&[binding(1, 0b11)], 0);
+        assert_eq!(first.steps, [(DurationMs(500), ready(1))]);
         assert_eq!(first.reports[0].observed, Observed::Starting);
-        let swap = machine.told([bound(2, 0b10)].into(), TimeMs(10), &start, &mut rng);
-        assert_eq!(swap.steps, [(DurationMs(40), Step::Stopped(AssignmentId(1)))]);
-        let free = machine.step(Step::Stopped(AssignmentId(1)), TimeMs(50), &start, &mut rng);
-        assert_eq!(free.steps, [(DurationMs(500), Step::Started(AssignmentId(2)))]);
-        let late = machine.step(Step::Started(AssignmentId(1)), TimeMs(500), &start, &mut rng);
+        let swap = bench.told(&[binding(2, 0b10)], 10);
+        assert_eq!(swap.steps, [(DurationMs(40), stopped)]);
+        let free = bench.step(stopped, 50);
+        assert_eq!(free.steps, [(DurationMs(500), ready(2))]);
+        let late = bench.step(ready(1), 500);
         assert!(late.reports.is_empty(), "a stopped start says nothing");
-        let done = machine.step(Step::Started(AssignmentId(2)), TimeMs(550), &start, &mut rng);
+        let done = bench.step(ready(2), 550);
         assert_eq!(done.reports[0].observed, Observed::Ready);
     }
 
     #[test]
-    fn gpus_that_do_not_exist_fail_and_a_fence_stops_all() {
-        let (mut machine, start, mut rng) = machine();
-        machine.told([bound(1, 0x100), bound(2, 1)].into(), TimeMs(0), &start, &mut rng);
-        let failed = machine.step(Step::Started(AssignmentId(1)), TimeMs(500), &start, &mut rng);
-        assert_eq!(failed.reports[0].observed, Observed::Failed { exit_code: FAILED_CODE });
-        assert!(machine.runs());
-        machine.fence();
-        assert!(!machine.runs() && machine.repeat().is_empty());
+    fn gpus_that_do_not_exist_fail_and_a_fence_kills_all() {
+        let mut bench = Bench::new();
+        let not_started = Exit::Failed(EXIT_NOT_STARTED);
+        let told = bench.told(&[binding(1, 0x100), binding(2, 1)], 0);
+        assert_eq!(told.steps[0].1, Step::Ended(AssignmentId(1), not_started));
+        let failed = bench.step(told.steps[0].1, 500);
+        let exit_code = EXIT_NOT_STARTED;
+        assert_eq!(failed.reports[0].observed, Observed::Failed { exit_code });
+        assert!(bench.machine.runs());
+        bench.machine.fence();
+        assert!(!bench.machine.runs());
+        // Should it still be wanted after the next join, this is what became of it.
+        let told: Vec<Observed> =
+            bench.machine.repeat().into_iter().map(|report| report.observed).collect();
+        let killed = Observed::Failed { exit_code: replica::EXIT_KILLED };
+        assert_eq!(told, [Observed::Failed { exit_code }, killed]);
+        assert!(bench.told(&[binding(2, 1)], 900).steps.is_empty(), "it is not started again");
+        bench.told(&[], 1_000);
+        assert!(bench.machine.repeat().is_empty(), "nobody wants it: forgotten");
     }
 
     #[test]
     fn replicas_of_a_job_share_its_image() {
-        let (mut machine, mut start, mut rng) = machine();
-        start.image = Latency::Fixed(DurationMs(20_000));
-        let mut second = bound(1, 0b10);
-        (second.assignment, second.rank) = (AssignmentId(9), Rank(1));
-        let both = machine.told([bound(1, 1), second].into(), TimeMs(0), &start, &mut rng);
+        let mut bench = Bench::new();
+        bench.start.image = Latency::Fixed(DurationMs(20_000));
+        let mut second = binding(1, 0b10);
+        (second.id, second.rank) = (AssignmentId(9), replica::Rank(1));
+        let both = bench.told(&[binding(1, 1), second], 0);
         let times: Vec<u64> = both.steps.iter().map(|(took, _)| took.0).collect();
         assert_eq!(times, [20_500, 20_500]);
     }

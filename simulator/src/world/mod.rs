@@ -2,7 +2,7 @@
 //!
 //! `arrivals` brings jobs and ends them, `log` is the way from a proposal to its being applied,
 //! `leader` plans and does the duties, `machine` is one agent and `agents` the way to all of them,
-//! `network` who hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning
+//! `outage` is an agent without a server, `network` who hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning
 //! takes no virtual time of its own; let the commit's latency stand for it.
 //! **Invariant:** the only way to change the state is `State::apply`; the only way to choose nodes
 //! is `plan`. Nothing costs a step per node or per job and event: nodes that are heard cost
@@ -16,6 +16,7 @@ mod log;
 mod machine;
 mod network;
 mod oracle;
+mod outage;
 mod rules;
 
 pub use rules::{Production, Rules};
@@ -23,11 +24,13 @@ pub use rules::{Production, Rules};
 use crate::heap::Heap;
 use crate::observe::{Observer, Seen};
 use crate::scenario::Scenario;
+use agent_core::reconcile::Wants;
+use agent_core::replica::Binding;
 use agents::Reports;
 use arrivals::Arrivals;
 use leader::Leader;
 use log::Log;
-use machine::{Bound, Machine, Step};
+use machine::{Machine, Step};
 use network::Network;
 use oracle::Oracle;
 use rand::SeedableRng;
@@ -109,7 +112,7 @@ enum Turn {
     Told {
         machine: usize,
         era: u32,
-        wanted: Option<Box<[Bound]>>,
+        wanted: Option<Wants<Binding>>,
     },
     Step {
         machine: usize,

@@ -12,13 +12,6 @@ use std::collections::BTreeMap;
 
 /// A message that got lost this often arrives anyway: TCP gives up later than that.
 const LOSSES_MAX: u32 = 12;
-/// Longest first wait of an agent that has lost its server, in parts of a heartbeat.
-const FIRST_WAIT_PART: u64 = 4;
-/// An agent takes a server for silent that has not answered for this part of a lease.
-const PATIENCE_PART: u64 = 3;
-/// More tries make no wait longer.
-const TRIES_MAX: u32 = 24;
-
 /// The way from the servers to one site.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -35,8 +28,6 @@ pub(super) struct Network {
     /// Number of the way of each machine.
     of: Vec<u16>,
     resend: DurationMs,
-    /// Longest wait of an agent before it connects again.
-    reconnect: DurationMs,
     /// Lengths of leases for the fleet at its beginning.
     pub(super) lengths: Lengths,
 }
@@ -70,27 +61,7 @@ impl Network {
             of.push(number);
         }
         let fleet = u32::try_from(scenario.nodes.len()).unwrap_or(u32::MAX);
-        let (resend, reconnect) = (model.resend, scenario.servers.reconnect);
-        Self { ways, of, resend, reconnect, lengths: Lengths::new(scenario, fleet) }
-    }
-
-    /// Longest wait before the next try: half as much again with every one that was in vain.
-    pub(super) fn wait_max(&self, tries: u32) -> DurationMs {
-        let first = self.lengths.heartbeat.0 / FIRST_WAIT_PART;
-        let grown = (0..tries.min(TRIES_MAX)).fold(first, |wait, _| wait.saturating_mul(3) / 2);
-        DurationMs(grown).min(self.reconnect)
-    }
-
-    /// How many tries an agent has behind it whose servers have been silent for this long.
-    pub(super) fn tries_within(&self, silence: DurationMs) -> u32 {
-        let mut left = silence.saturating_sub(DurationMs(self.lengths.lease.0 / PATIENCE_PART));
-        let mut tries = 0;
-        while left > DurationMs::ZERO && tries < TRIES_MAX {
-            // Waits are drawn evenly: half of the longest on average.
-            left = left.saturating_sub(DurationMs(self.wait_max(tries).0 / 2 + 1));
-            tries += 1;
-        }
-        tries
+        Self { ways, of, resend: model.resend, lengths: Lengths::new(scenario, fleet) }
     }
 
     /// How long a message takes between the servers and the machine.
@@ -107,8 +78,8 @@ impl Network {
         delay
     }
 
-    /// Of a machine that falls silent now: when the servers last heard it, and when its agent's
-    /// lease ends, which counts from the sending of the last heartbeat that was answered.
+    /// Of a machine that falls silent now: when the servers last heard it, and when its agent sent
+    /// the last heartbeat that was answered.
     pub(super) fn last_words(
         &self,
         machine: usize,
@@ -127,6 +98,6 @@ impl Network {
         let heard = last_before(TimeMs(now.0.saturating_sub(way.0))).after(way).min(now);
         let round = way.0.saturating_mul(2).saturating_add(self.lengths.digest.0);
         let answered = last_before(TimeMs(now.0.saturating_sub(round)));
-        (heard.max(joined_at), answered.after(self.lengths.lease))
+        (heard.max(joined_at), answered)
     }
 }

@@ -234,13 +234,12 @@ impl Script {
     }
 
     fn servers(&mut self, words: &mut Words<'_>) -> Result<(), Fault> {
-        let pairs = words.pairs(&["count", "election", "lease", "reconnect"])?;
+        let pairs = words.pairs(&["count", "election", "lease"])?;
         let servers = &mut self.base.servers;
         let count = pairs.number("count", 1, 9)?;
         set(&mut servers.count, count.and_then(|count| u32::try_from(count).ok()));
         set(&mut servers.election, pairs.read("election", Word::latency)?);
         set(&mut servers.lease, pairs.read("lease", Word::duration)?);
-        set(&mut servers.reconnect, pairs.read("reconnect", Word::duration)?);
         Ok(())
     }
 
