@@ -10,6 +10,20 @@ use crate::topology::FAR;
 
 /// Balls whose diameter is looked at; the others have larger radii.
 const BALLS_MAX: usize = 24;
+/// Pairs looked at for a first choice: what is left is for the search, which costs little more.
+const LOOKS_MAX: u64 = 120_000;
+/// Every so manieth centre is looked at first, so that all parts of the world have their turn
+/// before looks run out.
+const STRIDE: usize = 8;
+
+/// Which first choice is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Goal {
+    /// The first that is found.
+    Any,
+    /// One with a small largest cost.
+    Near,
+}
 
 /// A choice found around one centre: its sites and the largest cost among them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,8 +51,14 @@ impl<'a> Rooms<'a> {
     }
 }
 
-/// The best of the choices that take the nearest sites around a centre.
-pub(super) fn first(question: &Question<'_>, cost: Cost) -> Option<First> {
+/// The best of the choices that take the nearest sites around a centre. Takes the pairs it looked
+/// at off `looks`.
+pub(super) fn first(
+    question: &Question<'_>,
+    cost: Cost,
+    goal: Goal,
+    looks: &mut Looks,
+) -> Option<First> {
     let rooms = Rooms::new(question);
     let covers = |held: &[u64]| held.iter().zip(question.need).all(|(have, need)| have >= need);
     let alone = |vertex: &Vertex| covers(&vertex.have);
@@ -46,21 +66,47 @@ pub(super) fn first(question: &Question<'_>, cost: Cost) -> Option<First> {
     let single = single.filter_map(|vertex| Some((reach(question, vertex, cost)?, vertex.site)));
     let mut best = single.min().map(|(cost, site)| First { sites: vec![site], cost });
     let mut balls: Vec<(u32, u16)> = Vec::new();
-    for vertex in question.vertices {
+    for vertex in (0..STRIDE).flat_map(|from| question.vertices.iter().skip(from).step_by(STRIDE)) {
+        if looks.are_spent() || (goal == Goal::Any && best.is_some()) {
+            break;
+        }
         // A ball reaches at least as far as its own diameter's half; only its far end is known yet.
         let most = best.as_ref().map_or(FAR, |best| best.cost);
-        balls.extend(radius(question, &rooms, vertex, cost, most).map(|far| (far, vertex.site)));
+        let far = radius(question, &rooms, vertex, cost, most, looks);
+        balls.extend(far.map(|far| (far, vertex.site)));
     }
     balls.sort_unstable();
     for (radius, centre) in balls.into_iter().take(BALLS_MAX) {
         let most = best.as_ref().map_or(FAR, |best| best.cost);
-        if radius >= most {
+        if radius >= most || looks.are_spent() || (goal == Goal::Any && best.is_some()) {
             break;
         }
-        let found = ball(question, &rooms, centre, cost, most);
+        let found = ball(question, &rooms, centre, cost, most, looks);
         best = found.or(best);
     }
     best
+}
+
+/// Pairs that may be looked at.
+pub(super) struct Looks(u64);
+
+impl Looks {
+    pub(super) fn new() -> Self {
+        Self(LOOKS_MAX)
+    }
+
+    /// Pairs looked at so far.
+    pub(super) fn taken(&self) -> u64 {
+        LOOKS_MAX - self.0
+    }
+
+    fn take(&mut self, pairs: usize) {
+        self.0 = self.0.saturating_sub(pairs as u64);
+    }
+
+    fn are_spent(&self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// Cost to members that stay and, unless it takes one member only, inside the site; `None` = over
@@ -97,10 +143,12 @@ fn radius(
     centre: &Vertex,
     cost: Cost,
     most: u32,
+    looks: &mut Looks,
 ) -> Option<u32> {
     let mut held = vec![0u64; question.need.len()];
     let mut far = reach(question, centre, cost)?;
     for vertex in around(question, rooms, centre.site, most) {
+        looks.take(1);
         let itself = vertex.site == centre.site;
         let way = if itself { far } else { pair(question, centre.site, vertex.site, cost) };
         if way == FAR {
@@ -126,6 +174,7 @@ fn ball(
     centre: u16,
     cost: Cost,
     most: u32,
+    looks: &mut Looks,
 ) -> Option<First> {
     let mut held = vec![0u64; question.need.len()];
     let mut chosen = vec![centre];
@@ -140,6 +189,7 @@ fn ball(
         if !adds || vertex.site == centre {
             continue;
         }
+        looks.take(chosen.len());
         let ways = chosen.iter().map(|&site| pair(question, site, vertex.site, cost));
         let far = ways.fold(reach(question, vertex, cost).unwrap_or(FAR), u32::max);
         if far >= most {

@@ -1,8 +1,8 @@
 //! Near: which sites a gang takes, so that its members lie close in measured RTT.
 //!
 //! `cut` finds a first choice and what cannot be better, `problem` lays the question out,
-//! `diameter` keeps a bound and makes the largest RTT small (by `dive`, exactly, and by `rough`
-//! where that would take too long), `mean` makes the mean small, `head` does both for the way
+//! `diameter` keeps a bound and makes the largest RTT small (by `shed` and `dive`, exactly, and by
+//! `rough` where that would take too long), `mean` makes the mean small, `head` does both for the way
 //! between a head and its members only, `miss` says how far off a refused gang was.
 //! **Invariant:** what is chosen covers the need on paper and no two of its sites are farther apart
 //! than the bound; running out of steps may cost nearness or the answer, and is told apart from
@@ -18,6 +18,7 @@ mod mean;
 mod miss;
 mod problem;
 mod rough;
+mod shed;
 
 pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};
@@ -25,6 +26,7 @@ pub(super) use miss::{bound_needed_within_steps, largest_within_steps};
 
 use super::{Budget, Steps};
 use crate::topology::{FAR, Net};
+use cut::{Goal, Looks};
 use diameter::Effort;
 use dive::Found;
 use problem::{Cost, Problem};
@@ -128,7 +130,7 @@ pub(super) fn within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer
 
 pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
     // Any will do: the first that is found.
-    if let Some(first) = find_first(question, Cost::High, steps) {
+    if let Some(first) = find_first(question, Cost::High, Goal::Any, steps) {
         let (median_us, high_us) = widest(question, &first.sites);
         let sites = first.sites;
         return Answer::Chosen(Choice { sites, median_us, high_us, mean_us: None, floor_us: 0 });
@@ -157,7 +159,7 @@ fn lay_out(
     cost: Cost,
     steps: &mut Steps,
 ) -> (Problem, Option<Vec<usize>>) {
-    let first = find_first(question, cost, steps);
+    let first = find_first(question, cost, Goal::Near, steps);
     let cost_max = first.as_ref().map_or(FAR, |first| first.cost);
     let problem = Problem::new(question, cost, cost_max);
     spend_layout(&problem, steps);
@@ -165,10 +167,17 @@ fn lay_out(
     (problem, vertices)
 }
 
-fn find_first(question: &Question<'_>, cost: Cost, steps: &mut Steps) -> Option<cut::First> {
-    // Most balls are filled after some tens of sites.
-    steps.spend(question.vertices.len() as u64 * 32);
-    cut::first(question, cost)
+fn find_first(
+    question: &Question<'_>,
+    cost: Cost,
+    goal: Goal,
+    steps: &mut Steps,
+) -> Option<cut::First> {
+    let mut looks = Looks::new();
+    let first = cut::first(question, cost, goal, &mut looks);
+    // A look at a pair takes about as long as a step.
+    steps.spend(question.vertices.len() as u64 + looks.taken());
+    first
 }
 
 fn spend_layout(problem: &Problem, steps: &mut Steps) {

@@ -3,9 +3,14 @@
 //!
 //! **Invariant:** a pair that breaks the hard bound, or of which nothing is known, costs [`FAR`]
 //! and is never chosen together; nothing here assumes that costs keep the triangle inequality.
+//! Sums of what vertices have do not overflow.
 
 use super::{Question, Vertex, bits, cut};
 use crate::topology::FAR;
+
+/// Most that can be needed: more than all sites that there can be hold, and few enough that what
+/// they have never overflows a sum.
+const NEED_MAX: u64 = 1 << 47;
 
 /// Which RTT is looked for to be small, among pairs within the bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +54,7 @@ impl Problem {
         let mut members: Vec<(&Vertex, u32)> = cut::able(question, cost, cost_max, lead_at)
             .into_iter()
             .filter(|vertex| wanted.iter().any(|&at| amount(vertex, at) > 0))
+            .filter(|_| need.iter().all(|&need| need <= NEED_MAX))
             .filter_map(|vertex| Some((vertex, cut::reach(question, vertex, cost)?)))
             .filter(|&(_, reach)| reach <= cost_max)
             .collect();
@@ -97,7 +103,14 @@ impl Problem {
     /// Adds what the vertex has.
     pub(super) fn add(&self, sum: &mut [u64], vertex: usize) {
         for (total, more) in sum.iter_mut().zip(self.have(vertex)) {
-            *total = total.saturating_add(*more);
+            *total += more;
+        }
+    }
+
+    /// Takes off what the vertex has.
+    pub(super) fn take(&self, sum: &mut [u64], vertex: usize) {
+        for (total, gone) in sum.iter_mut().zip(self.have(vertex)) {
+            *total -= gone;
         }
     }
 

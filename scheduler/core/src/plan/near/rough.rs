@@ -7,9 +7,9 @@ use super::bits;
 use super::graph::Graph;
 use super::problem::Problem;
 
-/// From each vertex in turn, always the roomiest that is near all so far.
-pub(super) fn roomiest(problem: &Problem, graph: &Graph) -> Option<Vec<usize>> {
-    bits::iter(&graph.alive).find_map(|start| {
+/// From each of so many vertices in turn, always the roomiest that is near all so far.
+pub(super) fn roomiest(problem: &Problem, graph: &Graph, starts: usize) -> Option<Vec<usize>> {
+    bits::iter(&graph.alive).take(starts).find_map(|start| {
         let mut open = graph.around(start);
         let mut chosen = vec![start];
         let mut sum = problem.nothing();

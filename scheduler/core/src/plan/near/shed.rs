@@ -1,0 +1,389 @@
+//! Shed: exact search for a covering clique by leaving out what stands in the way of others.
+//!
+//! Where most sites may stand together, cliques are large and differ in little, and it is quicker
+//! to ask which sites leave: every two foes lose at least one, so what must be lost is a weighted
+//! vertex cover of the foes. Sites leave that cannot stay within what may be lost, or that a foe
+//! outweighs; a dual of the cover, by cliques of foes, bounds what is lost at least (the local ratio
+//! of Bar-Yehuda and Even), and its slack decides further sites (reduced costs). Then the site with
+//! the heaviest foes leaves, or they do.
+//! **Invariant:** what is found is a clique that covers; "none" is a proof, "aborted" is not.
+
+use super::bits;
+use super::dive::Found;
+use super::graph::Graph;
+use super::problem::Problem;
+
+/// Searches with at most `work` steps of the planner's budget; takes off what was used.
+pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found {
+    let mut shed = Shed::new(problem, graph, *work);
+    let stand = shed.start(graph);
+    let found = shed.step(stand);
+    *work = shed.left;
+    match (found, shed.is_out) {
+        (Some(open), _) => Found::Clique(bits::iter(&open).collect()),
+        (None, true) => Found::Aborted,
+        (None, false) => Found::None,
+    }
+}
+
+struct Shed<'a> {
+    problem: &'a Problem,
+    /// Per vertex, row by row: those with which it may not stand.
+    foes: Vec<u64>,
+    left: u64,
+    is_out: bool,
+}
+
+/// What a branch has not left out.
+#[derive(Clone)]
+struct Stand {
+    open: Vec<u64>,
+    /// What the open ones have together.
+    sum: Vec<u64>,
+    /// Per vertex and dimension: what its open foes have.
+    against: Vec<u64>,
+}
+
+/// What a look at all open vertices came to.
+enum Look {
+    /// There is no covering clique among them.
+    Dead,
+    /// They are one.
+    Done,
+    /// Some had to leave.
+    Fewer,
+    /// Nothing follows for any of them.
+    Open,
+}
+
+impl<'a> Shed<'a> {
+    fn new(problem: &'a Problem, graph: &Graph, work: u64) -> Self {
+        let (count, words) = (problem.len(), problem.words);
+        let mut foes = vec![0; count * words];
+        for vertex in bits::iter(&graph.alive) {
+            let row = &mut foes[vertex * words..(vertex + 1) * words];
+            row.copy_from_slice(&graph.alive);
+            bits::remove(row, graph.row(vertex));
+            bits::clear(row, vertex);
+        }
+        Self { problem, foes, left: work, is_out: false }
+    }
+
+    fn start(&mut self, graph: &Graph) -> Stand {
+        let dims = self.problem.need.len();
+        let open = graph.alive.clone();
+        let mut against = vec![0; self.problem.len() * dims];
+        for vertex in bits::iter(&open) {
+            let own = &mut against[vertex * dims..(vertex + 1) * dims];
+            own.iter_mut()
+                .zip(graph.against(self.problem, vertex))
+                .for_each(|(to, foes)| *to = foes);
+        }
+        self.spend(self.problem.len() as u64 * 8);
+        Stand { open, sum: graph.sum().to_vec(), against }
+    }
+
+    fn foes(&self, vertex: usize) -> &[u64] {
+        &self.foes[vertex * self.problem.words..(vertex + 1) * self.problem.words]
+    }
+
+    fn spend(&mut self, steps: u64) {
+        self.is_out |= self.left < steps;
+        self.left = self.left.saturating_sub(steps);
+    }
+
+    /// A covering clique among what is open.
+    fn step(&mut self, mut stand: Stand) -> Option<Vec<u64>> {
+        loop {
+            let at = self.tightest(&stand);
+            let look = match self.weigh(&mut stand) {
+                Look::Open => self.bound(&mut stand, at),
+                look => look,
+            };
+            match look {
+                _ if self.is_out => return None,
+                Look::Dead => return None,
+                Look::Done => return Some(stand.open),
+                Look::Fewer => {}
+                Look::Open => break,
+            }
+        }
+        let at = self.tightest(&stand);
+        let worst = self.heaviest(&stand, at)?;
+        let mut without = stand.clone();
+        self.leave(&mut without, worst);
+        let found = self.step(without);
+        if found.is_some() || self.is_out {
+            return found;
+        }
+        self.foes_leave(&mut stand, worst);
+        self.step(stand)
+    }
+
+    /// The dimension of which the least may be lost.
+    fn tightest(&self, stand: &Stand) -> usize {
+        let spare = |&at: &usize| {
+            let need = self.problem.need[at];
+            u128::from(stand.sum[at].saturating_sub(need)) * 1_000_000 / u128::from(need.max(1))
+        };
+        (0..self.problem.need.len()).min_by_key(spare).unwrap_or(0)
+    }
+
+    /// Every vertex against its foes: it leaves where the need is not covered without them; they
+    /// leave where it has as much as all of them.
+    fn weigh(&mut self, stand: &mut Stand) -> Look {
+        let dims = self.problem.need.len();
+        if !self.problem.covers(&stand.sum) {
+            return Look::Dead;
+        }
+        self.spend(4 + bits::count(&stand.open) as u64);
+        let (mut is_clique, mut fewer) = (true, false);
+        for vertex in bits::iter(&stand.open.clone()) {
+            if !bits::has(&stand.open, vertex) {
+                continue;
+            }
+            let against = &stand.against[vertex * dims..(vertex + 1) * dims];
+            if against.iter().all(|&foes| foes == 0) {
+                continue;
+            }
+            is_clique = false;
+            let mut each = stand.sum.iter().zip(against).zip(&self.problem.need);
+            if each.any(|((sum, foes), need)| sum - foes < *need) {
+                self.leave(stand, vertex);
+                if !self.problem.covers(&stand.sum) {
+                    return Look::Dead;
+                }
+                fewer = true;
+            } else if self.problem.have(vertex).iter().zip(against).all(|(own, foes)| own >= foes) {
+                self.foes_leave(stand, vertex);
+                fewer = true;
+            }
+        }
+        match (is_clique, fewer) {
+            (true, _) => Look::Done,
+            (false, true) => Look::Fewer,
+            (false, false) => Look::Open,
+        }
+    }
+
+    /// What is lost at least in this dimension, and which vertices that decides.
+    fn bound(&mut self, stand: &mut Stand, at: usize) -> Look {
+        let problem = self.problem;
+        // What of each vertex no clique of foes has charged yet.
+        let mut rest = vec![0u64; problem.len()];
+        let mut open = stand.open.clone();
+        for vertex in bits::iter(&stand.open) {
+            rest[vertex] = problem.have(vertex)[at];
+            if rest[vertex] == 0 {
+                bits::clear(&mut open, vertex);
+            }
+        }
+        let spare = stand.sum[at] - problem.need[at];
+        let mut lost = 0u64;
+        let mut uncharged = vec![0u64; problem.words];
+        let mut members = Vec::new();
+        let mut steps = 0;
+        while let Some(first) = bits::first(&open) {
+            members.clear();
+            members.push(first);
+            let mut others = bits::and(&open, self.foes(first));
+            let mut least = rest[first];
+            while let Some(next) = bits::first(&others) {
+                members.push(next);
+                least = least.min(rest[next]);
+                bits::keep(&mut others, self.foes(next));
+            }
+            steps += members.len() as u64 * (1 + problem.words as u64 / 4);
+            if members.len() == 1 {
+                bits::set(&mut uncharged, first);
+                bits::clear(&mut open, first);
+                continue;
+            }
+            lost += least * (members.len() as u64 - 1);
+            for &member in &members {
+                rest[member] -= least;
+                if rest[member] == 0 {
+                    bits::clear(&mut open, member);
+                }
+            }
+            if lost > spare {
+                break;
+            }
+        }
+        self.spend(steps);
+        if lost > spare {
+            return Look::Dead;
+        }
+        self.decide_by(stand, &rest, &uncharged, spare - lost)
+    }
+
+    /// A vertex that leaves costs what was not charged to it, one that stays what was not charged
+    /// to its foes.
+    fn decide_by(
+        &mut self,
+        stand: &mut Stand,
+        rest: &[u64],
+        uncharged: &[u64],
+        slack: u64,
+    ) -> Look {
+        let (mut stay, mut go) = (Vec::new(), Vec::new());
+        for vertex in bits::iter(&stand.open) {
+            if rest[vertex] > slack {
+                stay.push(vertex);
+                continue;
+            }
+            let foes = bits::and(self.foes(vertex), uncharged);
+            if bits::iter(&foes).map(|foe| rest[foe]).sum::<u64>() > slack {
+                go.push(vertex);
+            }
+        }
+        let before = bits::count(&stand.open);
+        self.spend(before as u64);
+        for vertex in go {
+            self.leave(stand, vertex);
+        }
+        for vertex in stay {
+            self.foes_leave(stand, vertex);
+        }
+        if bits::count(&stand.open) < before { Look::Fewer } else { Look::Open }
+    }
+
+    /// Of those that have foes the one against which most stands.
+    fn heaviest(&self, stand: &Stand, at: usize) -> Option<usize> {
+        let dims = self.problem.need.len();
+        let foes = |&vertex: &usize| stand.against[vertex * dims + at];
+        bits::iter(&stand.open).max_by_key(|vertex| (foes(vertex), std::cmp::Reverse(*vertex)))
+    }
+
+    fn leave(&mut self, stand: &mut Stand, vertex: usize) {
+        let (problem, dims) = (self.problem, self.problem.need.len());
+        bits::clear(&mut stand.open, vertex);
+        problem.take(&mut stand.sum, vertex);
+        let foes = bits::and(self.foes(vertex), &stand.open);
+        for foe in bits::iter(&foes) {
+            problem.take(&mut stand.against[foe * dims..(foe + 1) * dims], vertex);
+        }
+        self.spend(1 + bits::count(&foes) as u64 / 2);
+    }
+
+    fn foes_leave(&mut self, stand: &mut Stand, vertex: usize) {
+        for foe in bits::iter(&bits::and(self.foes(vertex), &stand.open)) {
+            self.leave(stand, foe);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dive;
+    use super::super::problem::Cost;
+    use super::super::{Objective, Question, Vertex};
+    use super::*;
+    use crate::fixture::cities::{cities, no_geometry};
+    use crate::topology::{FAR, Net};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    /// A problem of one or two dimensions under a bound that about so many pairs keep.
+    fn problem(rng: &mut StdRng, near_percent: usize) -> Problem {
+        let len = rng.random_range(8..40u16);
+        let sites = match rng.random_range(0..2) {
+            0 => cities(len.into(), rng.random()),
+            _ => no_geometry(len.into(), rng.random()),
+        };
+        let net = Net::new(&sites);
+        let mut rtts: Vec<u32> = (0..len).flat_map(|site| net.high_row(site).to_vec()).collect();
+        rtts.sort_unstable();
+        let vertices: Vec<Vertex> = (0..len)
+            .map(|site| Vertex::new(site, vec![rng.random_range(0..50), rng.random_range(0..9)]))
+            .collect();
+        let part = |at: usize, milli: u64| {
+            vertices.iter().map(|vertex| vertex.have[at]).sum::<u64>() * milli / 1_000
+        };
+        let need = [part(0, rng.random_range(1..900)), part(1, rng.random_range(0..600))];
+        let bound_us = Some(rtts[rtts.len() * near_percent / 100].min(FAR - 1));
+        let question = Question {
+            net: &net,
+            vertices: &vertices,
+            need: &need,
+            fixed: &[],
+            bound_us,
+            objective: Objective::Any,
+        };
+        Problem::new(&question, Cost::High, FAR)
+    }
+
+    fn is_covering_clique(problem: &Problem, graph: &Graph, vertices: &[usize]) -> bool {
+        let near = |&a: &usize| vertices.iter().all(|&b| a == b || bits::has(graph.row(a), b));
+        vertices.iter().all(near) && problem.covered_by(vertices.iter().copied())
+    }
+
+    #[test]
+    fn it_finds_what_the_other_search_finds_and_proves_what_it_proves() {
+        let (mut found, mut none) = (0, 0);
+        for seed in 0..600 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let near_percent = rng.random_range(20..100);
+            let problem = problem(&mut rng, near_percent);
+            let graph = Graph::new(&problem, FAR - 1);
+            let mut work = 10_000_000;
+            let other = dive::clique(&problem, &graph, &mut work);
+            let mut work = u64::MAX;
+            match clique(&problem, &graph, &mut work) {
+                Found::Clique(vertices) => {
+                    found += 1;
+                    assert!(is_covering_clique(&problem, &graph, &vertices), "seed {seed}");
+                    assert_ne!(other, Found::None, "seed {seed}");
+                }
+                Found::None => {
+                    // Where nothing is left alive, there was nothing to search.
+                    none += u32::from(bits::count(&graph.alive) > 0);
+                    assert!(!matches!(other, Found::Clique(_)), "seed {seed}");
+                }
+                Found::Aborted => panic!("seed {seed}: cut short without a limit"),
+            }
+        }
+        assert!(found > 100 && none > 30, "{found} found, {none} proven that there are none");
+    }
+
+    #[test]
+    fn a_search_cut_short_proves_nothing() {
+        let mut cut = 0;
+        for seed in 0..200 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let problem = problem(&mut rng, 60);
+            let graph = Graph::new(&problem, FAR - 1);
+            let whole = clique(&problem, &graph, &mut (u64::MAX - 1));
+            let mut work = rng.random_range(0..600);
+            let short = clique(&problem, &graph, &mut work);
+            assert!(short == whole || short == Found::Aborted, "seed {seed}");
+            cut += u32::from(short == Found::Aborted);
+        }
+        assert!(cut > 20, "{cut} cut short");
+    }
+
+    #[test]
+    fn sums_around_are_those_of_a_recount_after_pruning() {
+        for seed in 0..200 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let near_percent = rng.random_range(20..100);
+            let problem = problem(&mut rng, near_percent);
+            let graph = Graph::new(&problem, FAR - 1);
+            let add = |mut sum: Vec<u64>, vertex| {
+                problem.add(&mut sum, vertex);
+                sum
+            };
+            let sum = bits::iter(&graph.alive).fold(problem.nothing(), add);
+            assert_eq!(graph.sum(), sum, "seed {seed}");
+            for vertex in bits::iter(&graph.alive) {
+                let foes = bits::iter(&graph.alive)
+                    .filter(|&foe| foe != vertex && !bits::has(graph.row(vertex), foe));
+                let against: Vec<u64> = graph.against(&problem, vertex).collect();
+                assert_eq!(against, foes.fold(problem.nothing(), add), "seed {seed}");
+                let around = graph.around(vertex);
+                let near = std::iter::once(vertex).chain(bits::iter(&around));
+                assert!(problem.covered_by(near), "seed {seed}");
+            }
+        }
+    }
+}
