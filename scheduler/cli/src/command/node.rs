@@ -100,7 +100,7 @@ pub(super) async fn remove(context: &Context, args: RemoveArgs) -> Ending {
     let request = v1::RemoveNodeRequest { node_id: args.id, force: args.force };
     context
         .client
-        .call(|attempt| {
+        .call_alone(|attempt| {
             let request = attempt.request(request);
             async move { attempt.nodes().remove_node(request).await }
         })

@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, command: QuorumCommand) -> Ending {
             let request = v1::AddLearnerRequest { server_id: id, peer_address, api_address };
             context
                 .client
-                .call(|attempt| {
+                .call_alone(|attempt| {
                     let request = attempt.request(request.clone());
                     async move { attempt.quorum().add_learner(request).await }
                 })
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, command: QuorumCommand) -> Ending {
         QuorumCommand::Promote { id } => {
             context
                 .client
-                .call(|attempt| {
+                .call_alone(|attempt| {
                     let request = attempt.request(v1::PromoteServerRequest { server_id: id });
                     async move { attempt.quorum().promote_server(request).await }
                 })
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, command: QuorumCommand) -> Ending {
             }
             context
                 .client
-                .call(|attempt| {
+                .call_alone(|attempt| {
                     let request = attempt.request(v1::RemoveServerRequest { server_id: id });
                     async move { attempt.quorum().remove_server(request).await }
                 })
@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context, command: QuorumCommand) -> Ending {
         QuorumCommand::Transfer { id } => {
             let answer = context
                 .client
-                .call(|attempt| {
+                .call_alone(|attempt| {
                     let request = attempt.request(v1::TransferLeaderRequest { server_id: id });
                     async move { attempt.quorum().transfer_leader(request).await }
                 })

@@ -65,7 +65,7 @@ async fn put(context: &Context, tenant: v1::Tenant) -> Ending {
 async fn remove(context: &Context, name: String) -> Ending {
     context
         .client
-        .call(|attempt| {
+        .call_alone(|attempt| {
             let request = attempt.request(v1::RemoveTenantRequest { name: name.clone() });
             async move { attempt.tenants().remove_tenant(request).await }
         })

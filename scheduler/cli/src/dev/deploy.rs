@@ -245,7 +245,7 @@ pub(super) async fn clear_earlier(client: &Client, progress: &Progress) -> Resul
     }
     let phase = progress.phase("old nodes away", nodes.len() as u64);
     let remove = |node_id: u32| {
-        client.call(move |attempt| {
+        client.call_alone(move |attempt| {
             let request = attempt.request(v1::RemoveNodeRequest { node_id, force: true });
             async move { attempt.nodes().remove_node(request).await }
         })
