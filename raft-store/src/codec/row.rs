@@ -1,18 +1,129 @@
 //! Rows of the state and their keys, as the mirror and the snapshots hold them.
 //!
+//! Jobs of one row share their heads; other rows are written as they are.
+//!
 //! **Invariant:** the encoding of a key is never the beginning of another key's, so a key may be
-//! followed by anything.
+//! followed by anything; rows of format 2, in which jobs had no heads, are read for ever.
 
-use scheduler_core::state::{Row, RowKey};
+use std::sync::Arc;
 
-use super::{CORE_FORMAT, CodecError, decode_as, decode_first, encode_as};
+use scheduler_core::id::JobId;
+use scheduler_core::job::{Job, JobPhase, Reason, Replica};
+use scheduler_core::state::{JobRow, Row, RowKey};
+use scheduler_core::unit::TimeMs;
+use serde::{Deserialize, Serialize};
 
-pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
-    encode_as(CORE_FORMAT, "row", row)
+use super::heads::{self, Head, HeadOut, HeadsOut};
+use super::{CodecError, PACKED_FORMAT, PLAIN_FORMAT, decode_as, decode_first, encode_into};
+
+const WHAT: &str = "row";
+/// Bytes of most rows, at most.
+const ROW_BYTES: usize = 2048;
+
+#[derive(Serialize)]
+struct JobsOut<'a> {
+    page: u64,
+    heads: &'a [HeadOut<'a>],
+    jobs: Vec<JobOut<'a>>,
 }
 
+#[derive(Serialize)]
+struct JobOut<'a> {
+    head: u32,
+    id: JobId,
+    request_id: &'a str,
+    phase: JobPhase,
+    reason: Option<&'a Reason>,
+    submitted_at: TimeMs,
+    placed_at: Option<TimeMs>,
+    ready_at: Option<TimeMs>,
+    ended_at: Option<TimeMs>,
+    modified_index: u64,
+    token: [u8; 16],
+    replicas: &'a [Replica],
+}
+
+#[derive(Deserialize)]
+struct Jobs {
+    page: u64,
+    heads: Vec<Head>,
+    jobs: Vec<PackedJob>,
+}
+
+#[derive(Deserialize)]
+struct PackedJob {
+    head: u32,
+    id: JobId,
+    request_id: Arc<str>,
+    phase: JobPhase,
+    /// Left out where there is nothing to tell.
+    reason: Option<Reason>,
+    submitted_at: TimeMs,
+    placed_at: Option<TimeMs>,
+    ready_at: Option<TimeMs>,
+    ended_at: Option<TimeMs>,
+    modified_index: u64,
+    token: [u8; 16],
+    replicas: Vec<Replica>,
+}
+
+pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
+    let bytes = Vec::with_capacity(ROW_BYTES);
+    let Row::Jobs(page, rows) = row else {
+        return encode_into(bytes, PLAIN_FORMAT, WHAT, row);
+    };
+    let mut heads = HeadsOut::default();
+    let jobs = rows.iter().map(|row| pack(&mut heads, row)).collect::<Result<_, _>>()?;
+    let packed = JobsOut { page: *page, heads: &heads.list, jobs };
+    encode_into(bytes, PACKED_FORMAT, WHAT, &packed)
+}
+
+fn pack<'a>(heads: &mut HeadsOut<'a>, row: &'a JobRow) -> Result<JobOut<'a>, CodecError> {
+    let job: &Job = &row.job;
+    Ok(JobOut {
+        head: heads.number(&job.tenant, job.body_digest, &job.spec)?,
+        id: job.id,
+        request_id: &job.request_id,
+        phase: job.phase,
+        reason: (job.reason != Reason::default()).then_some(&job.reason),
+        submitted_at: job.submitted_at,
+        placed_at: job.placed_at,
+        ready_at: job.ready_at,
+        ended_at: job.ended_at,
+        modified_index: job.modified_index,
+        token: job.token.to_le_bytes(),
+        replicas: &row.replicas,
+    })
+}
+
+/// The opposite of [`encode_row`].
 pub(crate) fn row(bytes: &[u8]) -> Result<Row, CodecError> {
-    decode_as(CORE_FORMAT, "row", bytes)
+    if bytes.first() == Some(&PLAIN_FORMAT) {
+        return decode_as(PLAIN_FORMAT, WHAT, bytes);
+    }
+    let Jobs { page, heads, jobs } = decode_as(PACKED_FORMAT, WHAT, bytes)?;
+    let rows = jobs.into_iter().map(|job| unpack(&heads, job)).collect::<Result<_, _>>()?;
+    Ok(Row::Jobs(page, rows))
+}
+
+fn unpack(heads: &[Head], packed: PackedJob) -> Result<JobRow, CodecError> {
+    let head = heads::find(WHAT, heads, packed.head)?;
+    let job = Job {
+        id: packed.id,
+        tenant: head.tenant.clone(),
+        request_id: packed.request_id,
+        body_digest: head.body_digest(),
+        spec: Arc::clone(&head.spec),
+        phase: packed.phase,
+        reason: packed.reason.unwrap_or_default(),
+        submitted_at: packed.submitted_at,
+        placed_at: packed.placed_at,
+        ready_at: packed.ready_at,
+        ended_at: packed.ended_at,
+        modified_index: packed.modified_index,
+        token: u128::from_le_bytes(packed.token),
+    };
+    Ok(JobRow { job: Arc::new(job), replicas: packed.replicas })
 }
 
 /// Appends the bytes of a key to a prefix.

@@ -18,6 +18,12 @@ use crate::log::LogPosition;
 /// What was written is made durable this often; more often buys nothing, since the log and the
 /// snapshots are what counts.
 const FLUSH_EVERY: Duration = Duration::from_secs(2);
+/// From one write to the next passes so many times what the first one took: the copy spares a restart the
+/// replay of the log, and must not take the processor from those who wait for decisions. Under
+/// load it falls behind, and what changes twice meanwhile is written once.
+const REST_FACTOR: u32 = 15;
+/// It never rests longer, so that a restart has not much more than this to replay.
+const REST_MAX: Duration = Duration::from_secs(5);
 /// After a failure (a full disk, say) the copy is begun anew, at most this often.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
@@ -183,10 +189,11 @@ impl Worker {
         }
     }
 
-    /// Lets changes gather before the next write.
+    /// Lets changes gather before the next write, counted from when this one began.
     fn rest(&self, began: Instant) {
+        let rest = rest(began.elapsed(), self.interval);
         loop {
-            let left = self.interval.saturating_sub(began.elapsed());
+            let left = rest.saturating_sub(began.elapsed());
             if left.is_zero() || self.shared.stop.load(Ordering::Acquire) {
                 return;
             }
@@ -235,5 +242,24 @@ impl Worker {
             thread::park_timeout(RETRY_EVERY.saturating_sub(began.elapsed()));
         }
         self.shared.woken.store(true, Ordering::Release);
+    }
+}
+
+/// Time from the beginning of one write, which took so long, to that of the next.
+fn rest(took: Duration, interval: Duration) -> Duration {
+    took.saturating_mul(REST_FACTOR).min(REST_MAX).max(took).max(interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_a_write_takes_the_longer_it_rests() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(1), ms(150)), ms(150));
+        assert_eq!(rest(ms(100), ms(150)), ms(1_500));
+        assert_eq!(rest(ms(1_000), ms(150)), REST_MAX);
+        assert_eq!(rest(ms(9_000), ms(150)), ms(9_000), "it is late already");
     }
 }

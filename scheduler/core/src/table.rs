@@ -3,7 +3,6 @@
 //! **Invariant:** holds values only; what they mean, and which numbers are given out, is the
 //! caller's. Cloning never copies values; the first write to a page after that copies the page.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Slots of one page: 4 KiB for the usual 32-byte value, so that a copy stays in the caches.
@@ -19,14 +18,15 @@ struct Page<T> {
 /// numbers may grow for ever while old values go.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
-    /// By number / [`PAGE_SLOTS`]; none is empty.
-    pages: BTreeMap<u64, Arc<Page<T>>>,
+    /// By rising number / [`PAGE_SLOTS`]; none is empty. With numbers given out one after another
+    /// a page is found at once, however many there are.
+    pages: Vec<(u64, Arc<Page<T>>)>,
     len: usize,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { pages: BTreeMap::new(), len: 0 }
+        Self { pages: Vec::new(), len: 0 }
     }
 }
 
@@ -45,7 +45,26 @@ impl<T> Table<T> {
     }
 
     pub fn get(&self, key: u64) -> Option<&T> {
-        self.pages.get(&(key / PAGE_SLOTS))?.slots.get(slot_of(key))?.as_ref()
+        let at = self.place(key / PAGE_SLOTS).ok()?;
+        self.pages.get(at)?.1.slots.get(slot_of(key))?.as_ref()
+    }
+
+    /// Where the page is, or where it belongs.
+    fn place(&self, number: u64) -> Result<usize, usize> {
+        let Some((first, _)) = self.pages.first() else { return Err(0) };
+        let Some(ahead) = number.checked_sub(*first) else { return Err(0) };
+        // No number comes twice, so a page lies here if none is missing before it, else before.
+        let guess = usize::try_from(ahead).unwrap_or(usize::MAX);
+        match self.pages.get(guess) {
+            Some((found, _)) if *found == number => Ok(guess),
+            _ => {
+                let upto = guess.min(self.pages.len());
+                self.pages
+                    .get(..upto)
+                    .unwrap_or_default()
+                    .binary_search_by_key(&number, |page| page.0)
+            }
+        }
     }
 
     /// All values by rising number.
@@ -56,7 +75,8 @@ impl<T> Table<T> {
     /// Values with numbers of at least `first`, rising.
     pub fn iter_from(&self, first: u64) -> impl Iterator<Item = (u64, &T)> {
         let start = move |page: u64| if page == first / PAGE_SLOTS { slot_of(first) } else { 0 };
-        self.pages.range(first / PAGE_SLOTS..).flat_map(move |(number, page)| {
+        let from = self.place(first / PAGE_SLOTS).unwrap_or_else(|at| at);
+        self.pages.get(from..).unwrap_or_default().iter().flat_map(move |(number, page)| {
             let keys = number.saturating_mul(PAGE_SLOTS)..=u64::MAX;
             let slots = keys.zip(&page.slots).skip(start(*number));
             slots.filter_map(|(key, slot)| Some((key, slot.as_ref()?)))
@@ -67,7 +87,8 @@ impl<T> Table<T> {
 impl<T: Clone> Table<T> {
     /// The value for changing; copies its page first when a clone of the table shares it.
     pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
-        let page = self.pages.get_mut(&(key / PAGE_SLOTS))?;
+        let at = self.place(key / PAGE_SLOTS).ok()?;
+        let (_, page) = self.pages.get_mut(at)?;
         // An absent value must not cost a copy.
         page.slots.get(slot_of(key))?.as_ref()?;
         Arc::make_mut(page).slots.get_mut(slot_of(key))?.as_mut()
@@ -75,10 +96,13 @@ impl<T: Clone> Table<T> {
 
     /// Puts a value; returns the one before.
     pub fn insert(&mut self, key: u64, value: T) -> Option<T> {
-        let page = self.pages.entry(key / PAGE_SLOTS).or_insert_with(|| {
+        let number = key / PAGE_SLOTS;
+        let at = self.place(number).unwrap_or_else(|at| {
             let slots = (0..PAGE_SLOTS).map(|_| None).collect();
-            Arc::new(Page { slots, used: 0 })
+            self.pages.insert(at, (number, Arc::new(Page { slots, used: 0 })));
+            at
         });
+        let (_, page) = self.pages.get_mut(at)?;
         let page = Arc::make_mut(page);
         let old = page.slots.get_mut(slot_of(key))?.replace(value);
         if old.is_none() {
@@ -90,14 +114,15 @@ impl<T: Clone> Table<T> {
 
     /// Takes a value out; frees its page when that was the last one there.
     pub fn remove(&mut self, key: u64) -> Option<T> {
-        let page = self.pages.get_mut(&(key / PAGE_SLOTS))?;
+        let at = self.place(key / PAGE_SLOTS).ok()?;
+        let (_, page) = self.pages.get_mut(at)?;
         page.slots.get(slot_of(key))?.as_ref()?;
         let page = Arc::make_mut(page);
         let old = page.slots.get_mut(slot_of(key))?.take()?;
         page.used -= 1;
         self.len -= 1;
         if page.used == 0 {
-            self.pages.remove(&(key / PAGE_SLOTS));
+            self.pages.remove(at);
         }
         Some(old)
     }

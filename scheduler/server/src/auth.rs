@@ -13,6 +13,7 @@ use scheduler_core::command::Actor;
 use scheduler_core::id::{Name, SupplierId, TenantId};
 use sha2::{Digest as _, Sha256};
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -109,8 +110,8 @@ impl Caller {
 
     /// The tenant to act for: the caller's own, or, for operators, the one they name.
     /// `field` is the path of `named` in the request.
-    pub fn tenant(&self, named: &str, field: &str) -> Result<TenantId, Status> {
-        let bad = |problem: String| status::bad_field(field, &problem);
+    pub fn tenant(&self, named: &str, field: impl Display) -> Result<TenantId, Status> {
+        let bad = |problem: String| status::bad_field(&field.to_string(), &problem);
         match &self.actor {
             Actor::Tenant(own) if named.is_empty() || named == own.0.as_str() => Ok(own.clone()),
             Actor::Tenant(_) => Err(bad("may only be named by operators".to_owned())),

@@ -26,7 +26,7 @@ pub enum LeaderCall {
     /// Plain proposals that need no planning. The leader puts its own clock into the entries.
     Propose(Vec<Entry>),
     /// Jobs to accept; each stands for itself.
-    Submit(Vec<Submission>),
+    Submit(Arc<Vec<Submission>>),
     /// Where a job would go now; changes nothing.
     Plan(PlanCall),
     /// The point up to which a server must have applied for a linearizable read.

@@ -73,7 +73,7 @@ pub(super) async fn register(clients: &[Client], nodes: Vec<v1::NodeSpec>) -> Re
             instance: key[..16].to_vec().into(),
             node_key: key.into(),
         };
-        client.call(move |attempt| {
+        client.call_alone(move |attempt| {
             let request = attempt.request(request.clone());
             async move { attempt.agents().join(request).await }
         })
@@ -133,9 +133,8 @@ pub(super) struct BatchEnd {
 /// Submits several jobs in one call.
 pub(super) async fn submit_batch(
     client: &Client,
-    requests: Vec<v1::SubmitJobRequest>,
+    request: &v1::SubmitJobsRequest,
 ) -> Result<BatchEnd, CallError> {
-    let request = v1::SubmitJobsRequest { requests };
     let answer = client
         .call(|attempt| {
             let request = attempt.request(request.clone());

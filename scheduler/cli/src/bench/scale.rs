@@ -67,7 +67,8 @@ async fn allocate(clients: &[Client], jobs: u32) -> Result<u64, Failure> {
     let ids: Vec<String> = (0..jobs).map(|number| format!("half-{number}")).collect();
     let calls = ids.chunks(BATCH).enumerate().map(|(number, ids)| {
         let requests = ids.iter().map(|id| load::job(id.clone(), GPUS_PER_JOB)).collect();
-        load::submit_batch(&clients[number % clients.len()], requests)
+        let request = proto::v1::SubmitJobsRequest { requests };
+        async move { load::submit_batch(&clients[number % clients.len()], &request).await }
     });
     let placed = stream::iter(calls)
         .buffer_unordered(BATCHES_AT_ONCE)

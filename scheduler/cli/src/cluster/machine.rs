@@ -99,6 +99,19 @@ pub fn rss_peak_mib(pid: u32) -> Option<u64> {
     line_of(&format!("/proc/{pid}/status"), "VmHWM").and_then(|t| kib(&t)).map(|kib| kib / 1024)
 }
 
+/// Ticks of the kernel's accounting in a second, as it shows them to programs.
+const TICKS_PER_S: f64 = 100.0;
+
+/// CPU time that a process has spent, in milliseconds.
+pub fn cpu_ms(pid: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything; user and system time are fields 14 and 15.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>().ok()?;
+    Some(ticks as f64 * 1_000.0 / TICKS_PER_S)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +120,7 @@ mod tests {
     fn this_process_has_memory_and_a_machine() {
         assert!(rss_mib(std::process::id()).is_some_and(|mib| mib > 0));
         assert!(rss_peak_mib(std::process::id()).is_some_and(|mib| mib > 0));
+        assert!(cpu_ms(std::process::id()).is_some() && cpu_ms(0).is_none());
         let machine = Machine::look(Path::new("/"));
         assert!(machine.cores > 0 && machine.memory_mib > 0, "{machine:?}");
     }

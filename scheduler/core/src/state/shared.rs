@@ -1,13 +1,14 @@
 //! One copy of what many nodes or jobs have in common.
 //!
-//! **Invariant:** neither stored nor hashed, and never looked at to decide anything: it only
-//! settles which equal values lie in the same place.
+//! **Invariant:** neither stored nor hashed, and never looked at to decide anything: it settles
+//! which equal values lie in the same place, and spares a spec in a place known to be valid the
+//! question whether it is.
 
 use crate::hash::Hasher;
 use crate::id::Name;
 use crate::job::JobSpec;
 use crate::node::Node;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ const TEXTS_MAX: usize = 65_536;
 const SPECS_MAX: usize = 4_096;
 const SPEC_GROUPS_MAX: usize = 4;
 const SPEC_PROGRAM_ITEMS_MAX: usize = 8;
+/// Submitted specs remembered by their place: jobs of one record share theirs, and few shapes of
+/// job make up most of a stream.
+const SUBMITTED_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
@@ -24,6 +28,8 @@ pub(super) struct Shared {
     names: BTreeSet<Name>,
     /// By hash; equality is checked.
     specs: BTreeMap<u128, Arc<JobSpec>>,
+    /// Valid specs as they were submitted, the latest last, and the copies kept of them.
+    submitted: VecDeque<(Arc<JobSpec>, Arc<JobSpec>)>,
 }
 
 impl Shared {
@@ -65,12 +71,27 @@ impl Shared {
         node.taints.shrink_to_fit();
     }
 
+    /// The copy kept of this very spec, if it was submitted lately; it is valid then.
+    pub(super) fn submitted(&self, spec: &Arc<JobSpec>) -> Option<Arc<JobSpec>> {
+        let same = |(submitted, _): &&(Arc<JobSpec>, _)| Arc::ptr_eq(submitted, spec);
+        self.submitted.iter().rev().find(same).map(|(_, kept)| kept.clone())
+    }
+
+    /// Remembers a valid spec by its place; gives the copy to keep.
+    pub(super) fn submit(&mut self, spec: &Arc<JobSpec>) -> Arc<JobSpec> {
+        let kept = self.spec(spec);
+        if is_small(spec) {
+            if self.submitted.len() >= SUBMITTED_MAX {
+                self.submitted.pop_front();
+            }
+            self.submitted.push_back((spec.clone(), kept.clone()));
+        }
+        kept
+    }
+
     /// The spec, or an equal one that other jobs have already: streams of small jobs repeat theirs.
     pub(super) fn spec(&mut self, spec: &Arc<JobSpec>) -> Arc<JobSpec> {
-        let program = &spec.program;
-        let small = spec.groups.len() <= SPEC_GROUPS_MAX
-            && program.argv.len() + program.env.len() <= SPEC_PROGRAM_ITEMS_MAX;
-        if !small {
+        if !is_small(spec) {
             return spec.clone();
         }
         let mut hasher = Hasher::new();
@@ -89,4 +110,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn is_small(spec: &JobSpec) -> bool {
+    let program = &spec.program;
+    spec.groups.len() <= SPEC_GROUPS_MAX
+        && program.argv.len() + program.env.len() <= SPEC_PROGRAM_ITEMS_MAX
 }

@@ -31,7 +31,10 @@ impl State {
         if let Some(known) = known {
             return self.repeated(asked, known);
         }
-        validate::job(&asked.spec)?;
+        let submitted = self.shared.submitted(&asked.spec);
+        if submitted.is_none() {
+            validate::job(&asked.spec)?;
+        }
         validate::reason(&asked.reason)?;
         self.check_models(&asked.spec)?;
         self.check_capacity(asked)?;
@@ -40,7 +43,7 @@ impl State {
         }
 
         let id = JobId(self.facts.meta.next_job);
-        let spec = self.shared.spec(&asked.spec);
+        let spec = submitted.unwrap_or_else(|| self.shared.submit(&asked.spec));
         self.add_job(self.fresh_job(turn, asked, id, spec));
         if let Some(plan) = &asked.plan {
             self.bind(turn, id, plan);
@@ -81,6 +84,10 @@ impl State {
 
     /// Refuses GPU models that the fleet has never shown, naming some that it has.
     pub fn check_models(&self, spec: &JobSpec) -> Result<(), Rejection> {
+        let mut named = spec.groups.iter().flat_map(|group| &group.shape.alternatives);
+        if named.all(|one| one.models.iter().all(|model| self.models().find(model).is_some())) {
+            return Ok(());
+        }
         for (at, group) in spec.groups.iter().enumerate() {
             let path = format!("spec.groups[{at}].shape");
             for (field, model) in validate::gpu_models(&path, &group.shape) {

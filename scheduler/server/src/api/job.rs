@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a caller learns of other tenants' jobs no more than that they are not there.
 
+use super::submission;
 use super::{READ_TIME, WRITE_TIME, caught_up, odd_answer, page_size, read_point, time_left};
 use crate::app::Context;
 use crate::auth::Caller;
@@ -29,8 +30,6 @@ use tonic_types::StatusExt as _;
 
 /// Largest message: a full batch.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Largest single job.
-const JOB_BYTES_MAX: usize = 1024 * 1024;
 /// Most jobs of one batch.
 const JOBS_MAX: usize = 512;
 /// Replicas listed with one job: stays below the 4 MiB that clients take by default.
@@ -59,9 +58,10 @@ impl JobApi {
         calls: Vec<Submission>,
         deadline: Instant,
     ) -> Result<Vec<Result<Accepted, CallError>>, CallError> {
-        let count = calls.len();
+        let (count, calls) = (calls.len(), Arc::new(calls));
         loop {
-            match self.context.router.call(LeaderCall::Submit(calls.clone()), deadline).await? {
+            let call = LeaderCall::Submit(Arc::clone(&calls));
+            match self.context.router.call(call, deadline).await? {
                 // A lost leadership settles jobs one by one: ask again, request ids make it safe.
                 LeaderReply::Submitted(results)
                     if results.iter().any(is_transient) && clock::instant() < deadline =>
@@ -81,34 +81,6 @@ impl JobApi {
 fn is_transient(result: &Result<Accepted, CallError>) -> bool {
     use CallError::{NotLeader, Unavailable, Unknown};
     matches!(result, Err(NotLeader { .. } | Unavailable { .. } | Unknown { .. }))
-}
-
-/// A request in our own words. `path` stands before the names of its fields.
-fn submit_call(
-    caller: &Caller,
-    path: &str,
-    request: v1::SubmitJobRequest,
-) -> Result<Submission, Status> {
-    let bytes = prost::Message::encoded_len(&request);
-    if bytes > JOB_BYTES_MAX {
-        let problem = format!("is {bytes} bytes; at most {JOB_BYTES_MAX} are allowed");
-        return Err(status::bad_field(&format!("{path}spec"), &problem));
-    }
-    let refuse = |rejection| status::rejected(&rejection);
-    let request_id = convert::job::request_id(&format!("{path}request_id"), &request.request_id);
-    let request_id = request_id.map_err(refuse)?;
-    let tenant = caller.tenant(&request.tenant, &format!("{path}tenant"))?;
-    let spec = convert::job::spec(&format!("{path}spec"), request.spec).map_err(refuse)?;
-    let body_digest = convert::job::digest(&spec);
-    let check = convert::explain::check(path, request.check_index, &request.plan_digest)?;
-    Ok(Submission {
-        tenant,
-        by: caller.actor.clone(),
-        request_id,
-        body_digest,
-        spec: Arc::new(spec),
-        check,
-    })
 }
 
 /// A scaling in our own words; whether the job may have it is for the state to say.
@@ -167,7 +139,7 @@ impl JobService for JobApi {
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
         let deadline = clock::deadline(time_left(&request, WRITE_TIME));
         let caller = Caller::of(&request)?;
-        let call = submit_call(&caller, "", request.into_inner())?;
+        let call = submission::one(&caller, submission::At::Alone, request.into_inner(), None)?;
         let accepted = self.accept(vec![call], deadline).await;
         let accepted = accepted.and_then(|mut results| {
             let why = || CallError::Internal { why: "the leader gave no result".to_owned() };
@@ -205,14 +177,8 @@ impl JobService for JobApi {
             let problem = format!("has {} items; 1 to {JOBS_MAX} are allowed", requests.len());
             return Err(status::bad_field("requests", &problem));
         }
-        let mut calls = Vec::with_capacity(requests.len());
-        let mut refused = Vec::new();
-        for (at, request) in requests.into_iter().enumerate() {
-            match submit_call(&caller, &format!("requests[{at}]."), request) {
-                Ok(call) => calls.push(call),
-                Err(status) => refused.push((at, refusal(&status))),
-            }
-        }
+        let (calls, refused) = submission::all(&caller, requests);
+        let refused = refused.into_iter().map(|(at, status)| (at, refusal(&status)));
         let accepted = match calls.is_empty() {
             true => Vec::new(),
             false => {
@@ -571,32 +537,13 @@ mod tests {
         let caller = Caller::new(Actor::Operator, true);
         let mut bad = request();
         bad.spec.as_mut().expect("has one").groups[0].replicas = 0;
-        let refused = submit_call(&caller, "requests[7].", bad).expect_err("is bad");
+        let refused =
+            submission::one(&caller, submission::At::Item(7), bad, None).expect_err("is bad");
         let shown = refusal(&refused);
         let Some(v1::submit_jobs_result::Result::Refusal(refusal)) = shown.result else {
             panic!("is a refusal")
         };
         assert_eq!(refusal.field, "requests[7].spec.groups[0].replicas");
         assert_eq!(refusal.code, i32::from(Code::InvalidArgument));
-    }
-
-    #[test]
-    fn a_job_may_not_be_larger_than_its_limit() {
-        let caller = Caller::new(Actor::Operator, true);
-        let mut large = request();
-        large.spec.as_mut().expect("has one").name = "x".repeat(JOB_BYTES_MAX);
-        let refused = submit_call(&caller, "", large).expect_err("is too large");
-        assert!(refused.message().starts_with("spec is "), "{}", refused.message());
-        assert!(submit_call(&caller, "", request()).is_ok());
-    }
-
-    #[test]
-    fn equal_bodies_have_equal_digests() {
-        let caller = Caller::new(Actor::Operator, true);
-        let digest = |request| submit_call(&caller, "", request).expect("is good").body_digest;
-        let mut other = request();
-        other.spec.as_mut().expect("has one").kind = v1::JobKind::Plain.into();
-        assert_eq!(digest(request()), digest(request()));
-        assert_ne!(digest(request()), digest(other));
     }
 }

@@ -8,6 +8,7 @@ mod manifest;
 pub mod node;
 pub mod node_admin;
 pub mod quorum;
+mod submission;
 pub mod tenant;
 
 use crate::app::Context;

@@ -11,10 +11,11 @@ use scheduler_core::job::{JobSpec, Level, Strategy};
 use scheduler_core::plan::Verdict;
 use scheduler_core::plan::explain::change::widened;
 use scheduler_core::plan::explain::{Change, Rule};
+use std::fmt::Display;
 use tonic::Status;
 
 /// The plan that a submission means, if it means one. `path` stands before the names of fields.
-pub fn check(path: &str, index: u64, digest: &str) -> Result<Option<Check>, Status> {
+pub fn check(path: impl Display, index: u64, digest: &str) -> Result<Option<Check>, Status> {
     let bad = |problem: &str| status::bad_field(&format!("{path}plan_digest"), problem);
     match (index, digest) {
         (0, "") => Ok(None),

@@ -19,6 +19,7 @@ use scheduler_core::job::{
 use scheduler_core::node::TaintEffect;
 use scheduler_core::unit::{CostMicroUsd, DurationMs, PriceMicroUsd, RttUs};
 use scheduler_core::validate;
+use std::fmt::Display;
 use std::hash::Hash as _;
 use std::sync::Arc;
 
@@ -61,10 +62,10 @@ fn unknown<T>(field: &str, value: i32) -> Taken<T> {
 }
 
 /// Checks a request id.
-pub fn request_id(field: &str, id: &str) -> Taken<Arc<str>> {
+pub fn request_id(field: impl Display, id: &str) -> Taken<Arc<str>> {
     match validate::request_id(id) {
         Ok(()) => Ok(id.into()),
-        Err(Rejection::Invalid { problem, .. }) => bad(field, problem),
+        Err(Rejection::Invalid { problem, .. }) => bad(field.to_string(), problem),
         Err(other) => Err(other),
     }
 }
@@ -82,8 +83,8 @@ pub fn field_path(path: &str) -> String {
 }
 
 /// The whole spec of a job; `path` is where it stands in its request.
-pub fn spec(path: &str, spec: Option<v1::JobSpec>) -> Taken<JobSpec> {
-    let Some(spec) = spec else { return bad(path, "is missing") };
+pub fn spec(path: impl Display, spec: Option<v1::JobSpec>) -> Taken<JobSpec> {
+    let Some(spec) = spec else { return bad(path.to_string(), "is missing") };
     convert(spec).map_err(|rejection| match rejection {
         Rejection::Invalid { field, problem } => {
             let field = field_path(&field);

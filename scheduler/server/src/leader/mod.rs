@@ -151,7 +151,7 @@ impl Leader {
 
     async fn submit(
         &self,
-        calls: Vec<Submission>,
+        calls: Arc<Vec<Submission>>,
         deadline: Instant,
     ) -> Result<LeaderReply, CallError> {
         let inbox = self.inbox()?;
@@ -159,6 +159,7 @@ impl Leader {
             return Ok(LeaderReply::Submitted(Vec::new()));
         }
         let (slots, results) = answer::sheet(calls.len());
+        let calls = Arc::unwrap_or_clone(calls);
         inbox.submit(calls.into_iter().zip(slots).collect())?;
         let results = within(deadline, results).await?;
         let gone = |_| CallError::NotLeader { leader: None };
