@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** shares no code with the planner's search, and says when it gave up.
 
+use super::split::Split;
+
 /// An instance: what each pair of sites costs (`None` = not allowed), what each site has, and what
 /// is needed, per dimension.
 #[derive(Clone, Debug)]
@@ -113,12 +115,16 @@ impl Instance {
     /// what it has of the first dimension: a lower one that is proven, and whether it is reached.
     /// Right where moving is concave (see below), which small inner costs make sure of.
     pub fn sum(&self, at_most: u128, nodes_max: u64) -> (u128, bool) {
-        let mut dive =
-            SumDive { instance: self, best: at_most, floor: u128::MAX, nodes: nodes_max };
+        let (split, floor) = Split::best(self, at_most);
+        if floor >= at_most {
+            return (at_most, true);
+        }
+        let (best, nodes) = (at_most, nodes_max);
+        let mut dive = SumDive { instance: self, split, best, floor: u128::MAX, nodes };
         let open: Vec<usize> =
             (0..self.have.len()).filter(|&site| self.have[site][0] > 0).collect();
         dive.step(&Part { full: Vec::new(), sum: 0, left: self.need[0], partial: None }, &open);
-        (dive.best.min(dive.floor), dive.floor >= dive.best)
+        (dive.best.min(dive.floor.max(floor)), dive.floor >= dive.best)
     }
 }
 
@@ -134,6 +140,8 @@ struct Part {
 
 struct SumDive<'a> {
     instance: &'a Instance,
+    /// Which end pays how much of a pair, for the bounds.
+    split: Split,
     best: u128,
     /// Least bound of what was not looked at.
     floor: u128,
@@ -192,24 +200,24 @@ impl SumDive<'_> {
         Some(sum + pairs * u128::from(self.instance.cost(site, site)?))
     }
 
-    /// What the members left add at least, each paying to the full sites, and half to the nearest
-    /// others there could be; and the open site that is the cheapest so.
+    /// What the members left add at least, each paying to the full sites, and its part to the
+    /// cheapest others there could be; and the open site that is the cheapest so.
     fn bound(&self, part: &Part, open: &[usize]) -> Option<(u128, Option<usize>)> {
         let usable: Vec<usize> = open.iter().chain(&part.partial).copied().collect();
-        let mut prices: Vec<(u128, usize)> = Vec::new();
+        let mut prices: Vec<(i128, usize)> = Vec::new();
         for &site in &usable {
-            let mut near: Vec<(u32, u64)> = usable
+            let mut near: Vec<(i64, u64)> = usable
                 .iter()
                 .filter_map(|&other| {
                     let own = u64::from(other == site);
-                    Some((self.instance.cost(site, other)?, self.instance.have[other][0] - own))
+                    Some((self.split.pays(site, other)?, self.instance.have[other][0] - own))
                 })
                 .collect();
             near.sort_unstable();
-            let (mut left, mut twice) = (part.left - 1, 0u128);
+            let (mut left, mut twice) = (part.left - 1, 0i128);
             for (cost, room) in near {
                 let some = room.min(left);
-                twice += u128::from(some) * u128::from(cost);
+                twice += i128::from(some) * i128::from(cost);
                 left -= some;
             }
             let to_full = |&other: &usize| {
@@ -220,17 +228,17 @@ impl SumDive<'_> {
             };
             let full: Option<u128> = part.full.iter().map(to_full).sum();
             if let Some(full) = full.filter(|_| left == 0) {
-                prices.push((2 * full + twice, site));
+                prices.push((2 * Split::parts(full) + twice, site));
             }
         }
         prices.sort_unstable();
-        let (mut left, mut twice) = (part.left, 0u128);
+        let (mut left, mut twice) = (part.left, 0i128);
         for &(price, site) in &prices {
             let some = self.instance.have[site][0].min(left);
-            twice += u128::from(some) * price;
+            twice += i128::from(some) * price;
             left -= some;
         }
         let first = prices.iter().map(|&(_, site)| site).find(|site| open.contains(site));
-        (left == 0).then_some((twice / 2, first))
+        (left == 0).then_some((Split::sum(twice), first))
     }
 }

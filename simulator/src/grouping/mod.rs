@@ -6,6 +6,7 @@
 //! seed.
 
 pub mod exact;
+mod split;
 
 use exact::{Exact, Instance};
 use rand::rngs::StdRng;
@@ -23,7 +24,7 @@ const EXACT_NODES_MAX: u64 = 300_000;
 const DEMANDS_MILLI: [u64; 4] = [50, 150, 300, 500];
 /// Hard bounds that are tried, in thousandths of the least possible one.
 const BOUNDS_MILLI: [u64; 5] = [900, 1_000, 1_020, 1_100, 1_500];
-/// Sites up to which the least mean is looked for exactly; with more, the lower bound is loose.
+/// Sites up to which the least mean is looked for exactly; with more there is the bound alone.
 const MEAN_SITES_MAX: usize = 60;
 
 /// Parts of the pairs that are kept as measured when the others are estimated.
@@ -266,16 +267,14 @@ fn mean(case: &Case, row: &mut Row, times: &mut Vec<Duration>, stopwatch: Stopwa
     let Answer::Chosen(choice) = answer else { return };
     let Some(found) = choice.mean_us else { return };
     let pairs = u128::from(case.need[0]) * u128::from(case.need[0] - 1) / 2;
-    let mut floor = f64::from(choice.floor_us);
-    if row.sites <= MEAN_SITES_MAX {
-        // Half a microsecond for rounding.
-        let most = u128::from(found) * pairs + pairs / 2 + 1;
-        let (bound, reached) = case.instance(false).sum(most, EXACT_NODES_MAX / 10);
-        floor = floor.max(bound as f64 / pairs as f64);
-        row.mean_exact += u32::from(reached);
-        if (f64::from(found) + 1.0) < bound as f64 / pairs as f64 {
-            row.wrong.push(format!("a mean of {found} us below the bound of {floor}"));
-        }
+    let nodes_max = if row.sites <= MEAN_SITES_MAX { EXACT_NODES_MAX / 10 } else { 0 };
+    // Half a microsecond for rounding.
+    let most = u128::from(found) * pairs + pairs / 2 + 1;
+    let (bound, reached) = case.instance(false).sum(most, nodes_max);
+    let floor = f64::from(choice.floor_us).max(bound as f64 / pairs as f64);
+    row.mean_exact += u32::from(reached);
+    if (f64::from(found) + 1.0) < bound as f64 / pairs as f64 {
+        row.wrong.push(format!("a mean of {found} us below the bound of {floor}"));
     }
     row.mean.note(found.into(), floor);
 }
