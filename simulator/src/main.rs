@@ -18,6 +18,11 @@ fn main() -> ExitCode {
     match cli::main(&Args::parse().verb, &mut std::io::stdout().lock()) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Failed) => ExitCode::from(1),
+        Ok(Ending::Interrupted) => ExitCode::from(cli::INTERRUPTED),
+        // `| head` has seen enough.
+        Err(Error::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(if matches!(error, Error::Usage(_)) { 2 } else { 1 })

@@ -3,7 +3,7 @@
 use scheduler_core::fixture::entry::{group, job_spec, node_spec};
 use scheduler_core::unit::{DurationMs, TimeMs};
 use simulator::metrics::{Figures, Metrics};
-use simulator::{Arrival, Latency, Scenario, StartModel, run};
+use simulator::{Arrival, Happening, Latency, Scenario, StartModel, Target, run};
 use std::sync::Arc;
 
 fn arrival(at_s: u64, replicas: u32, gpus: u8, life_s: u64) -> Arrival {
@@ -82,4 +82,32 @@ fn what_never_fits_waits_to_the_end() {
     assert_eq!(told.reasons.len(), 1, "{:?}", told.reasons);
     let mean = figures(&scenario, Metrics::default());
     assert_eq!(told, mean, "the same scenario has the same figures");
+}
+
+#[test]
+fn a_lost_node_costs_its_gpus_and_a_jobs_time_until_it_is_mended() {
+    // Two of three nodes are held; two are lost from 100 to 400, so that the job cannot be whole
+    // before.
+    let mut scenario = scenario(vec![arrival(0, 2, 8, 600)]);
+    scenario.nodes.push(node_spec("c", 8));
+    let mut first = Metrics::default();
+    let report = run(&scenario, &mut first).expect("no violation");
+    first.finish(report.ended_at);
+    assert_eq!((first.figures().nodes_lost, first.figures().damage.interruptions), (0, 0));
+    let lose = |node, at_s: u64| {
+        let (target, repair) = (Target::Node(node), Some(DurationMs(300_000)));
+        (TimeMs(at_s * 1_000), Happening::Lose { target, repair })
+    };
+    scenario.events = vec![lose(0, 100), lose(1, 100)];
+    let told = figures(&scenario, Metrics::default());
+    assert_eq!((told.nodes_lost, told.damage.jobs_interrupted), (2, 1));
+    assert_eq!(told.repair_s.count, 1);
+    let down_s = told.damage.down_gpu_hours * 3_600.0 / 16.0;
+    // Servers notice when the leases are over, and agents come back within seconds.
+    assert!((240.0..330.0).contains(&down_s), "{down_s}");
+    let repair_s = told.damage.under_repair_gpu_hours * 3_600.0 / 16.0;
+    near(repair_s, told.repair_s.max);
+    near(told.utilised_percent / 100.0 * told.fleet_gpus_mean * told.span_s, {
+        16.0 * (600.0 - repair_s)
+    });
 }

@@ -3,12 +3,13 @@
 //! The first policy is what the others are held against; see [`crate::compare`] for the test.
 //! **Invariant:** a difference is told with the odds of its coming about by chance.
 
+use super::input::InputArgs;
 use super::replay::policies;
-use super::sweep::{InputArgs, SweepArgs, command, facts, write_json};
+use super::sweep::{SweepArgs, command, facts, write_json};
 use super::{Ending, Error};
 use crate::compare::{Comparison, compare};
 use crate::replay::cases;
-use crate::replay::output::FORMAT;
+use crate::replay::output::Head;
 use crate::report::{Table, number_text, runs};
 use serde::Serialize;
 use std::io::Write;
@@ -34,12 +35,8 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Document<'a> {
-    format: u32,
-    command: &'a str,
-    version: &'static str,
-    trace: &'a str,
-    nodes: &'a str,
-    complete: bool,
+    #[serde(flatten)]
+    head: Head<'a>,
     test: &'static str,
     comparisons: &'a [Comparison],
 }
@@ -59,19 +56,12 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     args.sweep.write_page(&page)?;
     let complete = made.len() == cases.len();
     if let Some(file) = &args.json {
-        let document = Document {
-            format: FORMAT,
-            command: &command,
-            version: env!("CARGO_PKG_VERSION"),
-            trace: &args.input.trace(),
-            nodes: args.input.nodes(),
-            complete,
-            test: "Wilcoxon signed-rank, two-sided",
-            comparisons: &comparisons,
-        };
+        let head = Head::new(&command, complete, Some(args.input.told()));
+        let test = "Wilcoxon signed-rank, two-sided";
+        let document = Document { head, test, comparisons: &comparisons };
         write_json(file, &document)?;
     }
-    Ok(if complete { Ending::Done } else { Ending::Failed })
+    Ok(Ending::of_sweep(complete))
 }
 
 fn table(comparisons: &[Comparison]) -> Table {

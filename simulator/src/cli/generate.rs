@@ -218,7 +218,7 @@ fn changed(asked: &TraceArgs, seed: u64, out: &mut dyn Write) -> Result<(), Erro
     let mut bad = if asked.skip_bad { BadRows::skip() } else { BadRows::refuse() };
     let mut read = Vec::new();
     for source in &asked.traces {
-        read.push(source.read(&mut bad).map_err(usage)?);
+        read.push(bad.apart(|bad| source.read(bad)).map_err(usage)?);
     }
     let names: Vec<String> = asked.traces.iter().map(ToString::to_string).collect();
     let mut note = format!("gen trace of {}, seed {seed}", names.join(" "));

@@ -6,45 +6,31 @@
 //! way, 1 % of messages lost). The job is 1,150 x 8 GPUs anywhere and 800 x 1 on community
 //! machines, no two members more than a bound apart. Images take 20 to 60 s, processes about 4 s,
 //! 2 % of starts fail at their end, 1 % take three times as long. Each variant takes one of these
-//! away.
-//! **Invariant:** the fleet is the same for all seeds and variants; a seed decides the draws.
+//! away, or adds something: spares, other work on the fleet. `case` has the worlds.
+//! **Invariant:** every variant is run with the same seeds.
 
-use super::sweep::{bar, command, until_ctrl_c, write, write_json};
+mod case;
+
+use super::sweep::{bar, command, tell_stopped, until_ctrl_c, write, write_json};
 use super::{Ending, Error};
 use crate::compare::ranks::quantile;
 use crate::metrics::{BringUp, Metrics};
 use crate::observe::{Observer, Seen};
 use crate::parallel;
+use crate::replay::output::Head;
 use crate::report::chart::{Body, Line, Scale};
 use crate::report::{Chart, Kind, Page, Table, number_text, runs};
-use crate::scenario::{Arrival, Latency, NetworkModel, Scenario, SiteNetwork, StartModel};
-use crate::trace::BadRows;
-use crate::trace::rtt::RttTable;
 use crate::world;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use scheduler_core::command::SiteRtt;
-use scheduler_core::fixture::entry::{group, job_spec, name, node_spec};
-use scheduler_core::job::{Condition, GroupSpec, JobPhase, JobSpec, Selector};
-use scheduler_core::node::{NodeSpec, Place};
+use case::{Base, GIVE_UP, Variant};
+use clap::ValueEnum;
+use scheduler_core::id::JobId;
+use scheduler_core::job::JobPhase;
 use scheduler_core::state::State;
-use scheduler_core::unit::{DurationMs, RttUs, TimeMs};
+use scheduler_core::unit::TimeMs;
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-/// Of all nodes, those that are community machines.
-const COMMUNITY_PERCENT: u32 = 18;
-/// Members on data-centre machines of 8 GPUs, and on community machines of one.
-const MACHINES: u32 = 1_150;
-const HOMES: u32 = 800;
-/// Spare members, where there are any.
-const SPARE_PERCENT: u32 = 4;
-/// Whoever is not ready then never will be.
-const GIVE_UP: TimeMs = TimeMs(3_600_000);
-const FLEET_SEED: u64 = 7;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `headline`.
 #[derive(Clone, Debug, clap::Args)]
@@ -75,22 +61,11 @@ pub struct Args {
     html: Option<PathBuf>,
 }
 
-/// What is taken away from the world, or added to the job.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum Variant {
-    /// Nothing: lost members are replaced.
-    Replaced,
-    /// 4 % more members than needed.
-    Spares,
-    /// No start fails.
-    NoFailures,
-    /// No start takes longer than the others.
-    NoStragglers,
-    /// The images are there already.
-    ImagesThere,
-    /// Images take 5 to 15 s.
-    QuickImages,
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    runs: &'a [Run],
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -104,39 +79,52 @@ struct Run {
     up: Option<BringUp>,
 }
 
+impl Run {
+    /// Seconds until it was ready, an hour where it was not.
+    fn counted_s(&self) -> f64 {
+        self.ready_s.unwrap_or(GIVE_UP.0 as f64 / 1_000.0)
+    }
+}
+
 /// Gathers until the job is ready for the first time.
 struct UntilReady<'a> {
     metrics: Metrics,
-    ready: bool,
-    stop: &'a std::sync::atomic::AtomicBool,
+    /// Its arrival, and what the log calls it.
+    wanted: usize,
+    job: Option<JobId>,
+    starts_failed: u64,
+    ready: Option<TimeMs>,
+    stop: &'a AtomicBool,
 }
 
 impl Observer for UntilReady<'_> {
     fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State) {
-        self.ready |= matches!(seen, Seen::Phase { to: JobPhase::Ready, .. });
+        match seen {
+            Seen::Submitted { job, arrival } if arrival == self.wanted => self.job = Some(job),
+            Seen::Failed { job, .. } if self.job == Some(job) => self.starts_failed += 1,
+            Seen::Phase { job, to: JobPhase::Ready, .. } if self.job == Some(job) => {
+                self.ready = Some(at);
+            }
+            _ => {}
+        }
         self.metrics.saw(at, seen, state);
     }
 
     fn stops(&self) -> bool {
-        self.ready || self.stop.load(Ordering::Relaxed)
+        self.ready.is_some() || self.stop.load(Ordering::Relaxed)
     }
 }
 
 pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
-    let base = base(args)?;
-    let all = [
-        Variant::Replaced,
-        Variant::Spares,
-        Variant::NoFailures,
-        Variant::NoStragglers,
-        Variant::ImagesThere,
-        Variant::QuickImages,
-    ];
-    let variants = if args.variant.is_empty() { all.to_vec() } else { args.variant.clone() };
+    let base = case::base(args)?;
+    let variants = match args.variant.as_slice() {
+        [] => Variant::value_variants(),
+        asked => asked,
+    };
     let cases: Vec<(Variant, u64)> =
         variants.iter().flat_map(|&one| (0..args.seeds).map(move |seed| (one, seed))).collect();
     let threads = args.threads.map_or_else(parallel::cores, |threads| threads as usize);
-    let (stop, bar) = (until_ctrl_c()?, bar(cases.len() as u64));
+    let (stop, bar) = (until_ctrl_c()?, bar(cases.len() as u64, "runs"));
     let made = parallel::run(
         &cases,
         threads,
@@ -148,135 +136,55 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     bar.finish_and_clear();
     let made: Vec<Run> =
         made.map_err(|error| Error::Refused(error.to_string()))?.into_iter().flatten().collect();
-    let page = page(&made, &variants);
+    tell_stopped(made.len(), cases.len());
+    let command = command();
+    let page = page(&made, variants, &command);
     write!(out, "{}", page.text())?;
     if let Some(file) = &args.html {
         write(file, &page.html())?;
     }
+    let complete = made.len() == cases.len();
     if let Some(file) = &args.json {
-        write_json(file, &made)?;
+        let head = Head::new(&command, complete, None);
+        write_json(file, &Document { head, runs: &made })?;
     }
-    Ok(if made.len() == cases.len() { Ending::Done } else { Ending::Failed })
-}
-
-/// The world without anything taken away.
-fn base(args: &Args) -> Result<Scenario, Error> {
-    let mut bad = BadRows::refuse();
-    let table =
-        RttTable::read(&args.rtt, &mut bad).map_err(|error| Error::Usage(error.to_string()))?;
-    let site = |number: usize| name(&format!("site-{number}"));
-    let places = table.places.len();
-    let mut rtts = Vec::new();
-    for a in 0..places {
-        for b in 0..a {
-            if let Some((rtt, rtt_high)) = table.rtt(a, b) {
-                rtts.push(SiteRtt { a: site(a), b: site(b), rtt, rtt_high, samples: 0 });
-            }
-        }
-    }
-    let home_network = |number: usize| SiteNetwork {
-        site: site(number),
-        one_way: Latency::Lognormal { median: DurationMs(20), sigma_milli: 500 },
-        loss_ppm: 10_000,
-    };
-    let network = NetworkModel {
-        home: Some(site(0)),
-        sites: (0..places).filter(|number| number % 2 == 1).map(home_network).collect(),
-        ..NetworkModel::default()
-    };
-    let start = StartModel {
-        image: Latency::Uniform { min: DurationMs(20_000), max: DurationMs(60_000) },
-        process: Latency::Lognormal { median: DurationMs(4_000), sigma_milli: 500 },
-        failing_ppm: 20_000,
-        straggling_ppm: 10_000,
-        straggling_times: 3,
-        stop: Latency::ZERO,
-    };
-    let rtt_max = RttUs(args.max_rtt_ms.saturating_mul(1_000));
-    Ok(Scenario {
-        nodes: fleet(args.nodes, places),
-        rtts,
-        arrivals: vec![Arrival { at: TimeMs::ZERO, spec: Arc::new(job(0, rtt_max)), life: None }],
-        network,
-        start,
-        until: Some(GIVE_UP),
-        check_every: crate::replay::CHECK_EVERY,
-        replay: command(),
-        ..Scenario::default()
-    })
-}
-
-fn fleet(nodes: u32, places: usize) -> Vec<NodeSpec> {
-    let mut rng = StdRng::seed_from_u64(FLEET_SEED);
-    let all = name("all");
-    (0..nodes)
-        .map(|number| {
-            let community = rng.random_range(0..100) < COMMUNITY_PERCENT;
-            let mut spec = node_spec(&format!("node-{number}"), if community { 1 } else { 8 });
-            let site = name(&format!("site-{}", rng.random_range(0..places)));
-            spec.place = Place { region: all.clone(), zone: all.clone(), site, rack: all.clone() };
-            let class = if community { "community" } else { "data-centre" };
-            spec.labels.insert(crate::trace::specs::CLASS_LABEL.into(), class.into());
-            spec
-        })
-        .collect()
-}
-
-/// The job, with so many per cent of spare members.
-fn job(spare_percent: u32, rtt_max: RttUs) -> JobSpec {
-    let members = |called: &str, replicas: u32, gpus: u8| {
-        let more = replicas + replicas * spare_percent / 100;
-        GroupSpec { replicas_min: replicas, replicas_max: more, ..group(called, more, gpus) }
-    };
-    let mut homes = members("homes", HOMES, 1);
-    homes.selectors = vec![Selector {
-        key: crate::trace::specs::CLASS_LABEL.into(),
-        condition: Condition::In(vec!["community".into()]),
-    }];
-    let spec = job_spec(vec![members("machines", MACHINES, 8), homes]);
-    JobSpec { rtt_max: Some(rtt_max), ..spec }
+    Ok(Ending::of_sweep(complete))
 }
 
 fn one(
-    base: &Scenario,
+    base: &Base,
     variant: Variant,
     seed: u64,
-    stop: &std::sync::atomic::AtomicBool,
+    stop: &AtomicBool,
 ) -> Result<Option<Run>, world::Violation> {
-    let mut scenario = Scenario { seed, ..base.clone() };
-    match variant {
-        Variant::Replaced => {}
-        Variant::Spares => {
-            for arrival in &mut scenario.arrivals {
-                let rtt_max = arrival.spec.rtt_max.unwrap_or_default();
-                arrival.spec = Arc::new(job(SPARE_PERCENT, rtt_max));
-            }
-        }
-        Variant::NoFailures => scenario.start.failing_ppm = 0,
-        Variant::NoStragglers => scenario.start.straggling_ppm = 0,
-        Variant::ImagesThere => scenario.start.image = Latency::ZERO,
-        Variant::QuickImages => {
-            scenario.start.image =
-                Latency::Uniform { min: DurationMs(5_000), max: DurationMs(15_000) };
-        }
-    }
-    let mut watched = UntilReady { metrics: Metrics::default(), ready: false, stop };
+    let scenario = case::scenario(base, variant, seed);
+    let wanted = scenario.arrivals.len().saturating_sub(1);
+    let asked = scenario.arrivals.last().map_or(TimeMs::ZERO, |arrival| arrival.at);
+    let mut watched = UntilReady {
+        metrics: Metrics::default(),
+        wanted,
+        job: None,
+        starts_failed: 0,
+        ready: None,
+        stop,
+    };
     let report = world::run(&scenario, &mut watched)?;
-    if !watched.ready && stop.load(Ordering::Relaxed) {
+    if watched.ready.is_none() && stop.load(Ordering::Relaxed) {
         return Ok(None);
     }
     watched.metrics.finish(report.ended_at);
-    let figures = watched.metrics.figures();
+    // Nothing else in the world is as large.
+    let up = watched.ready.and_then(|_| watched.metrics.figures().bring_ups.first().copied());
     Ok(Some(Run {
         variant,
         seed,
-        ready_s: watched.ready.then_some(figures.ready_s.max),
-        starts_failed: figures.starts_failed,
-        up: figures.bring_ups.first().copied(),
+        ready_s: watched.ready.map(|ready| ready.since(asked).0 as f64 / 1_000.0),
+        starts_failed: watched.starts_failed,
+        up,
     }))
 }
 
-fn page(made: &[Run], variants: &[Variant]) -> Page {
+fn page(made: &[Run], variants: &[Variant], command: &str) -> Page {
     let goal = runs::READY_GOAL_S;
     let mut table = Table::new(
         "10,000 GPUs from request to ready",
@@ -290,28 +198,37 @@ fn page(made: &[Run], variants: &[Variant]) -> Page {
             ">p99",
             ">worst",
             ">failed starts",
+            ">less s",
         ],
         "Over seeds; FAILED STARTS: median until ready. A run that was not ready within an hour \
-         counts as an hour.",
+         counts as an hour. LESS: what it is quicker than the first variant by, median over seeds.",
     );
+    let of = |variant: Variant| made.iter().filter(move |run| run.variant == variant);
     let mut lines = Vec::new();
-    for &variant in variants {
-        let own: Vec<&Run> = made.iter().filter(|run| run.variant == variant).collect();
-        let give_up = GIVE_UP.0 as f64 / 1_000.0;
-        let mut times: Vec<f64> = own.iter().map(|run| run.ready_s.unwrap_or(give_up)).collect();
-        times.sort_by(f64::total_cmp);
+    // Those that Ctrl-C came before have nothing to tell.
+    for &variant in variants.iter().filter(|&&variant| of(variant).next().is_some()) {
+        let mut ready: Vec<f64> = of(variant).filter_map(|run| run.ready_s).collect();
+        ready.sort_by(f64::total_cmp);
+        let times: Vec<f64> = of(variant).map(Run::counted_s).collect();
         let count = times.len().max(1) as f64;
-        let within = times.iter().filter(|time| **time <= goal).count() as f64;
-        let failed: Vec<f64> = own.iter().map(|run| run.starts_failed as f64).collect();
+        let within = ready.iter().filter(|time| **time <= goal).count() as f64;
+        let failed: Vec<f64> = of(variant).map(|run| run.starts_failed as f64).collect();
+        let less = variants.first().map(|&first| {
+            let pairs = of(first).flat_map(|one| {
+                let same = of(variant).find(|run| run.seed == one.seed);
+                same.map(|run| one.counted_s() - run.counted_s())
+            });
+            quantile(&pairs.collect::<Vec<f64>>(), 0.5)
+        });
         let called = variant_name(variant);
-        let mut row = vec![called.clone(), own.len().to_string()];
-        row.push(own.iter().filter(|run| run.ready_s.is_some()).count().to_string());
+        let mut row = vec![called.clone(), times.len().to_string(), ready.len().to_string()];
         row.push(number_text(within * 100.0 / count, 1));
         row.extend([0.5, 0.9, 0.99, 1.0].map(|share| number_text(quantile(&times, share), 1)));
         row.push(number_text(quantile(&failed, 0.5), 0));
+        row.push(number_text(less.unwrap_or(0.0), 1));
         table.rows.push(row);
         let points =
-            times.iter().zip(1u32..).map(|(time, rank)| (*time, f64::from(rank) * 100.0 / count));
+            ready.iter().zip(1u32..).map(|(time, rank)| (*time, f64::from(rank) * 100.0 / count));
         lines.push(Line { name: called, points: points.collect(), steps: true });
     }
     let chart = Chart {
@@ -320,23 +237,28 @@ fn page(made: &[Run], variants: &[Variant]) -> Page {
         body: Body::Lines { y: Scale::new("runs", Kind::Percent), lines },
         limit: Some((goal, format!("{goal} s"))),
     };
-    let first: Vec<BringUp> = variants
-        .iter()
-        .filter_map(|&variant| made.iter().find(|run| run.variant == variant)?.up)
-        .collect();
-    let facts = [("command", command()), ("version", env!("CARGO_PKG_VERSION").to_owned())];
+    let first: Vec<BringUp> =
+        variants.iter().filter_map(|&variant| of(variant).next()?.up).collect();
+    let seeds = made.iter().map(|run| run.seed).max().map_or(0, |last| last + 1);
+    let facts = [
+        ("command", command.to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("seeds", format!("0 to {}", seeds.saturating_sub(1))),
+    ];
     Page {
         title: "10,000 GPUs around the world".to_owned(),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         tables: vec![table],
         charts: vec![
             chart,
-            runs::waterfall("The first seed of every variant, in the table's order", &first),
+            runs::waterfall(
+                "The first seed of every variant that became ready, in the table's order",
+                &first,
+            ),
         ],
     }
 }
 
 fn variant_name(variant: Variant) -> String {
-    use clap::ValueEnum;
     variant.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

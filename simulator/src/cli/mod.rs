@@ -7,6 +7,7 @@ mod bench;
 mod compare;
 mod generate;
 mod headline;
+mod input;
 mod meta;
 mod replay;
 mod run;
@@ -41,6 +42,18 @@ pub enum Ending {
     Done,
     /// It ran, and what it was to show is not so.
     Failed,
+    /// Ctrl-C ended it; what there was is written.
+    Interrupted,
+}
+
+/// Exit code of a program that Ctrl-C ended.
+pub const INTERRUPTED: u8 = 130;
+
+impl Ending {
+    /// A sweep is cut short by Ctrl-C alone.
+    fn of_sweep(complete: bool) -> Self {
+        if complete { Self::Done } else { Self::Interrupted }
+    }
 }
 
 /// Why a verb could not do what it was asked.

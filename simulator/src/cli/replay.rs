@@ -3,10 +3,11 @@
 //! The document that `--json` writes is described in [`crate::replay::output`].
 //! **Invariant:** the same arguments give the same document but for the parts named `wall`.
 
-use super::sweep::{InputArgs, SweepArgs, command, facts, write, write_json};
+use super::input::InputArgs;
+use super::sweep::{SweepArgs, command, facts, write, write_json};
 use super::{Ending, Error};
 use crate::replay::cases;
-use crate::replay::output::{Document, FORMAT, csv};
+use crate::replay::output::{Document, Head, csv};
 use crate::report::runs;
 use scheduler_core::plan::Policy;
 use std::io::Write;
@@ -42,21 +43,14 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     args.sweep.write_page(&page)?;
     let complete = runs.len() == cases.len();
     if let Some(file) = &args.json {
-        let document = Document {
-            format: FORMAT,
-            command: &command,
-            version: env!("CARGO_PKG_VERSION"),
-            trace: &args.input.trace(),
-            nodes: args.input.nodes(),
-            complete,
-            runs: &runs,
-        };
+        let head = Head::new(&command, complete, Some(args.input.told()));
+        let document = Document { head, runs: &runs };
         write_json(file, &document)?;
     }
     if let Some(file) = &args.csv {
         write(file, &csv(&runs))?;
     }
-    Ok(if complete { Ending::Done } else { Ending::Failed })
+    Ok(Ending::of_sweep(complete))
 }
 
 /// Policies by name; `all` stands for every one.
@@ -72,3 +66,6 @@ pub(super) fn policies(names: &[String]) -> Result<Vec<Policy>, Error> {
     }
     Ok(policies)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,13 @@
-//! What `replay` and `compare` share: which trace on which nodes, how many runs of it, how they
-//! are followed, and where the answers go.
+//! What `replay` and `compare` share: how many runs there are of the input, how they are followed, and
+//! where the answers go.
 //!
 //! **Invariant:** progress goes to stderr, and only where a person looks; files are written whole.
 
 use super::Error;
+use super::input::InputArgs;
 use crate::parallel;
 use crate::replay::{Case, Input, Run, Watch, sweep};
 use crate::report::Page;
-use crate::trace::{BadRows, Source, TraceNode, nodes};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::SIGINT;
@@ -17,34 +17,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// CPU, memory and disk per GPU of nodes that are told by number: more than any trace's jobs ask
-/// for, so that GPUs decide.
-const CPU_MILLI_PER_GPU: u64 = 32_000;
-const MEMORY_MIB_PER_GPU: u64 = 256 * 1_024;
-/// Nodes told by number at most: what the state takes.
-const NODES_MAX: u32 = 262_144;
 /// How often bars move.
 const TICK: Duration = Duration::from_millis(200);
 /// The first seed, where none is given.
 const SEED_FIRST: u64 = 42;
-/// Exit code of a program that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
-const BAR: &str = "{wide_bar} {percent:>3} %  {pos}/{len} jobs  {elapsed} gone, {eta} left";
-
-/// What is replayed.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct InputArgs {
-    /// Jobs: FORMAT:FILE with one of the formats openb, philly, kalos, swf, jsonl; may be packed.
-    #[arg(long, value_name = "FORMAT:FILE")]
-    trace: Source,
-    /// Nodes: a file with the columns of openb's or PAI's list, or numbers: 1250x8 are 1,250 nodes
-    /// of 8 GPUs, 231x8,321x2 are of two kinds.
-    #[arg(long, value_name = "FILE|NxG")]
-    nodes: String,
-    /// Leave out rows that cannot be read, and say how many.
-    #[arg(long)]
-    skip_bad: bool,
-}
+const BAR: &str = "{wide_bar} {percent:>3} %  {pos}/{len} {msg}  {elapsed} gone, {eta} left";
 
 /// How often, and how it is told.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,68 +53,25 @@ fn load(text: &str) -> Result<f64, String> {
     }
 }
 
-impl InputArgs {
-    pub(super) fn read(&self) -> Result<Input, Error> {
-        let mut bad = if self.skip_bad { BadRows::skip() } else { BadRows::refuse() };
-        let usage = |error: &dyn std::fmt::Display| Error::Usage(error.to_string());
-        let trace = self.trace.read(&mut bad).map_err(|error| usage(&error))?;
-        let nodes = match by_number(&self.nodes) {
-            Some(nodes) => nodes,
-            None => nodes::read(Path::new(&self.nodes), &mut bad).map_err(|error| usage(&error))?,
-        };
-        if bad.skipped > 0 {
-            eprintln!("{} rows could not be read and are left out; the first:", bad.skipped);
-            bad.first.iter().for_each(|row| eprintln!("  {row}"));
-        }
-        let ran = trace.jobs.iter().filter(|job| job.duration.is_some()).count();
-        if ran < trace.jobs.len() {
-            eprintln!("{} jobs never ran in the trace and are left out", trace.jobs.len() - ran);
-        }
-        Ok(Input { nodes, jobs: trace.jobs, rtts: trace.rtts })
-    }
-
-    pub(super) fn trace(&self) -> String {
-        self.trace.to_string()
-    }
-
-    pub(super) fn nodes(&self) -> &str {
-        &self.nodes
-    }
-}
-
 /// What a page says of where it comes from.
 pub(super) fn facts(command: &str, input: &InputArgs, seeds: &[u64]) -> Vec<(String, String)> {
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    [
+    let told = input.told();
+    let always = [
         ("command", command.to_owned()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("trace", input.trace.to_string()),
-        ("nodes", input.nodes.clone()),
+        ("trace", told.trace),
+        ("nodes", told.nodes),
         ("seeds", seeds.join(", ")),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .to_vec()
-}
-
-/// `1250x8,10x2` as nodes; `None` if it is something else.
-fn by_number(text: &str) -> Option<Vec<TraceNode>> {
-    let mut nodes = Vec::new();
-    for part in text.split(',') {
-        let (count, gpus) = part.split_once('x')?;
-        let (count, gpus) = (count.parse::<u32>().ok()?, gpus.parse::<u8>().ok()?);
-        if count > NODES_MAX || gpus > 64 {
-            return None;
-        }
-        nodes.extend((0..count).map(|number| TraceNode {
-            name: format!("node-{gpus}x-{number}"),
-            cpu_milli: CPU_MILLI_PER_GPU * u64::from(gpus.max(1)),
-            memory_mib: MEMORY_MIB_PER_GPU * u64::from(gpus.max(1)),
-            gpus: u32::from(gpus),
-            model: "gpu".to_owned(),
-            ..TraceNode::default()
-        }));
-    }
-    Some(nodes)
+    ];
+    let more = [
+        ("faults", told.faults),
+        ("spot nodes", told.spot),
+        ("prices", told.prices),
+        ("round trips", told.rtt),
+    ];
+    let more = more.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    always.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 impl SweepArgs {
@@ -160,14 +94,14 @@ impl SweepArgs {
     /// Runs the cases, with a bar where a person looks; Ctrl-C ends it with what there is.
     pub(super) fn run(&self, input: &Input, cases: &[Case]) -> Result<Vec<Run>, Error> {
         let threads = self.threads.map_or_else(parallel::cores, |threads| threads as usize);
-        let (stop, bar) = (until_ctrl_c()?, bar(input.jobs.len() as u64 * cases.len() as u64));
+        let ran = input.jobs.iter().filter(|job| job.duration.is_some()).count();
+        let arrivals = ran as u64 * cases.len() as u64;
+        let (stop, bar) = (until_ctrl_c()?, bar(arrivals, "jobs"));
         let watch = Watch { arrived: &|| bar.inc(1), stop: &stop };
         let runs = sweep(input, cases, threads, watch);
         bar.finish_and_clear();
         let runs = runs.map_err(|error| Error::Refused(error.to_string()))?;
-        if runs.len() < cases.len() {
-            eprintln!("stopped: {} of {} runs were made", runs.len(), cases.len());
-        }
+        tell_stopped(runs.len(), cases.len());
         Ok(runs)
     }
 
@@ -214,16 +148,24 @@ fn cannot(path: &Path, error: &std::io::Error) -> Error {
 pub(super) fn until_ctrl_c() -> Result<Arc<AtomicBool>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
     let listen = || {
-        flag::register_conditional_shutdown(SIGINT, INTERRUPTED, Arc::clone(&stop))?;
+        flag::register_conditional_shutdown(SIGINT, super::INTERRUPTED.into(), Arc::clone(&stop))?;
         flag::register(SIGINT, Arc::clone(&stop))
     };
     listen().map_err(|error| Error::Refused(format!("cannot listen for Ctrl-C: {error}")))?;
     Ok(stop)
 }
 
-/// A bar up to `all` on stderr, if that is a terminal.
-pub(super) fn bar(all: u64) -> ProgressBar {
+/// Says so if a sweep was ended early.
+pub(super) fn tell_stopped(made: usize, all: usize) {
+    if made < all {
+        eprintln!("stopped: {made} of {all} runs were made");
+    }
+}
+
+/// A bar up to `all` of something on stderr, if that is a terminal.
+pub(super) fn bar(all: u64, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(all), ProgressDrawTarget::stderr());
+    bar.set_message(what);
     if let Ok(style) = ProgressStyle::with_template(BAR) {
         bar.set_style(style.progress_chars("━╸─"));
     }

@@ -63,6 +63,7 @@ pub struct Figures {
     pub stale_plans: u64,
     pub nodes_lost: u64,
     pub leaders_lost: u64,
+    pub damage: Damage,
     pub curves: Curves,
     /// The largest jobs that came up.
     pub bring_ups: Vec<BringUp>,
@@ -116,6 +117,18 @@ pub struct Waiting {
     pub job_hours: f64,
 }
 
+/// What lost nodes and failed members cost.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Damage {
+    /// Jobs that were ready and lost a member, and how often that happened to all of them.
+    pub jobs_interrupted: u64,
+    pub interruptions: u64,
+    /// GPU time of nodes that were down.
+    pub down_gpu_hours: f64,
+    /// GPU time of whole jobs from losing a member to ready again.
+    pub under_repair_gpu_hours: f64,
+}
+
 /// Quantities over time: seconds and the mean from there to the next point.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Curves {
@@ -125,6 +138,8 @@ pub struct Curves {
     pub queue_jobs: Vec<(f64, f64)>,
     pub queue_gpus: Vec<(f64, f64)>,
     pub fragmented_percent: Vec<(f64, f64)>,
+    /// Of nodes that were down.
+    pub down_gpus: Vec<(f64, f64)>,
 }
 
 impl Metrics {
@@ -161,8 +176,8 @@ impl Metrics {
                 .collect(),
             classes: self.class_figures(),
             gangs: self.gang_figures(),
-            repair_s: self.repair.quantiles(MILLI),
-            repairs_open: self.repairs_open,
+            repair_s: self.damage.repair.quantiles(MILLI),
+            repairs_open: self.damage.repairs_open,
             starts_failed: self.starts_failed,
             rtt_ms: self.rtt.quantiles(MILLI),
             // An hour's millionths of dollars, times milliseconds.
@@ -170,7 +185,8 @@ impl Metrics {
             reasons: self.reason_figures(),
             decisions: self.decisions,
             stale_plans: self.stale,
-            nodes_lost: self.nodes_lost,
+            nodes_lost: self.damage.nodes_lost,
+            damage: self.damage_figures(),
             leaders_lost: self.leaders_lost,
             curves: self.curves(),
             bring_ups: self.bring_ups.largest().copied().collect(),
@@ -228,6 +244,16 @@ impl Metrics {
         }
     }
 
+    fn damage_figures(&self) -> Damage {
+        let damage = &self.damage;
+        Damage {
+            jobs_interrupted: damage.jobs_interrupted,
+            interruptions: damage.interruptions,
+            down_gpu_hours: damage.down.area() as f64 / GPU_HOUR,
+            under_repair_gpu_hours: damage.under_repair.area() as f64 / GPU_HOUR,
+        }
+    }
+
     fn reason_figures(&self) -> BTreeMap<String, Waiting> {
         let told = self.reasons.iter().map(|(&code, waited)| {
             let job_hours = waited.job_ms as f64 / 3_600_000.0;
@@ -247,6 +273,7 @@ impl Metrics {
             queue_jobs: points(&self.over_time.queue_jobs, 1.0),
             queue_gpus: points(&self.over_time.queue_gpus, MILLI),
             fragmented_percent: points(&self.over_time.fragments, MILLI),
+            down_gpus: points(&self.damage.down, MILLI),
         }
     }
 }

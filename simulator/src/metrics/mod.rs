@@ -9,6 +9,7 @@
 mod bring_up;
 pub mod class;
 pub mod curve;
+mod damage;
 pub mod figures;
 mod fragments;
 pub mod times;
@@ -22,6 +23,7 @@ pub use wall::{Wall, WallFigures};
 use crate::observe::{Observer, Seen};
 use bring_up::BringUps;
 use curve::Curve;
+use damage::Damage;
 use fragments::Demand;
 use scheduler_core::id::{JobId, NodeId, SiteId};
 use scheduler_core::job::{Job, JobPhase, JobSpec, Reason, ReasonCode};
@@ -123,8 +125,7 @@ pub struct Metrics {
     pub(crate) measured: Option<Box<Quantities>>,
     measured_until: Option<TimeMs>,
     pub(crate) bring_ups: BringUps,
-    pub(crate) repair: Times,
-    pub(crate) repairs_open: u64,
+    pub(crate) damage: Damage,
     pub(crate) starts_failed: u64,
     /// Widest RTT between two members, in microseconds, of jobs of several replicas.
     pub(crate) rtt: Times,
@@ -133,14 +134,12 @@ pub struct Metrics {
     pub(crate) stale: u64,
     pub(crate) refused: u64,
     pub(crate) leaders_lost: u64,
-    pub(crate) nodes_lost: u64,
     /// GPU thousandths of the nodes that are up.
     nodes: BTreeMap<NodeId, u64>,
     priced: bool,
     /// Jobs not placed yet: when each was submitted, and as what.
     queued: BTreeMap<JobId, (TimeMs, Arc<JobSpec>)>,
     waiting: BTreeMap<JobId, (ReasonCode, TimeMs)>,
-    repairing: BTreeMap<JobId, TimeMs>,
     rates: BTreeMap<JobId, u64>,
     demand: Demand,
     next_look: TimeMs,
@@ -158,8 +157,7 @@ impl Default for Metrics {
             measured: None,
             measured_until: None,
             bring_ups: BringUps::default(),
-            repair: Times::new(),
-            repairs_open: 0,
+            damage: Damage::new(TimeMs::ZERO),
             starts_failed: 0,
             rtt: Times::new(),
             reasons: BTreeMap::new(),
@@ -167,12 +165,10 @@ impl Default for Metrics {
             stale: 0,
             refused: 0,
             leaders_lost: 0,
-            nodes_lost: 0,
             nodes: BTreeMap::new(),
             priced: false,
             queued: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            repairing: BTreeMap::new(),
             rates: BTreeMap::new(),
             demand: Demand::default(),
             next_look: TimeMs::ZERO,
@@ -207,9 +203,12 @@ impl Observer for Metrics {
             }
             Seen::NodeUp { node } => self.node_up(at, node, state),
             Seen::NodeDown { node } => {
-                self.nodes_lost += 1;
                 let gpu_milli = self.nodes.remove(&node).unwrap_or(0);
                 self.over_time.capacity.sub(at, gpu_milli);
+                match state.node(node) {
+                    Some(_) => self.damage.node_down(at, node, gpu_milli),
+                    None => self.damage.node_settled(at, node),
+                }
             }
             Seen::LeaderLost => self.leaders_lost += 1,
             // A job's first phase tells of it too.
@@ -244,6 +243,7 @@ impl Metrics {
     fn begin(&mut self, at: TimeMs, state: &State) {
         self.began = Some(at);
         self.over_time = Quantities::new(at);
+        self.damage = Damage::new(at);
         let nodes: Vec<NodeId> = state.nodes().map(|node| node.id).collect();
         for node in nodes {
             self.node_up(at, node, state);
@@ -252,6 +252,7 @@ impl Metrics {
 
     fn node_up(&mut self, at: TimeMs, id: NodeId, state: &State) {
         let Some(node) = state.node(id) else { return };
+        self.damage.node_settled(at, id);
         self.priced |= node.price.0 > 0;
         let gpu_milli = node.gpus.len() as u64 * u64::from(GPU_MILLI_WHOLE);
         let before = self.nodes.insert(id, gpu_milli).unwrap_or(0);
@@ -367,7 +368,7 @@ impl Metrics {
         if from == Some(JobPhase::Ready) {
             self.over_time.useful.sub(at, gpu_milli);
             if to == JobPhase::Repairing {
-                self.repairing.insert(id, at);
+                self.damage.interrupted(at, id, gpu_milli);
             }
         }
         match to {
@@ -396,9 +397,7 @@ impl Metrics {
     fn ready(&mut self, at: TimeMs, job: &Job) {
         self.over_time.useful.add(at, job.spec.gpu_milli());
         self.waits_no_more(at, job.id);
-        if let Some(since) = self.repairing.remove(&job.id) {
-            self.repair.add(at.0.saturating_sub(since.0));
-        }
+        self.damage.mended(at, job.id);
         if self.bring_ups.ready(at, job) {
             let took = at.0.saturating_sub(job.submitted_at.0);
             self.tally(&job.spec, |tally| {
@@ -411,7 +410,7 @@ impl Metrics {
     fn over(&mut self, at: TimeMs, job: &Job, to: JobPhase) {
         self.waits_no_more(at, job.id);
         self.bring_ups.forget(job.id);
-        self.repairs_open += u64::from(self.repairing.remove(&job.id).is_some());
+        self.damage.over(at, job.id);
         let slowdown = job.placed_at.filter(|_| to != JobPhase::Failed).map(|placed| {
             let all = at.0.saturating_sub(job.submitted_at.0);
             let ran = at.0.saturating_sub(placed.0).max(SLOWDOWN_BOUND_MS);
@@ -436,7 +435,7 @@ impl Metrics {
             let waited = at.0.saturating_sub(submitted.0);
             self.tally(&spec, |tally| tally.wait.add(waited));
         }
-        self.repairs_open += self.repairing.len() as u64;
+        self.damage.finish(at);
         self.measure(at);
         self.over_time.pass(at);
     }

@@ -1,11 +1,13 @@
 //! Replay: a trace's jobs on a list of nodes, through the world, for every policy, seed and load.
 //!
-//! Jobs come at their times in the trace and run as long as they ran there, from the moment in
-//! which they are ready; those that never ran there are left out. The seed orders the nodes, which decides ties, and draws what the load
-//! adds; all policies see the same.
+//! Jobs come at their times in the trace and run as long as they ran there, from the moment in which
+//! they are ready for the first time, whatever befalls them then; those that never ran there are left
+//! out. `fleet` has what befalls nodes. The seed orders the nodes, which decides ties, and deals out
+//! faults; all policies see the same. A run ends with its last job.
 //! **Invariant:** a run follows from its case and input alone; threads and the clock change
 //! nothing but [`Run::wall`].
 
+pub mod fleet;
 pub mod output;
 
 use crate::metrics::{Figures, Metrics, WallFigures};
@@ -13,8 +15,9 @@ use crate::observe::{Observer, Seen};
 use crate::parallel;
 use crate::scenario::{Arrival, Scenario};
 use crate::trace::specs::{self, SpecError, Specs};
-use crate::trace::{TraceJob, TraceNode};
+use crate::trace::{NodeChange, TraceJob, TraceNode};
 use crate::world::{self, Violation};
+use fleet::Histories;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -22,8 +25,9 @@ use scheduler_core::command::SiteRtt;
 use scheduler_core::node::NodeSpec;
 use scheduler_core::plan::Policy;
 use scheduler_core::state::State;
-use scheduler_core::unit::{PriceMicroUsd, TimeMs};
+use scheduler_core::unit::{DurationMs, PriceMicroUsd, RttUs, TimeMs};
 use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -37,6 +41,12 @@ pub struct Input {
     /// By rising time of submission.
     pub jobs: Vec<TraceJob>,
     pub rtts: Vec<SiteRtt>,
+    /// What befalls nodes of the list, by rising time.
+    pub changes: Vec<NodeChange>,
+    /// Faults of another fleet, to be dealt out.
+    pub faults: Option<Histories>,
+    /// Largest RTT between members of a job of several replicas that does not say itself.
+    pub rtt_max: Option<RttUs>,
 }
 
 /// One way to replay it.
@@ -89,18 +99,27 @@ pub struct Watch<'a> {
 struct Watched<'a> {
     metrics: Metrics,
     watch: Watch<'a>,
+    /// Arrivals without an answer, and jobs that are not over.
+    awaited: usize,
+    live: usize,
 }
 
 impl Observer for Watched<'_> {
     fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State) {
-        if matches!(seen, Seen::Submitted { .. } | Seen::Refused { .. }) {
-            (self.watch.arrived)();
+        match seen {
+            Seen::Submitted { .. } | Seen::Refused { .. } => {
+                self.awaited = self.awaited.saturating_sub(1);
+                (self.watch.arrived)();
+            }
+            Seen::Phase { from: None, .. } => self.live += 1,
+            Seen::Phase { to, .. } if to.is_over() => self.live = self.live.saturating_sub(1),
+            _ => {}
         }
         self.metrics.saw(at, seen, state);
     }
 
     fn stops(&self) -> bool {
-        self.watch.stop.load(Ordering::Relaxed)
+        (self.awaited == 0 && self.live == 0) || self.watch.stop.load(Ordering::Relaxed)
     }
 
     fn is_timed(&self) -> bool {
@@ -121,7 +140,7 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
     });
     let mut nodes: Vec<NodeSpec> = nodes.collect::<Result<_, SpecError>>()?;
     nodes.shuffle(&mut rng);
-    let mut specs = Specs::default();
+    let mut specs = Specs::within(input.rtt_max);
     // What never ran in the trace would run for ever here.
     let ran = |job: &&TraceJob| job.duration.is_some();
     let arrivals = input.jobs.iter().filter(ran).map(|job| {
@@ -129,11 +148,19 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
         // The same jobs in less time.
         Ok(Arrival { at: TimeMs((arrival.at.0 as f64 / case.load) as u64), ..arrival })
     });
+    let arrivals: Vec<Arrival> = arrivals.collect::<Result<_, SpecError>>()?;
+    let last = arrivals.iter().map(|arrival| arrival.at).max().unwrap_or_default();
+    let longest = arrivals.iter().filter_map(|arrival| arrival.life).max();
+    let until = last.after(longest.unwrap_or(DurationMs::ZERO));
+    let positions: BTreeMap<&str, usize> =
+        nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect();
+    let events = input.events(&positions, until, case.seed);
     Ok(Scenario {
         seed: case.seed,
         nodes,
         rtts: input.rtts.clone(),
-        arrivals: arrivals.collect::<Result<_, SpecError>>()?,
+        arrivals,
+        events,
         policy: case.policy,
         check_every: CHECK_EVERY,
         ..Scenario::default()
@@ -144,14 +171,15 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
 pub fn run(input: &Input, case: &Case, watch: Watch<'_>) -> Result<Option<Run>, Error> {
     let scenario = scenario(input, case)?;
     let last = scenario.arrivals.iter().map(|arrival| arrival.at).max().unwrap_or_default();
-    let mut watched = Watched { metrics: Metrics::until(last), watch };
+    let awaited = scenario.arrivals.len();
+    let mut watched = Watched { metrics: Metrics::until(last), watch, awaited, live: 0 };
     let began = Instant::now();
     let report = world::run(&scenario, &mut watched).map_err(|violation| {
         let Case { policy, seed, load } = *case;
         Error::Violation { policy, seed, load, violation }
     })?;
     let run_s = began.elapsed().as_secs_f64();
-    if watched.stops() {
+    if watch.stop.load(Ordering::Relaxed) {
         return Ok(None);
     }
     let mut metrics = watched.metrics;

@@ -1,8 +1,8 @@
 //! What a sweep of replays is written as: one JSON document, or rows of CSV. Both are stable:
 //! fields and columns are added at the end, never renamed.
 //!
-//! The document has `format` (1), `command`, `version`, `trace`, `nodes`, `complete` (false when it
-//! was stopped) and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
+//! The document has `format` (1), `command`, `version`, `complete` (false when it was stopped), `trace`,
+//! `nodes`, and where they were given `faults`, `spot`, `prices` and `rtt`, and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
 //! `state_hash`, `figures` (see [`crate::metrics::Figures`]) and `wall`, the only part that two
 //! runs of one command may differ in. CSV has one row for every run and size class, and one for
 //! all jobs of the run, whose class is `all`.
@@ -14,18 +14,47 @@ use serde::Serialize;
 use std::fmt::Write;
 
 /// Number of the document's form.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
+
+/// How every document of runs begins.
+#[derive(Clone, Debug, Serialize)]
+pub struct Head<'a> {
+    pub format: u32,
+    pub command: &'a str,
+    pub version: &'static str,
+    /// Whether all cases were run.
+    pub complete: bool,
+    /// What was replayed, where something was.
+    #[serde(flatten)]
+    pub replayed: Option<Replayed>,
+}
+
+/// What was replayed, as the command line told it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Replayed {
+    pub trace: String,
+    pub nodes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faults: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spot: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prices: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt: Option<String>,
+}
+
+impl<'a> Head<'a> {
+    pub fn new(command: &'a str, complete: bool, replayed: Option<Replayed>) -> Self {
+        Self { format: FORMAT, command, version: env!("CARGO_PKG_VERSION"), complete, replayed }
+    }
+}
 
 /// A sweep as a document.
 #[derive(Clone, Debug, Serialize)]
 pub struct Document<'a> {
-    pub format: u32,
-    pub command: &'a str,
-    pub version: &'static str,
-    pub trace: &'a str,
-    pub nodes: &'a str,
-    /// Whether all cases were run.
-    pub complete: bool,
+    #[serde(flatten)]
+    pub head: Head<'a>,
     pub runs: &'a [Run],
 }
 
@@ -33,7 +62,8 @@ pub struct Document<'a> {
 pub const COLUMNS: &str = "policy,seed,load,gpus,jobs,placed,wait_p50_s,wait_p95_s,wait_p99_s,\
     slowdown_p50,slowdown_p95,slowdown_p99,ready_p50_s,ready_p95_s,ready_p99_s,\
     allocated_percent,utilised_percent,fragmented_percent,queue_jobs_mean,gangs_accepted_percent,\
-    repair_p50_s,rtt_p50_ms,cost_usd,state_hash";
+    repair_p50_s,rtt_p50_ms,cost_usd,state_hash,nodes_lost,jobs_interrupted,\
+    under_repair_gpu_hours";
 
 /// All runs as CSV, with a header.
 pub fn csv(runs: &[Run]) -> String {
@@ -44,7 +74,7 @@ pub fn csv(runs: &[Run]) -> String {
         let Quantiles { p50: repair, .. } = figures.repair_s;
         let _ = writeln!(
             text,
-            "{head},all,{},{},{},{},{},{:.3},{:.3},{:.3},{:.3},{:.3},{},{:.3},{:.2},{}",
+            "{head},all,{},{},{},{},{},{:.3},{:.3},{:.3},{:.3},{:.3},{},{:.3},{:.2},{},{},{},{:.3}",
             figures.jobs.submitted,
             figures.jobs.placed,
             three(figures.wait_s),
@@ -58,12 +88,15 @@ pub fn csv(runs: &[Run]) -> String {
             repair,
             figures.rtt_ms.p50,
             figures.cost_usd,
-            run.state_hash
+            run.state_hash,
+            figures.nodes_lost,
+            figures.damage.jobs_interrupted,
+            figures.damage.under_repair_gpu_hours
         );
         for class in &figures.classes {
             let _ = writeln!(
                 text,
-                "{head},{},{},{},{},{},{},,,,,,,,,{}",
+                "{head},{},{},{},{},{},{},,,,,,,,,{},,,",
                 class.gpus,
                 class.jobs,
                 class.placed,

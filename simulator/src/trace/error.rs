@@ -69,6 +69,16 @@ impl BadRows {
         Self { skip: true, ..Self::default() }
     }
 
+    /// Reads one of several files: what is bad in the others is not held against it.
+    pub fn apart<T, E>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let mut own = Self { skip: self.skip, ..Self::default() };
+        let result = read(&mut own);
+        self.skipped += own.skipped;
+        let room = SAMPLES_MAX.saturating_sub(self.first.len());
+        self.first.extend(own.first.into_iter().take(room));
+        result
+    }
+
     /// `None` = a bad row, counted.
     pub(super) fn take<T>(&mut self, row: Result<T, TraceError>) -> Result<Option<T>, TraceError> {
         match row {

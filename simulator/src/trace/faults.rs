@@ -60,23 +60,30 @@ pub fn write(faults: &[NodeFault], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The same as nodes going down and coming up, by rising time.
-pub fn changes(faults: &[NodeFault]) -> Vec<NodeChange> {
+/// When each node is out of order, from the first start to the last end of overlapping faults.
+pub fn spans(faults: &[NodeFault]) -> BTreeMap<&str, Vec<(TimeMs, TimeMs)>> {
     let mut by_node: BTreeMap<&str, Vec<(TimeMs, TimeMs)>> = BTreeMap::new();
     for fault in faults {
         by_node.entry(&fault.node).or_default().push((fault.start, fault.end));
     }
-    let mut changes = Vec::new();
-    for (node, mut spans) in by_node {
+    for spans in by_node.values_mut() {
         spans.sort_unstable();
-        let mut merged: Vec<(TimeMs, TimeMs)> = Vec::new();
-        for (start, end) in spans {
-            match merged.last_mut() {
-                Some(last) if start <= last.1 => last.1 = last.1.max(end),
-                _ => merged.push((start, end)),
+        spans.dedup_by(|next, last| {
+            let overlap = next.0 <= last.1;
+            if overlap {
+                last.1 = last.1.max(next.1);
             }
-        }
-        for (start, end) in merged {
+            overlap
+        });
+    }
+    by_node
+}
+
+/// The same as nodes going down and coming up, by rising time.
+pub fn changes(faults: &[NodeFault]) -> Vec<NodeChange> {
+    let mut changes = Vec::new();
+    for (node, spans) in spans(faults) {
+        for (start, end) in spans {
             let change = |at, change| NodeChange { at, node: node.to_owned(), change };
             changes.extend([change(start, Change::Down), change(end, Change::Up)]);
         }

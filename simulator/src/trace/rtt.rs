@@ -7,6 +7,7 @@
 
 use super::table::{Row, Table};
 use super::{BadRows, TraceError};
+use scheduler_core::command::SiteRtt;
 use scheduler_core::id::{Name, SiteId};
 use scheduler_core::node::Place;
 use scheduler_core::topology::{Measured, SITES_MAX, Sites};
@@ -80,6 +81,20 @@ impl RttTable {
         let high = known.iter().map(|told| told.high).fold(usual, f64::max);
         let us = |ms: f64| RttUs(((ms * 1_000.0) as u32).max(1));
         (!known.is_empty()).then(|| (us(usual), us(high)))
+    }
+
+    /// All that the file tells, between sites that are called so; `None` = leave the place out.
+    pub fn told(&self, site: impl Fn(usize) -> Option<Name>) -> Vec<SiteRtt> {
+        let mut all = Vec::new();
+        for a in 0..self.places.len() {
+            for b in 0..a {
+                let between = self.rtt(a, b).zip(site(a).zip(site(b)));
+                if let Some(((rtt, rtt_high), (a, b))) = between {
+                    all.push(SiteRtt { a, b, rtt, rtt_high, samples: 0 });
+                }
+            }
+        }
+        all
     }
 
     /// These places as sites 0, 1, … with the RTTs among them.

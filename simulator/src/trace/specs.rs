@@ -11,7 +11,7 @@ use scheduler_core::id::{Name, NameError};
 use scheduler_core::job::{GpuAlternative, GpuAsk, GroupSpec, JobSpec, Program, Shape};
 use scheduler_core::node::{NodeSpec, Place, Resources};
 use scheduler_core::unit::{
-    BandwidthMbps, CpuMilli, DiskMib, GPU_MILLI_WHOLE, MemoryMib, PriceMicroUsd, TimeMs,
+    BandwidthMbps, CpuMilli, DiskMib, GPU_MILLI_WHOLE, MemoryMib, PriceMicroUsd, RttUs, TimeMs,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,9 +36,15 @@ pub enum SpecError {
 #[derive(Debug, Default)]
 pub struct Specs {
     known: BTreeMap<(u32, TraceShape), Arc<JobSpec>>,
+    rtt_max: Option<RttUs>,
 }
 
 impl Specs {
+    /// Jobs of several replicas, but for recorded ones, get this bound on the RTT between members.
+    pub fn within(rtt_max: Option<RttUs>) -> Self {
+        Self { rtt_max, ..Self::default() }
+    }
+
     /// What the job asks for; of a recorded job all of it.
     pub fn of(&mut self, job: &TraceJob) -> Result<Arc<JobSpec>, SpecError> {
         if let Some(spec) = &job.spec {
@@ -50,7 +56,8 @@ impl Specs {
         }
         let mut workers = group("workers", job.replicas, 0);
         workers.shape = shape(job)?;
-        let spec = Arc::new(job_spec(vec![workers]));
+        let rtt_max = self.rtt_max.filter(|_| job.replicas > 1);
+        let spec = Arc::new(JobSpec { rtt_max, ..job_spec(vec![workers]) });
         self.known.insert(key, Arc::clone(&spec));
         Ok(spec)
     }

@@ -9,6 +9,7 @@ pub(super) fn run(verb: &Verb) -> Ending {
     match cli::main(verb, &mut std::io::stdout().lock()) {
         Ok(cli::Ending::Done) => Ok(Exit::Done),
         Ok(cli::Ending::Failed) => Ok(Exit::Refused),
+        Ok(cli::Ending::Interrupted) => Ok(Exit::Interrupted),
         // `| head` has seen enough.
         Err(Error::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             Ok(Exit::Done)

@@ -1,0 +1,171 @@
+//! What `replay` and `compare` read: jobs, nodes, and what befalls them.
+//!
+//! **Invariant:** every file is named by the error about it.
+
+use super::Error;
+use crate::replay::Input;
+use crate::replay::output::Replayed;
+use crate::trace::rtt::RttTable;
+use crate::trace::{BadRows, Source, TraceNode, faults, jsonl, nodes, prices, spot};
+use scheduler_core::unit::RttUs;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// CPU, memory and disk per GPU of nodes that are told by number: more than any trace's jobs ask
+/// for, so that GPUs decide.
+const CPU_MILLI_PER_GPU: u64 = 32_000;
+const MEMORY_MIB_PER_GPU: u64 = 256 * 1_024;
+/// Nodes told by number at most: what the state takes.
+const NODES_MAX: u32 = 262_144;
+/// Before the name of a file of our own format.
+const JSONL: &str = "jsonl:";
+
+/// What is replayed.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct InputArgs {
+    /// Jobs: FORMAT:FILE with one of the formats openb, philly, kalos, swf, jsonl; may be packed.
+    #[arg(long, value_name = "FORMAT:FILE")]
+    trace: Source,
+    /// Nodes: a CSV list (openb's or PAI's columns, or what `gen fleet` writes), jsonl:FILE, or
+    /// numbers: 1250x8 are 1,250 nodes of 8 GPUs, 231x8,321x2 are of two kinds. Left out: the nodes
+    /// that a jsonl trace tells of, with all that befell them.
+    #[arg(long, value_name = "FILE|NxG")]
+    nodes: Option<String>,
+    /// Node faults: CSV `node,start_day,end_day` (or `start_s,end_s`). Faults of nodes that are not
+    /// on the list are dealt out to those that are.
+    #[arg(long, value_name = "FILE")]
+    faults: Option<PathBuf>,
+    /// The fleet that such faults are from had so many nodes; by default only those with faults.
+    #[arg(long, value_name = "N", requires = "faults", value_parser = clap::value_parser!(u32).range(1..=NODES_MAX as i64))]
+    faults_of: Option<u32>,
+    /// Spot nodes coming and going: lines `milliseconds,add|remove,node`. Nodes that are not on the
+    /// list come in addition to it and are like its last.
+    #[arg(long, value_name = "FILE")]
+    spot: Option<PathBuf>,
+    /// Offers: CSV `provider,gpu_model,is_spot,usd_per_gpu_hour`. A node without a price costs the
+    /// median of its model.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// Round trips between sites: pairs (src, dst, avg_ms, …) or a square; may be packed. Nodes
+    /// that tell no site stand at the places of the file by turns.
+    #[arg(long, value_name = "FILE")]
+    rtt: Option<PathBuf>,
+    /// Largest RTT between two members of a job of several replicas, in milliseconds.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    max_rtt_ms: Option<u32>,
+    /// Leave out rows that cannot be read, and say how many.
+    #[arg(long)]
+    skip_bad: bool,
+}
+
+fn usage(error: impl Display) -> Error {
+    Error::Usage(error.to_string())
+}
+
+impl InputArgs {
+    pub(super) fn read(&self) -> Result<Input, Error> {
+        let mut bad = if self.skip_bad { BadRows::skip() } else { BadRows::refuse() };
+        let trace = bad.apart(|bad| self.trace.read(bad)).map_err(usage)?;
+        let mut input = match &self.nodes {
+            Some(told) => Input { jobs: trace.jobs, ..bad.apart(|bad| nodes(told, bad))? },
+            None => Input {
+                jobs: trace.jobs,
+                nodes: trace.nodes,
+                changes: trace.changes,
+                rtts: trace.rtts,
+                ..Input::default()
+            },
+        };
+        if input.nodes.is_empty() {
+            return Err(usage(format!("{} tells of no nodes: --nodes is missing", self.trace)));
+        }
+        self.join(&mut input, &mut bad)?;
+        if bad.skipped > 0 {
+            eprintln!("{} rows could not be read and are left out; the first:", bad.skipped);
+            bad.first.iter().for_each(|row| eprintln!("  {row}"));
+        }
+        let ran = input.jobs.iter().filter(|job| job.duration.is_some()).count();
+        if ran < input.jobs.len() {
+            eprintln!("{} jobs never ran in the trace and are left out", input.jobs.len() - ran);
+        }
+        Ok(input)
+    }
+
+    fn join(&self, input: &mut Input, bad: &mut BadRows) -> Result<(), Error> {
+        let about =
+            |file: &Path, error: &dyn Display| usage(format!("{}: {error}", file.display()));
+        if let Some(file) = &self.faults {
+            let faults = bad.apart(|bad| faults::read(file, bad)).map_err(usage)?;
+            let of = self.faults_of.map(|of| of as usize);
+            input.join_faults(&faults, of).map_err(|error| about(file, &error))?;
+        }
+        if let Some(file) = &self.spot {
+            let changes = bad.apart(|bad| spot::read(file, bad)).map_err(usage)?;
+            input.join_spot(changes).map_err(|error| about(file, &error))?;
+        }
+        if let Some(file) = &self.prices {
+            let unpriced =
+                input.join_prices(&bad.apart(|bad| prices::read(file, bad)).map_err(usage)?);
+            if !unpriced.is_empty() {
+                let models: Vec<String> = unpriced.into_iter().collect();
+                let (file, models) = (file.display(), models.join(", "));
+                eprintln!("{file} offers no {models}: those cost nothing");
+            }
+        }
+        if let Some(file) = &self.rtt {
+            let table = bad.apart(|bad| RttTable::read(file, bad)).map_err(usage)?;
+            input.join_rtts(&table).map_err(|error| about(file, &error))?;
+        }
+        input.rtt_max = self.max_rtt_ms.map(|ms| RttUs(ms.saturating_mul(1_000)));
+        Ok(())
+    }
+
+    /// As the command line told it.
+    pub(super) fn told(&self) -> Replayed {
+        let named = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        let trace = self.trace.to_string();
+        Replayed {
+            nodes: self.nodes.clone().unwrap_or_else(|| trace.clone()),
+            trace,
+            faults: named(&self.faults),
+            spot: named(&self.spot),
+            prices: named(&self.prices),
+            rtt: named(&self.rtt),
+        }
+    }
+}
+
+/// Nodes, and what else a file of our own tells of them.
+fn nodes(told: &str, bad: &mut BadRows) -> Result<Input, Error> {
+    if let Some(file) = told.strip_prefix(JSONL) {
+        let trace = jsonl::read(Path::new(file), bad).map_err(usage)?;
+        let (nodes, changes, rtts) = (trace.nodes, trace.changes, trace.rtts);
+        return Ok(Input { nodes, changes, rtts, ..Input::default() });
+    }
+    let nodes = match by_number(told) {
+        Some(nodes) => nodes,
+        None => nodes::read(Path::new(told), bad).map_err(usage)?,
+    };
+    Ok(Input { nodes, ..Input::default() })
+}
+
+/// `1250x8,10x2` as nodes; `None` if it is something else.
+fn by_number(text: &str) -> Option<Vec<TraceNode>> {
+    let mut nodes = Vec::new();
+    for (kind, part) in text.split(',').enumerate() {
+        let (count, gpus) = part.split_once('x')?;
+        let (count, gpus) = (count.parse::<u32>().ok()?, gpus.parse::<u8>().ok()?);
+        if count > NODES_MAX || gpus > 64 {
+            return None;
+        }
+        nodes.extend((0..count).map(|number| TraceNode {
+            name: format!("node-{kind}-{number}"),
+            cpu_milli: CPU_MILLI_PER_GPU * u64::from(gpus.max(1)),
+            memory_mib: MEMORY_MIB_PER_GPU * u64::from(gpus.max(1)),
+            gpus: u32::from(gpus),
+            model: "gpu".to_owned(),
+            ..TraceNode::default()
+        }));
+    }
+    Some(nodes)
+}
