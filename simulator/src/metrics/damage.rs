@@ -1,6 +1,7 @@
 //! Damage: what nodes that are lost cost the jobs, and the fleet.
 //!
-//! A job is interrupted when it was ready and loses a member, and mended when it is ready again.
+//! A job is interrupted when it was ready and the servers take a member for lost, which is a lease
+//! after the node fell silent, and mended when it is ready again.
 //! **Invariant:** remembers nodes that are down, jobs under repair, and live jobs that were
 //! interrupted.
 

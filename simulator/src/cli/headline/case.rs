@@ -39,7 +39,7 @@ const SPARE_PERCENT: u32 = 4;
 const SMALL: [u8; 3] = [4, 2, 1];
 /// By then the job is placed: nothing takes new work from here on where nothing is replaced.
 const CLOSED: TimeMs = TimeMs(2_000);
-/// What is there before the job has been running for a while when it comes.
+/// What is there before the job has been running for so long when it comes.
 const LEAD: DurationMs = DurationMs(600_000);
 /// Whoever is not ready so long after the request never will be.
 pub(super) const GIVE_UP: DurationMs = DurationMs(3_600_000);
@@ -76,6 +76,11 @@ pub(super) enum Variant {
 }
 
 impl Variant {
+    /// Is run where none is asked for by name.
+    pub(super) fn is_usual(self) -> bool {
+        self.full_percent() == 0
+    }
+
     fn spare_percent(self) -> u32 {
         match self {
             Self::Spares
