@@ -24,7 +24,7 @@ use crate::world;
 use case::{Base, GIVE_UP, Variant};
 use clap::ValueEnum;
 use scheduler_core::id::JobId;
-use scheduler_core::job::JobPhase;
+use scheduler_core::job::{JobPhase, Reason};
 use scheduler_core::state::State;
 use scheduler_core::unit::TimeMs;
 use serde::Serialize;
@@ -104,10 +104,14 @@ struct UntilReady<'a> {
 impl Observer for UntilReady<'_> {
     fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State) {
         match seen {
-            Seen::Submitted { job, arrival } if arrival == self.wanted => self.job = Some(job),
+            Seen::Submitted { job, arrival } if arrival == self.wanted => {
+                self.job = Some(job);
+                // Why it waits was told before its number was.
+                self.waits = state.job(job).and_then(|job| waits(&job.reason));
+            }
             Seen::Failed { job, .. } if self.job == Some(job) => self.starts_failed += 1,
             Seen::Waiting { job, reason } if self.job == Some(job) => {
-                self.waits = Some(reason.message.to_string());
+                self.waits = waits(reason);
             }
             Seen::Bound { job, .. } if self.job == Some(job) => self.waits = None,
             Seen::Phase { job, to: JobPhase::Ready, .. } if self.job == Some(job) => {
@@ -121,6 +125,10 @@ impl Observer for UntilReady<'_> {
     fn stops(&self) -> bool {
         self.ready.is_some() || self.stop.load(Ordering::Relaxed)
     }
+}
+
+fn waits(reason: &Reason) -> Option<String> {
+    (*reason != Reason::default()).then(|| reason.message.to_string())
 }
 
 pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
