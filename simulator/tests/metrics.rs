@@ -7,11 +7,8 @@ use simulator::{Arrival, Happening, Latency, Scenario, StartModel, Target, run};
 use std::sync::Arc;
 
 fn arrival(at_s: u64, replicas: u32, gpus: u8, life_s: u64) -> Arrival {
-    Arrival {
-        at: TimeMs(at_s * 1_000),
-        spec: Arc::new(job_spec(vec![group("workers", replicas, gpus)])),
-        life: Some(DurationMs(life_s * 1_000)),
-    }
+    let spec = Arc::new(job_spec(vec![group("workers", replicas, gpus)]));
+    Arrival::new(TimeMs(at_s * 1_000), spec, Some(DurationMs(life_s * 1_000)))
 }
 
 /// Jobs that take five seconds to start, on two nodes of eight GPUs.

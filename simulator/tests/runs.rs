@@ -50,7 +50,7 @@ fn gang(replicas: u32, gpus: u8) -> Arc<JobSpec> {
 }
 
 fn arrival(at: u64, spec: Arc<JobSpec>, life: Option<u64>) -> Arrival {
-    Arrival { at: TimeMs(at), spec, life: life.map(DurationMs) }
+    Arrival::new(TimeMs(at), spec, life.map(DurationMs))
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn scenario(args: &Args) -> Scenario {
             _ => 0,
         };
         let at = TimeMs(number * DAY_MS / u64::from(args.jobs));
-        Some(Arrival { at, spec: Arc::clone(specs.get(kind)?), life: Some(life.draw(&mut rng)) })
+        Some(Arrival::new(at, Arc::clone(specs.get(kind)?), Some(life.draw(&mut rng))))
     });
     let arrivals = arrivals.collect();
     Scenario {

@@ -10,8 +10,8 @@ pub(crate) use model::{happens, sample};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use scheduler_core::command::SiteRtt;
-use scheduler_core::id::Name;
+use scheduler_core::command::{Quota, SiteRtt};
+use scheduler_core::id::{Name, TenantId};
 use scheduler_core::job::JobSpec;
 use scheduler_core::node::NodeSpec;
 use scheduler_core::plan::{Budget, Policy};
@@ -28,6 +28,8 @@ pub struct Scenario {
     pub seed: u64,
     pub nodes: Vec<NodeSpec>,
     pub rtts: Vec<SiteRtt>,
+    /// Tenants with a quota; others have none.
+    pub tenants: Vec<(TenantId, Quota)>,
     /// In any order; those of one time come in the order given.
     pub arrivals: Vec<Arrival>,
     /// In any order; those of one time come in the order given, before arrivals of that time.
@@ -55,6 +57,7 @@ impl Default for Scenario {
             seed: 0,
             nodes: Vec::new(),
             rtts: Vec::new(),
+            tenants: Vec::new(),
             arrivals: Vec::new(),
             events: Vec::new(),
             policy: Policy::default(),
@@ -77,6 +80,33 @@ pub struct Arrival {
     pub spec: Arc<JobSpec>,
     /// From ready to the tenant's ending it; `None` = runs on (or ends by its own duration).
     pub life: Option<DurationMs>,
+    /// `None` = a job like most.
+    pub nature: Option<Arc<Nature>>,
+}
+
+impl Arrival {
+    /// A job like most.
+    pub fn new(at: TimeMs, spec: Arc<JobSpec>, life: Option<DurationMs>) -> Self {
+        Self { at, spec, life, nature: None }
+    }
+}
+
+/// What sets a job apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Nature {
+    /// Whose it is; `None` = everybody's.
+    pub tenant: Option<TenantId>,
+    /// `None` = its replicas run on.
+    pub work: Option<Work>,
+}
+
+/// Replicas that end by themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Work {
+    /// From being ready to the end.
+    pub length: Latency,
+    /// How many of a million ends are crashes, with an exit code other than 0.
+    pub crashing_ppm: u32,
 }
 
 /// Nodes that something happens to.
@@ -147,9 +177,26 @@ pub enum Happening {
     },
     /// The leading server's process is killed.
     KillLeader,
+    /// The leading server and the others do not hear each other any more; agents and callers reach
+    /// all of them.
+    CutLeader,
+    /// All servers hear each other again.
+    HealServers,
+    /// The clock of a server (0 = the first that leads) shows another time than the world's from
+    /// now on: so much more, or less.
+    Clock {
+        server: u32,
+        ahead_ms: i64,
+    },
     /// The tenant ends the job of an arrival (its position in [`Scenario::arrivals`]).
     Cancel {
         arrival: usize,
+    },
+    /// The tenant asks for another number of replicas of a group.
+    Scale {
+        arrival: usize,
+        group: Name,
+        replicas: u32,
     },
 }
 
@@ -168,10 +215,9 @@ impl Scenario {
         let mut time = |max: DurationMs| rng.random_range(0..=max.0);
         let arrivals = specs
             .into_iter()
-            .map(|spec| Arrival {
-                at: TimeMs(time(span)),
-                spec,
-                life: Some(DurationMs(time(life_max))),
+            .map(|spec| {
+                let at = TimeMs(time(span));
+                Arrival::new(at, spec, Some(DurationMs(time(life_max))))
             })
             .collect();
         let last = nodes.len().saturating_sub(1) as u64;

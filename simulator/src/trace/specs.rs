@@ -66,7 +66,7 @@ impl Specs {
     /// as it did.
     pub fn to_arrival(&mut self, job: &TraceJob) -> Result<Arrival, SpecError> {
         let at = job.submit.unwrap_or(TimeMs::ZERO);
-        Ok(Arrival { at, spec: self.of(job)?, life: job.duration })
+        Ok(Arrival::new(at, self.of(job)?, job.duration))
     }
 }
 

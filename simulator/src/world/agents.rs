@@ -8,8 +8,9 @@ use super::machine::{Hardware, Reaction, Session, Step, wanted_on};
 use super::outage::Outage;
 use super::{Turn, Violation, World};
 use crate::observe::Seen;
+use crate::scenario::happens;
 use agent_core::reconcile::Wants;
-use agent_core::replica::{Binding, EXIT_NOT_STARTED};
+use agent_core::replica::{AssignmentId as AssignmentNo, Binding, EXIT_NOT_STARTED, Exit};
 use scheduler_core::command::{Actor, Command, Observed, Outcome, Rejection, ReplicaReport};
 use scheduler_core::id::{AssignmentId, Epoch, NodeId};
 use scheduler_core::node::NodeStatus;
@@ -22,6 +23,9 @@ const REPORTS_MAX: usize = 4_096;
 const LINGER: DurationMs = DurationMs(5);
 /// Entries of reports on their way at a time.
 const REPORTS_IN_FLIGHT_MAX: u32 = 2;
+
+/// Exit code of a replica that crashes at its work.
+const CRASH_CODE: i32 = 1;
 
 /// Reports on their way into the log.
 #[derive(Debug, Default)]
@@ -92,7 +96,24 @@ impl World<'_> {
         };
         let hardware = Hardware { now, start: &self.scenario.start, rng: &mut self.dice.start };
         let reaction = machine.step(step, hardware);
+        for report in &reaction.reports {
+            if report.observed == Observed::Ready {
+                self.begins_work(at, life, report);
+            }
+        }
         self.react(at, reaction);
+    }
+
+    /// A replica is ready; some end by themselves after a while.
+    fn begins_work(&mut self, at: usize, life: u32, report: &ReplicaReport) {
+        let Some(work) = self.arrivals.work_of(self.scenario, &self.state, report.job) else {
+            return;
+        };
+        let took = work.length.draw(&mut self.dice.work);
+        let crashes = happens(work.crashing_ppm, &mut self.dice.work);
+        let exit = if crashes { Exit::Failed(CRASH_CODE) } else { Exit::Succeeded };
+        let step = Step::Ended(AssignmentNo(report.assignment.0), exit);
+        self.push_after(took, Turn::Step { machine: at, life, step });
     }
 
     fn react(&mut self, at: usize, reaction: Reaction) {
@@ -232,7 +253,12 @@ impl World<'_> {
         if machine.era != era || !machine.is_reachable() {
             return;
         }
-        let Some(leader) = &mut self.leader else { return self.come_back(at) };
+        if self.leader.is_none() || self.is_sent_away() {
+            return self.come_back(at);
+        }
+        let (Some(machine), Some(leader)) = (self.machines.get(at), &mut self.leader) else {
+            return;
+        };
         let node = machine.id.and_then(|id| self.state.node(id));
         let holds = node.filter(|node| {
             machine.session == Session::Away
@@ -334,20 +360,6 @@ impl World<'_> {
     fn forget_seat(&mut self, at: usize, node: NodeId, epoch: Epoch) {
         self.seat_machine(at, node, epoch);
         self.machines[at].session = Session::None;
-    }
-
-    /// The dead server's sessions are gone: their agents look for another server.
-    pub(super) fn lose_streams(&mut self) {
-        let count = self.scenario.servers.count.max(1);
-        let seat = self.seat;
-        self.seat = (seat + 1) % count;
-        let step = count as usize;
-        for at in (seat as usize..self.machines.len()).step_by(step) {
-            if self.machines[at].session == Session::Open {
-                self.falls_silent(at, true);
-                self.come_back(at);
-            }
-        }
     }
 
     /// Nodes that are up by the log and cannot be heard now.

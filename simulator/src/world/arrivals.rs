@@ -5,12 +5,13 @@
 use super::log::Origin;
 use super::{Turn, World};
 use crate::observe::Seen;
-use crate::scenario::Scenario;
-use scheduler_core::command::{Actor, Command};
-use scheduler_core::id::JobId;
+use crate::scenario::{Scenario, Work};
+use scheduler_core::command::{Actor, Command, Scale};
+use scheduler_core::id::{JobId, Name};
 use scheduler_core::job::{Reason, ReasonCode};
+use scheduler_core::state::State;
 use scheduler_core::unit::TimeMs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Callers wait until there is a leader.
 #[derive(Debug)]
@@ -22,21 +23,45 @@ pub(super) struct Arrivals {
     unanswered: Vec<usize>,
     /// Arrivals of jobs that have a life and are not ready yet.
     lives: BTreeMap<JobId, usize>,
-    /// Arrivals to cancel as soon as they have a job.
-    cancelled: BTreeSet<usize>,
+    /// What tenants want of arrivals as soon as these have a job.
+    wishes: BTreeMap<usize, Vec<Wish>>,
+    /// Whether replicas of any job end by themselves.
+    have_work: bool,
+}
+
+/// What a tenant wants of its job.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    Cancel,
+    /// `number` tells this wish from others.
+    Scale {
+        group: Name,
+        replicas: u32,
+        number: usize,
+    },
 }
 
 impl Arrivals {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let mut order: Vec<u32> = (0u32..).take(scenario.arrivals.len()).collect();
         order.sort_by_key(|at| scenario.arrivals[*at as usize].at);
-        let (unanswered, cancelled) = (Vec::new(), BTreeSet::new());
-        Self { order, next: 0, unanswered, lives: BTreeMap::new(), cancelled }
+        let natures = scenario.arrivals.iter().filter_map(|arrival| arrival.nature.as_ref());
+        let have_work = natures.into_iter().any(|nature| nature.work.is_some());
+        let (lives, wishes) = (BTreeMap::new(), BTreeMap::new());
+        Self { order, next: 0, unanswered: Vec::new(), lives, wishes, have_work }
     }
 
     pub(super) fn next_at(&self, scenario: &Scenario) -> Option<TimeMs> {
         let at = *self.order.get(self.next)? as usize;
         scenario.arrivals.get(at).map(|arrival| arrival.at)
+    }
+
+    /// What replicas of the job do before they end by themselves, if they do.
+    pub(super) fn work_of(&self, scenario: &Scenario, state: &State, job: JobId) -> Option<Work> {
+        let job = state.job(job).filter(|_| self.have_work)?;
+        // The digest of a request is its arrival.
+        let arrival = scenario.arrivals.get(usize::try_from(job.body_digest).ok()?)?;
+        arrival.nature.as_ref()?.work
     }
 }
 
@@ -76,14 +101,14 @@ impl World<'_> {
     pub(super) fn accepted(&mut self, arrival: usize, job: JobId) {
         self.report.jobs_submitted += 1;
         self.tell(Seen::Submitted { job, arrival });
-        if self.arrivals.cancelled.contains(&arrival) {
-            self.leave(job);
+        for wish in self.arrivals.wishes.remove(&arrival).unwrap_or_default() {
+            self.follow_wish(job, wish);
         }
         let Some(life) = self.scenario.arrivals.get(arrival).and_then(|one| one.life) else {
             return;
         };
         match self.state.job(job).and_then(|job| job.ready_at) {
-            Some(ready) => self.heap.push(ready.after(life), Turn::Leave(job)),
+            Some(_) => self.push_after(life, Turn::Leave(job)),
             None => drop(self.arrivals.lives.insert(job, arrival)),
         }
     }
@@ -105,15 +130,32 @@ impl World<'_> {
         }
         let code = ReasonCode::Cancelled;
         let reason = Reason { code, message: "its tenant ended it".into() };
-        self.propose(Actor::Tenant(self.tenant.clone()), Command::Cancel { job, reason });
+        self.propose_for(job, Command::Cancel { job, reason });
     }
 
-    /// The tenant ends the job of an arrival, which may not be known yet.
-    pub(super) fn cancel(&mut self, arrival: usize) {
+    /// The tenant wants something of the job of an arrival, which may not be known yet.
+    pub(super) fn wish(&mut self, arrival: usize, wish: Wish) {
         match self.oracle.job_of(arrival) {
-            Some(job) => self.leave(job),
-            None => drop(self.arrivals.cancelled.insert(arrival)),
+            Some(job) => self.follow_wish(job, wish),
+            None => self.arrivals.wishes.entry(arrival).or_default().push(wish),
         }
+    }
+
+    fn follow_wish(&mut self, job: JobId, wish: Wish) {
+        match wish {
+            Wish::Cancel => self.leave(job),
+            Wish::Scale { group, replicas, number } => {
+                let request_id = format!("scale-{number}").into();
+                let scale = Scale { job, group, replicas, expected: None, request_id };
+                self.propose_for(job, Command::Scale(scale));
+            }
+        }
+    }
+
+    /// Proposes what the job's tenant asks for.
+    fn propose_for(&mut self, job: JobId, command: Command) {
+        let tenant = self.state.job(job).map_or(&self.tenant, |job| &job.tenant).clone();
+        self.propose(Actor::Tenant(tenant), command);
     }
 
     /// Proposes one entry on somebody's behalf; it is proposed again until it is committed.

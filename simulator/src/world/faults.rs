@@ -3,6 +3,7 @@
 //! **Invariant:** people and suppliers act through entries, as everybody does; machines and the
 //! network change without a word to the servers.
 
+use super::arrivals::Wish;
 use super::log::Origin;
 use super::machine::Session;
 use super::{Turn, Violation, World};
@@ -40,8 +41,15 @@ impl World<'_> {
                 let told = SiteRtt::told(a.clone(), b.clone(), *rtt);
                 self.propose(Actor::Operator, Command::SetSiteRtts(vec![told]));
             }
-            Happening::KillLeader => self.lose_leader(),
-            Happening::Cancel { arrival } => self.cancel(*arrival),
+            Happening::KillLeader => self.lose_leader(true),
+            Happening::CutLeader => self.cut_leader(),
+            Happening::HealServers => self.heal_servers(),
+            Happening::Clock { server, ahead_ms } => self.set_clock(*server, *ahead_ms),
+            Happening::Scale { arrival, group, replicas } => {
+                let (group, replicas) = (group.clone(), *replicas);
+                self.wish(*arrival, Wish::Scale { group, replicas, number: at });
+            }
+            Happening::Cancel { arrival } => self.wish(*arrival, Wish::Cancel),
         }
         Ok(())
     }

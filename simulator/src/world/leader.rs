@@ -6,6 +6,7 @@
 //! **Invariant:** decides nothing by itself.
 
 use super::rules::Rules;
+use super::servers::Servers;
 use crate::observe::{Observer, Seen};
 use crate::scenario::Scenario;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, Plan, Rejection};
@@ -34,6 +35,8 @@ const INSTANCE: Instance = Instance([0; 16]);
 /// What a leader looks at while it plans, and what it says meanwhile.
 pub(super) struct Desk<'a> {
     pub(super) now: TimeMs,
+    /// What the leader's wall clock shows.
+    pub(super) clock: TimeMs,
     pub(super) state: &'a State,
     pub(super) scenario: &'a Scenario,
     pub(super) tenant: &'a TenantId,
@@ -68,7 +71,7 @@ impl Shell for Desk<'_> {
     }
 
     fn clock(&self) -> TimeMs {
-        self.now
+        self.clock
     }
 
     fn token(&mut self) -> u128 {
@@ -104,12 +107,14 @@ impl Shell for Desk<'_> {
 
 impl Desk<'_> {
     fn ask(&self, arrival: usize) -> Option<Ask<usize>> {
+        let asked = self.scenario.arrivals.get(arrival)?;
+        let named = asked.nature.as_ref().and_then(|nature| nature.tenant.as_ref());
         let submission = Submission {
-            tenant: self.tenant.clone(),
+            tenant: named.unwrap_or(self.tenant).clone(),
             by: Actor::System,
             request_id: format!("arrival-{arrival}").into(),
             body_digest: arrival as u128,
-            spec: Arc::clone(&self.scenario.arrivals.get(arrival)?.spec),
+            spec: Arc::clone(&asked.spec),
             check: None,
         };
         Some(Ask::new(submission, arrival))
@@ -226,30 +231,33 @@ impl Leader {
         self.leases.joined(node, epoch, INSTANCE, now);
     }
 
-    /// When duties have something to do, to the tick; `None` = when something happens.
-    pub(super) fn duty_at(&self, state: &State) -> Option<TimeMs> {
+    /// When duties have something to do, to the tick; `None` = when something happens. `servers`
+    /// know when the leader's clock shows what.
+    pub(super) fn duty_at(&self, state: &State, servers: &Servers) -> Option<TimeMs> {
         if self.duty_in_flight {
             return None;
         }
         let expiry = state.endings().next().map(|(at, _)| at);
         let forget = self.ended.front().map(|at| at.after(RETENTION));
-        let due = [self.leases.due_at(), expiry, forget].into_iter().flatten().min()?;
+        let by_clock = expiry.into_iter().chain(forget).min();
+        let by_clock = by_clock.map(|shown| servers.when_leader_shows(shown));
+        let due = self.leases.due_at().into_iter().chain(by_clock).min()?;
         Some(TimeMs(due.0.div_ceil(TICK.0).saturating_mul(TICK.0)))
     }
 
-    /// What is due; one duty's proposal is under way at a time.
-    pub(super) fn duties(&mut self, state: &State, now: TimeMs) -> Vec<Entry> {
+    /// What is due; one duty's proposal is under way at a time. `clock` is the leader's wall clock.
+    pub(super) fn duties(&mut self, state: &State, now: TimeMs, clock: TimeMs) -> Vec<Entry> {
         let lost = self.leases.due(now, state);
         let lost = (!lost.is_empty()).then_some(Command::NodeStatuses(lost));
-        let expire = expiry::next(state, now);
+        let expire = expiry::next(state, clock);
         if let Some(Command::Expire { forget, .. }) = &expire {
             self.ended.drain(..forget.len().min(self.ended.len()));
-        } else if self.ended.front().is_some_and(|at| at.after(RETENTION) <= now) {
+        } else if self.ended.front().is_some_and(|at| at.after(RETENTION) <= clock) {
             // Forgotten before, by an earlier leader.
             self.ended.pop_front();
         }
         let commands = lost.into_iter().chain(expire);
-        let entries: Vec<Entry> = commands.map(|command| system(now, command)).collect();
+        let entries: Vec<Entry> = commands.map(|command| system(clock, command)).collect();
         self.duty_in_flight = !entries.is_empty();
         entries
     }

@@ -55,7 +55,7 @@ impl World<'_> {
         if self.leader.is_none() {
             return self.log.waiting.push((commands, origin));
         }
-        let at = self.now();
+        let at = self.some_clock();
         let entry = |(by, command)| Entry { at, by, command };
         self.send_entries(commands.into_iter().map(entry).collect(), origin);
     }
@@ -79,6 +79,7 @@ impl World<'_> {
         let Some(leader) = &mut self.leader else { return Ok(()) };
         let mut desk = Desk {
             now,
+            clock: self.servers.leaders_clock(now),
             state: &self.state,
             scenario: self.scenario,
             tenant: &self.tenant,
@@ -104,7 +105,7 @@ impl World<'_> {
         }
         self.duty_at = None;
         let Some(leader) = &mut self.leader else { return };
-        let entries = leader.duties(&self.state, now);
+        let entries = leader.duties(&self.state, now, self.servers.leaders_clock(now));
         if !entries.is_empty() {
             self.send_entries(entries, Origin::Duty);
         }
@@ -213,8 +214,9 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The leading server dies. Of what was under way, the first records survive.
-    pub(super) fn lose_leader(&mut self) {
+    /// The leading server dies, or is cut off from the others. Of what was under way, the first
+    /// records survive.
+    pub(super) fn lose_leader(&mut self, dies: bool) {
         let Some(leader) = self.leader.take() else { return };
         self.report.leaders_lost += 1;
         self.unanswered(leader.close());
@@ -242,15 +244,14 @@ impl World<'_> {
             }
         }
         (self.round_at, self.duty_at) = (None, None);
-        let took = self.scenario.servers.election.draw(&mut self.dice.servers);
-        self.push_after(took, Turn::Elect);
+        self.call_election();
         self.tell(Seen::LeaderLost);
-        self.lose_streams();
+        self.lose_streams(dies);
     }
 
     /// Another server leads: it applies what the dead one left, and goes on from there.
     pub(super) fn elect(&mut self) -> Result<(), Violation> {
-        if self.leader.is_some() {
+        if self.leader.is_some() || !self.take_seat() {
             return Ok(());
         }
         let mut touched = Touched::default();

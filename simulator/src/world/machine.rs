@@ -121,6 +121,10 @@ impl Machine {
         self.on && !self.cut
     }
 
+    pub(super) fn is_in_session(&self) -> bool {
+        self.session == Session::Open
+    }
+
     /// The machine stops, without a word.
     pub(super) fn die(&mut self) {
         self.on = false;

@@ -18,6 +18,7 @@ mod network;
 mod oracle;
 mod outage;
 mod rules;
+mod servers;
 
 pub use rules::{Production, Rules};
 
@@ -44,6 +45,7 @@ use scheduler_core::job::JobPhase;
 use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
+use servers::Servers;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What came of a run.
@@ -63,6 +65,8 @@ pub struct Report {
     pub jobs_ready: u64,
     /// Ended, failed or expired at some time.
     pub jobs_over: u64,
+    /// Of those, failed.
+    pub jobs_failed: u64,
     /// Still waiting for their first place when the run ended.
     pub jobs_waiting: u64,
     /// Plans that were refused because something had changed.
@@ -73,6 +77,8 @@ pub struct Report {
     pub leaders_lost: u64,
     /// Most thousandths of GPUs held at one time.
     pub gpu_milli_peak: u64,
+    /// Thousandths of GPUs held when the run ended.
+    pub gpu_milli_held: u64,
     /// Hash of the last state.
     pub state_hash: u128,
     /// Virtual time of the last thing that an observer was told, or at which the run was cut short.
@@ -149,12 +155,20 @@ struct Dice {
     network: StdRng,
     servers: StdRng,
     faults: StdRng,
+    work: StdRng,
 }
 
 impl Dice {
     fn new(seed: u64) -> Self {
         let of = |part: u64| StdRng::seed_from_u64(seed ^ (part << 56));
-        Self { commit: of(1), start: of(2), network: of(3), servers: of(4), faults: of(5) }
+        Self {
+            commit: of(1),
+            start: of(2),
+            network: of(3),
+            servers: of(4),
+            faults: of(5),
+            work: of(6),
+        }
     }
 }
 
@@ -169,8 +183,7 @@ struct World<'a> {
     state: State,
     /// `None` while there is none.
     leader: Option<Leader>,
-    /// Which server leads.
-    seat: u32,
+    servers: Servers,
     log: Log,
     arrivals: Arrivals,
     machines: Vec<Machine>,
@@ -255,7 +268,7 @@ impl<'a> World<'a> {
             dice: Dice::new(scenario.seed),
             state: State::new(),
             leader: None,
-            seat: 0,
+            servers: Servers::new(scenario),
             log: Log::default(),
             arrivals: Arrivals::new(scenario),
             machines: machines.collect(),
@@ -282,15 +295,12 @@ impl<'a> World<'a> {
 
     /// A fleet that has joined, and a leader.
     fn found(&mut self) -> Result<(), Violation> {
-        let quota = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
-        let tenant = PutTenant { tenant: self.tenant.clone(), quota };
-        let mut commands = vec![Command::PutTenant(tenant)];
+        let mut commands = self.tenants();
+        let first = commands.len();
         commands.extend((0..self.machines.len()).map(|at| self.registration(at)));
         if !self.scenario.rtts.is_empty() {
             commands.push(Command::SetSiteRtts(self.scenario.rtts.clone()));
         }
-        let first =
-            commands.len() - self.machines.len() - usize::from(!self.scenario.rtts.is_empty());
         let mut touched = Touched::default();
         for (at, command) in commands.into_iter().enumerate() {
             let entry = Entry { at: TimeMs::ZERO, by: Actor::Operator, command };
@@ -302,6 +312,20 @@ impl<'a> World<'a> {
         }
         self.leader = Some(Leader::new(&self.state, self.scenario, TimeMs::ZERO));
         self.follow(touched)
+    }
+
+    /// All tenants that any job is of: with the quota that the scenario names, or none.
+    fn tenants(&self) -> Vec<Command> {
+        let none = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
+        let natures = self.scenario.arrivals.iter().filter_map(|arrival| arrival.nature.as_ref());
+        let named = natures.filter_map(|nature| nature.tenant.as_ref());
+        let mut all: BTreeMap<&TenantId, Quota> = named.map(|tenant| (tenant, none)).collect();
+        all.insert(&self.tenant, none);
+        all.extend(self.scenario.tenants.iter().map(|(tenant, quota)| (tenant, *quota)));
+        let put = |(tenant, quota): (&TenantId, Quota)| {
+            Command::PutTenant(PutTenant { tenant: tenant.clone(), quota })
+        };
+        all.into_iter().map(put).collect()
     }
 
     fn turn(&mut self, turn: Turn) -> Result<(), Violation> {
@@ -375,6 +399,7 @@ impl<'a> World<'a> {
             self.oracle.job(&self.state, job).map_err(|what| self.violation(what))?;
         }
         self.oracle.totals(&self.state).map_err(|what| self.violation(what))?;
+        self.oracle.clock(&self.state).map_err(|what| self.violation(what))?;
         self.report.gpu_milli_peak = self.report.gpu_milli_peak.max(self.oracle.held_milli());
         for &node in &touched.nodes {
             self.tell_status(node)?;
@@ -433,6 +458,7 @@ impl<'a> World<'a> {
         }
         if to.is_over() {
             self.report.jobs_over += 1;
+            self.report.jobs_failed += u64::from(to == JobPhase::Failed);
             let now = self.state.now();
             if let Some(leader) = &mut self.leader {
                 leader.note_end(now);
@@ -451,7 +477,7 @@ impl<'a> World<'a> {
             self.round_at = Some(at);
             self.heap.push(at, Turn::Round);
         }
-        if let Some(at) = leader.duty_at(&self.state)
+        if let Some(at) = leader.duty_at(&self.state, &self.servers)
             && self.duty_at.is_none_or(|known| at < known)
         {
             self.duty_at = Some(at);
@@ -479,6 +505,7 @@ impl<'a> World<'a> {
         let pending = |known: &&(JobPhase, bool)| known.0 == JobPhase::Pending;
         self.report.jobs_waiting = self.phases.values().filter(pending).count() as u64;
         self.report.state_hash = self.state.hash();
+        self.report.gpu_milli_held = self.oracle.held_milli();
         if self.heap.next_at().is_some() {
             self.report.ended_at = self.heap.now();
         }

@@ -8,7 +8,7 @@ use scheduler_core::id::{JobId, NodeId, Rank};
 use scheduler_core::job::{GpuAsk, JobPhase, Replica};
 use scheduler_core::node::{Eligibility, Node, NodeStatus};
 use scheduler_core::state::State;
-use scheduler_core::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX};
+use scheduler_core::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX, TimeMs};
 use std::collections::BTreeMap;
 
 /// What the oracle remembers between events.
@@ -19,9 +19,14 @@ pub(super) struct Oracle {
     held_total: u64,
     /// Jobs that were acknowledged and are not over, with their last known phase.
     jobs: BTreeMap<JobId, JobPhase>,
-    /// The job of every arrival, by its position.
-    arrivals: Vec<Option<JobId>>,
+    /// The job of every arrival, by its position; [`UNKNOWN`] while it has none.
+    arrivals: Vec<JobId>,
+    /// The state's time, which never goes back.
+    clock: TimeMs,
 }
+
+/// No job has this number.
+const UNKNOWN: JobId = JobId(u64::MAX);
 
 impl Oracle {
     /// Thousandths of GPUs held by live replicas.
@@ -32,19 +37,28 @@ impl Oracle {
     /// The job of an arrival is this one, now and for good.
     pub(super) fn is_job_of(&mut self, arrival: usize, job: JobId) -> Result<(), String> {
         if arrival >= self.arrivals.len() {
-            self.arrivals.resize(arrival + 1, None);
+            self.arrivals.resize(arrival + 1, UNKNOWN);
         }
-        match self.arrivals[arrival].replace(job) {
-            Some(other) if other != job => {
-                Err(format!("arrival {arrival} became {other} and {job}"))
-            }
-            _ => Ok(()),
+        match std::mem::replace(&mut self.arrivals[arrival], job) {
+            other if other == job || other == UNKNOWN => Ok(()),
+            other => Err(format!("arrival {arrival} became {other} and {job}")),
         }
     }
 
     /// The job of an arrival.
     pub(super) fn job_of(&self, arrival: usize) -> Option<JobId> {
-        self.arrivals.get(arrival).copied().flatten()
+        self.arrivals.get(arrival).copied().filter(|job| *job != UNKNOWN)
+    }
+
+    /// Whatever leaders' clocks show, the state's own time never goes back.
+    pub(super) fn clock(&mut self, state: &State) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.clock, state.now());
+        match before <= state.now() {
+            true => Ok(()),
+            false => {
+                Err(format!("the state's time went back from {} to {}", before.0, state.now().0))
+            }
+        }
     }
 
     /// Recounts a node.
@@ -73,6 +87,10 @@ impl Oracle {
                 None => Ok(()),
             };
         };
+        let times = [Some(job.submitted_at), job.placed_at, job.ready_at, job.ended_at];
+        if !times.iter().flatten().is_sorted() {
+            return Err(format!("{id} was submitted, placed, ready and over at {times:?}"));
+        }
         if !job.phase.is_over() {
             if self.jobs.insert(id, job.phase).is_none() {
                 // The digest of a request is its arrival: a request never becomes two jobs.

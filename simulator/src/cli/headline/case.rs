@@ -160,11 +160,11 @@ pub(super) fn scenario(base: &Base, variant: Variant, seed: u64) -> Scenario {
     let mut at = TimeMs::ZERO;
     if full_percent > 0 {
         at = at.after(LEAD);
-        let spec = |spec| Arrival { at: TimeMs::ZERO, spec: Arc::new(spec), life: None };
+        let spec = |spec| Arrival::new(TimeMs::ZERO, Arc::new(spec), None);
         scenario.arrivals = taken(&scenario.nodes, full_percent).into_iter().map(spec).collect();
     }
     let spec = Arc::new(job(variant.spare_percent(), base.rtt_max));
-    scenario.arrivals.push(Arrival { at, spec, life: None });
+    scenario.arrivals.push(Arrival::new(at, spec, None));
     scenario.until = Some(at.after(GIVE_UP));
     scenario
 }

@@ -15,17 +15,19 @@ type Figure = (&'static str, fn(&Report) -> u64);
 type Comparison = (&'static str, fn(u64, u64) -> bool);
 
 /// All figures.
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 12] = [
     ("jobs submitted", |report| report.jobs_submitted),
     ("jobs refused", |report| report.jobs_refused),
     ("jobs placed-at-once", |report| report.jobs_placed_at_once),
     ("jobs ready", |report| report.jobs_ready),
     ("jobs over", |report| report.jobs_over),
+    ("jobs failed", |report| report.jobs_failed),
     ("jobs waiting", |report| report.jobs_waiting),
     ("plans stale", |report| report.plans_stale),
     ("starts failed", |report| report.starts_failed),
     ("leaders lost", |report| report.leaders_lost),
     ("gpus peak", |report| report.gpu_milli_peak.div_ceil(1_000)),
+    ("gpus held", |report| report.gpu_milli_held.div_ceil(1_000)),
 ];
 
 /// How a figure compares.

@@ -21,7 +21,8 @@ use fleet::Fleet;
 use line::{Pairs, Word, Words};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use scheduler_core::id::Name;
+use scheduler_core::command::Quota;
+use scheduler_core::id::{Name, TenantId};
 use scheduler_core::plan::Policy;
 use scheduler_core::unit::{DurationMs, TimeMs};
 use submit::{Jobs, Times};
@@ -47,10 +48,17 @@ pub struct Script {
     base: Scenario,
     check_every: Option<u64>,
     jobs: Vec<Jobs>,
-    /// Jobs of a name that their tenant ends.
-    cancels: Vec<(TimeMs, Name)>,
+    /// What the tenant of all jobs of a name wants of them.
+    wishes: Vec<(TimeMs, Name, Wish)>,
     expectations: Vec<Expectation>,
     seeds: u64,
+}
+
+/// What a tenant wants of a job.
+#[derive(Clone, Debug)]
+enum Wish {
+    Cancel,
+    Scale { group: Name, replicas: u32 },
 }
 
 /// What came of one run of a script.
@@ -77,7 +85,7 @@ impl Script {
             base: Scenario::default(),
             check_every: None,
             jobs: Vec::new(),
-            cancels: Vec::new(),
+            wishes: Vec::new(),
             expectations: Vec::new(),
             seeds: 1,
         };
@@ -149,10 +157,14 @@ impl Script {
             scenario.arrivals.extend(jobs.arrivals(&mut rng));
             let end = scenario.arrivals.len();
             names.push((jobs.name.clone(), end));
-            let cancels = self.cancels.iter().filter(|(_, name)| *name == jobs.name);
-            for (at, _) in cancels {
-                let cancel = |arrival| (*at, Happening::Cancel { arrival });
-                scenario.events.extend((first..end).map(cancel));
+            for (at, _, wish) in self.wishes.iter().filter(|(_, name, _)| *name == jobs.name) {
+                let happening = |arrival| match wish.clone() {
+                    Wish::Cancel => Happening::Cancel { arrival },
+                    Wish::Scale { group, replicas } => {
+                        Happening::Scale { arrival, group, replicas }
+                    }
+                };
+                scenario.events.extend((first..end).map(|arrival| (*at, happening(arrival))));
             }
         }
         (scenario, names)
@@ -161,7 +173,7 @@ impl Script {
     fn statement(&mut self, line: &str, words: &mut Words<'_>) -> Result<(), Fault> {
         let heads = [
             "fleet", "start", "commit", "network", "servers", "policy", "check", "until", "at",
-            "every", "about", "expect", "eval",
+            "every", "about", "expect", "eval", "tenant",
         ];
         match words.one_of(&heads)?.0 {
             0 => {
@@ -190,12 +202,26 @@ impl Script {
                 let text = line.split('#').next().unwrap_or_default();
                 self.expectations.push(Expectation::parse(text, words)?);
             }
+            13 => self.tenant(words)?,
             _ => {
                 let pairs = words.pairs(&["seeds"])?;
                 let seeds = pairs.number("seeds", 1, SEEDS_MAX)?;
                 self.seeds = seeds.ok_or_else(|| pairs.missing("seeds="))?;
             }
         }
+        Ok(())
+    }
+
+    fn tenant(&mut self, words: &mut Words<'_>) -> Result<(), Fault> {
+        let tenant = TenantId(words.word("the name of a tenant")?.name()?);
+        let pairs = words.pairs(&["gpus", "waiting"])?;
+        let gpus = pairs.number("gpus", 0, submit::GPUS_MAX)?;
+        let waiting = pairs.number("waiting", 0, u64::from(u32::MAX))?;
+        let quota = Quota {
+            gpu_milli_max: gpus.map_or(u64::MAX, |gpus| gpus * 1_000),
+            pending_jobs_max: waiting.and_then(|jobs| u32::try_from(jobs).ok()).unwrap_or(u32::MAX),
+        };
+        self.base.tenants.push((tenant, quota));
         Ok(())
     }
 
@@ -268,7 +294,7 @@ impl Script {
         let at = time(words)?;
         let verbs = [
             "submit", "cancel", "kill", "rtt", "price", "lie", "lose", "restore", "cut", "heal",
-            "drain", "cordon", "uncordon", "remove",
+            "drain", "cordon", "uncordon", "remove", "scale", "clock",
         ];
         let verb = words.one_of(&verbs)?.0;
         let happening = match verb {
@@ -277,14 +303,14 @@ impl Script {
                 return Ok(());
             }
             1 => {
-                let word = words.word("the name of jobs")?;
-                let name = word.name()?;
-                if !self.jobs.iter().any(|jobs| jobs.name == name) {
-                    return Err(word.fault(format!("no job above is named {name}")));
-                }
-                self.cancels.push((at, name));
+                let name = self.known_jobs(words)?.name.clone();
+                self.wishes.push((at, name, Wish::Cancel));
                 return Ok(());
             }
+            14 => return self.scale(at, words),
+            15 => self.clock(words)?,
+            8 if words.skip("leader") => return self.cut_leader(at, words),
+            9 if words.skip("leader") => Happening::HealServers,
             2 => {
                 words.one_of(&["leader"])?;
                 Happening::KillLeader
@@ -322,6 +348,48 @@ impl Script {
             }
         };
         self.base.events.push((at, happening));
+        Ok(())
+    }
+
+    /// Jobs of a line above.
+    fn known_jobs(&self, words: &mut Words<'_>) -> Result<&Jobs, Fault> {
+        let word = words.word("the name of jobs")?;
+        let name = word.name()?;
+        let jobs = self.jobs.iter().find(|jobs| jobs.name == name);
+        jobs.ok_or_else(|| word.fault(format!("no job above is named {name}")))
+    }
+
+    fn scale(&mut self, at: TimeMs, words: &mut Words<'_>) -> Result<(), Fault> {
+        let jobs = self.known_jobs(words)?;
+        let pairs = words.pairs(&["replicas"])?;
+        let missing = || pairs.missing("replicas=");
+        let (group, min, max) = jobs.group().ok_or_else(missing)?;
+        let replicas = pairs.number("replicas", min.into(), max.into())?.ok_or_else(missing)?;
+        let wish = Wish::Scale { group, replicas: u32::try_from(replicas).unwrap_or(max) };
+        let name = jobs.name.clone();
+        self.wishes.push((at, name, wish));
+        Ok(())
+    }
+
+    fn clock(&mut self, words: &mut Words<'_>) -> Result<Happening, Fault> {
+        let word = words.word("server=N")?;
+        let expected = || word.fault("expected server=N");
+        let (key, number) = word.split("=").ok_or_else(expected)?;
+        key.choice(&["server"])?;
+        let last = u64::from(self.base.servers.count.saturating_sub(1));
+        let server = u32::try_from(number.number(0, last)?).unwrap_or(0);
+        let behind = words.one_of(&["ahead", "behind"])?.0 == 1;
+        let DurationMs(by) = words.word("a time")?.duration()?;
+        let by = i64::try_from(by).unwrap_or(i64::MAX);
+        Ok(Happening::Clock { server, ahead_ms: if behind { -by } else { by } })
+    }
+
+    fn cut_leader(&mut self, at: TimeMs, words: &mut Words<'_>) -> Result<(), Fault> {
+        self.base.events.push((at, Happening::CutLeader));
+        if words.skip("for") {
+            let time = words.word("a time")?.duration()?;
+            self.base.events.push((at.after(time), Happening::HealServers));
+        }
         Ok(())
     }
 

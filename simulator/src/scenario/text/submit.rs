@@ -2,11 +2,11 @@
 //!
 //! **Invariant:** the spec is made once per line; only times are drawn per seed.
 
-use super::line::{Fault, Words};
-use crate::scenario::{Arrival, Latency};
+use super::line::{Fault, Pairs, Words};
+use crate::scenario::{Arrival, Latency, Nature, Work};
 use rand::rngs::StdRng;
 use scheduler_core::fixture::entry::{group, job_spec, models};
-use scheduler_core::id::Name;
+use scheduler_core::id::{Name, TenantId};
 use scheduler_core::job::{GpuAsk, GroupSpec, JobKind, JobSpec, Level, Strategy};
 use scheduler_core::unit::{CpuMilli, DurationMs, GPUS_PER_NODE_MAX, MemoryMib, TimeMs};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 const KINDS: [&str; 3] = ["ray", "kubernetes", "plain"];
 const STRATEGIES: [&str; 4] = ["pack", "spread", "strict_pack", "strict_spread"];
 const LEVELS: [&str; 4] = ["region", "zone", "site", "rack"];
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "name",
     "gpus",
     "per",
@@ -30,11 +30,15 @@ const KEYS: [&str; 15] = [
     "duration",
     "count",
     "cpu",
+    "max",
+    "tenant",
+    "work",
+    "crashing",
 ];
 /// GPUs of one replica when nothing else is said: those of a usual machine.
 const PER_REPLICA: u64 = 8;
 /// Most GPUs of one job, and most jobs of one line: beyond any fleet and day that we build for.
-const GPUS_MAX: u64 = 2_000_000;
+pub(super) const GPUS_MAX: u64 = 2_000_000;
 const COUNT_MAX: u64 = 2_000_000;
 /// Memory of a replica for each of its GPUs.
 const MEMORY_PER_GPU: u64 = 4_096;
@@ -58,6 +62,7 @@ pub(super) struct Jobs {
     times: Times,
     spec: Arc<JobSpec>,
     life: Option<Latency>,
+    nature: Option<Arc<Nature>>,
     pub(super) count: u64,
 }
 
@@ -125,6 +130,9 @@ impl Jobs {
         if let Some(min) = pairs.number("min", 1, u64::from(replicas))? {
             workers.replicas_min = u32::try_from(min).unwrap_or(replicas);
         }
+        if let Some(max) = pairs.number("max", u64::from(replicas), GPUS_MAX)? {
+            workers.replicas_max = u32::try_from(max).unwrap_or(u32::MAX);
+        }
         if let Some(model) = pairs.get("model") {
             model.name()?;
             workers.shape.alternatives = models(&[model.text]);
@@ -152,7 +160,14 @@ impl Jobs {
         }
         let life = pairs.read("life", |word| word.latency())?;
         let count = pairs.number("count", 1, COUNT_MAX)?.unwrap_or(1);
-        Ok(Self { name, times, spec: Arc::new(spec), life, count })
+        let nature = nature(&pairs)?;
+        Ok(Self { name, times, spec: Arc::new(spec), life, nature, count })
+    }
+
+    /// The only group of these jobs, and how many replicas it may have.
+    pub(super) fn group(&self) -> Option<(Name, u32, u32)> {
+        let group = self.spec.groups.first()?;
+        Some((group.name.clone(), group.replicas_min, group.ranks()))
     }
 
     /// When the jobs come and how long they stay, by a seed's dice.
@@ -161,7 +176,8 @@ impl Jobs {
         let mut arrive = |at, rng: &mut StdRng| {
             for _ in 0..self.count {
                 let life = self.life.map(|life| life.draw(rng));
-                arrivals.push(Arrival { at, spec: Arc::clone(&self.spec), life });
+                let nature = self.nature.clone();
+                arrivals.push(Arrival { at, spec: Arc::clone(&self.spec), life, nature });
             }
         };
         match self.times {
@@ -177,6 +193,19 @@ impl Jobs {
         }
         arrivals
     }
+}
+
+/// What sets the jobs apart, if anything does.
+fn nature(pairs: &Pairs<'_>) -> Result<Option<Arc<Nature>>, Fault> {
+    let tenant = pairs.read("tenant", |word| word.name())?.map(TenantId);
+    let length = pairs.read("work", |word| word.latency())?;
+    let crashing = pairs.read("crashing", |word| word.share())?;
+    if crashing.is_some() && length.is_none() {
+        return Err(pairs.missing("work=, without which nothing crashes,"));
+    }
+    let crashing_ppm = crashing.unwrap_or(0);
+    let nature = Nature { tenant, work: length.map(|length| Work { length, crashing_ppm }) };
+    Ok((nature != Nature::default()).then(|| Arc::new(nature)))
 }
 
 fn whole(gpus: u64) -> GpuAsk {
