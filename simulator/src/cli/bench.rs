@@ -1,7 +1,8 @@
 //! `bench`: how many jobs of made load a whole process gets through in a second.
 //!
-//! A day of single-GPU jobs (one in eight asks for 8, one in four for half of one) that come evenly
-//! and leave so that about nine tenths of the fleet are held. One run, one thread.
+//! A day of single-GPU jobs (one in eight asks for 8, or for a whole node where that has fewer; one
+//! in four for half of one). As many as hold nine tenths of the fleet are there when the day begins
+//! (half of all jobs at most); the others come evenly, and as many leave. One run, one thread.
 //! **Invariant:** the load follows from the arguments; only times and memory differ between runs.
 
 use super::sweep::{command, write_json};
@@ -27,8 +28,12 @@ use std::time::Instant;
 const DAY_MS: u64 = 86_400_000;
 /// GPU time asked for, in per cent of the fleet's.
 const LOAD_PERCENT: u64 = 90;
-/// Mean GPU thousandths of a job: five in eight ask for one, one for eight, two for half of one.
-const MEAN_MILLI: u64 = (5 * 1_000 + 8_000 + 2 * 500) / 8;
+/// How many of eight jobs ask for one GPU, for the large number, for half of one.
+const SHARES: [u64; 3] = [5, 1, 2];
+/// GPUs of a large job, unless nodes have fewer.
+const LARGE: u8 = 8;
+/// Thousandths of the smallest job's GPU.
+const SMALL_MILLI: u16 = 500;
 
 /// `bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -120,7 +125,7 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
 fn scenario(args: &Args) -> Scenario {
     let mut rng = StdRng::seed_from_u64(args.seed);
     let specs: Vec<Arc<JobSpec>> =
-        [GpuAsk::Whole(1), GpuAsk::Whole(8.min(args.gpus)), GpuAsk::Share(500)]
+        [GpuAsk::Whole(1), GpuAsk::Whole(LARGE.min(args.gpus)), GpuAsk::Share(SMALL_MILLI)]
             .into_iter()
             .map(|ask| {
                 let mut workers = group("workers", 1, 1);
@@ -128,18 +133,20 @@ fn scenario(args: &Args) -> Scenario {
                 Arc::new(job_spec(vec![workers]))
             })
             .collect();
+    let eight: u64 = specs.iter().zip(SHARES).map(|(spec, share)| spec.gpu_milli() * share).sum();
     let capacity = u64::from(args.nodes) * u64::from(args.gpus) * 1_000;
-    // As much is held as comes per time, times how long it stays.
-    let held = capacity / 100 * LOAD_PERCENT;
-    let mean = held.saturating_mul(DAY_MS) / (u64::from(args.jobs) * MEAN_MILLI);
-    let life = Latency::Exponential { mean: DurationMs(mean) };
-    let arrivals = (0..u64::from(args.jobs)).filter_map(|number| {
-        let kind = match rng.random_range(0..8u32) {
+    let jobs = u64::from(args.jobs);
+    let there = (capacity / 100 * LOAD_PERCENT * 8 / eight.max(1)).clamp(1, jobs.div_ceil(2));
+    let coming = (jobs - there).max(1);
+    // As many are there as come per time, times how long each stays.
+    let life = Latency::Exponential { mean: DurationMs(there * DAY_MS / coming) };
+    let arrivals = (0..jobs).filter_map(|number| {
+        let kind = match rng.random_range(0..SHARES.iter().sum::<u64>()) {
             0 => 1,
             1 | 2 => 2,
             _ => 0,
         };
-        let at = TimeMs(number * DAY_MS / u64::from(args.jobs));
+        let at = TimeMs(number.saturating_sub(there) * DAY_MS / coming);
         Some(Arrival::new(at, Arc::clone(specs.get(kind)?), Some(life.draw(&mut rng))))
     });
     let arrivals = arrivals.collect();

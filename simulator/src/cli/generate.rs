@@ -62,7 +62,7 @@ enum What {
         profile: FleetOf,
         #[arg(long, default_value_t = 69_000, value_parser = clap::value_parser!(u64).range(1..=NODES_MAX), value_name = "N")]
         nodes: u64,
-        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=fleet::CITIES_MAX as u64), value_name = "N")]
+        #[arg(long, default_value_t = fleet::CITIES_USUAL, value_parser = clap::value_parser!(u64).range(1..=fleet::CITIES_MAX as u64), value_name = "N")]
         cities: u64,
         /// JSONL with nodes and round trips, or a CSV list of nodes alone.
         #[arg(long, value_enum, default_value_t = NodesAs::Jsonl)]

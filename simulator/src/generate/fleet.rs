@@ -21,6 +21,8 @@ pub const DATA_CENTRE: &str = "data-centre";
 pub const COMMUNITY: &str = "community";
 /// Most cities of a fleet: five sites each stay within what the state takes.
 pub const CITIES_MAX: usize = 800;
+/// Cities of a fleet where nothing is said.
+pub const CITIES_USUAL: u64 = 60;
 /// Most data centres of one city.
 const CENTRES_MAX: u64 = 4;
 /// One city in so many has no data centre.

@@ -5,11 +5,12 @@
 //! default that binds nothing.
 
 use super::{TraceJob, TraceNode, TracePlace, TraceShape};
-use crate::scenario::Arrival;
+use crate::scenario::{Arrival, Nature};
 use scheduler_core::fixture::entry::{gpu_spec, group, job_spec, node_spec};
-use scheduler_core::id::{Name, NameError};
+use scheduler_core::id::{Name, NameError, TenantId};
 use scheduler_core::job::{GpuAlternative, GpuAsk, GroupSpec, JobSpec, Program, Shape};
 use scheduler_core::node::{NodeSpec, Place, Resources};
+use scheduler_core::state::TENANTS_MAX;
 use scheduler_core::unit::{
     BandwidthMbps, CpuMilli, DiskMib, GPU_MILLI_WHOLE, MemoryMib, PriceMicroUsd, RttUs, TimeMs,
 };
@@ -37,6 +38,8 @@ pub enum SpecError {
 pub struct Specs {
     known: BTreeMap<(u32, TraceShape), Arc<JobSpec>>,
     rtt_max: Option<RttUs>,
+    /// Of jobs by their tenant's name; `None` = no name of a tenant of ours, or one too many.
+    natures: BTreeMap<String, Option<Arc<Nature>>>,
 }
 
 impl Specs {
@@ -66,7 +69,21 @@ impl Specs {
     /// as it did.
     pub fn to_arrival(&mut self, job: &TraceJob) -> Result<Arrival, SpecError> {
         let at = job.submit.unwrap_or(TimeMs::ZERO);
-        Ok(Arrival::new(at, self.of(job)?, job.duration))
+        Ok(Arrival { nature: self.nature(job), ..Arrival::new(at, self.of(job)?, job.duration) })
+    }
+
+    fn nature(&mut self, job: &TraceJob) -> Option<Arc<Nature>> {
+        if let Some(known) = self.natures.get(&job.tenant) {
+            return known.clone();
+        }
+        // One more is everybody's.
+        let room = self.natures.len() + 1 < TENANTS_MAX;
+        let nature = Name::parse(&job.tenant)
+            .ok()
+            .filter(|_| room)
+            .map(|name| Arc::new(Nature { tenant: Some(TenantId(name)), ..Nature::default() }));
+        self.natures.insert(job.tenant.clone(), nature.clone());
+        nature
     }
 }
 

@@ -3,6 +3,8 @@
 //! **Invariant:** a fleet depends on its own line alone, not on the seed of a run.
 
 use super::line::{Fault, Word, Words};
+use crate::generate;
+use crate::trace::specs;
 use fleet_profile::{Machine, Profile};
 use scheduler_core::command::SiteRtt;
 use scheduler_core::fixture::entry::{gpu_spec, node_spec};
@@ -27,10 +29,21 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// Reads what follows `fleet`: `profile=NAME nodes=N`, `profile=NAME gpus=N`, or
-    /// `nodes=N gpus_per_node=N sites=N model=NAME`.
+    /// Reads what follows `fleet`: `profile=NAME nodes=N`, `profile=NAME gpus=N`,
+    /// `like=NAME nodes=N cities=N`, or `nodes=N gpus_per_node=N sites=N model=NAME`.
     pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, Fault> {
-        let keys = ["profile", "nodes", "gpus", "gpus_per_node", "sites", "model", "rtt", "seed"];
+        let keys = [
+            "profile",
+            "nodes",
+            "gpus",
+            "gpus_per_node",
+            "sites",
+            "model",
+            "rtt",
+            "seed",
+            "like",
+            "cities",
+        ];
         let pairs = words.pairs(&keys)?;
         let nodes = pairs.number("nodes", 1, fleet_profile::NODES_MAX as u64)?;
         let gpus = pairs.number("gpus", 1, 64 * fleet_profile::NODES_MAX as u64)?;
@@ -42,12 +55,27 @@ impl Fleet {
             return Self::of_profile(&word, nodes, gpus, seed);
         }
         let Some(nodes) = nodes else { return Err(pairs.missing("profile= or nodes=")) };
+        if let Some(word) = pairs.get("like") {
+            let cities = pairs.number("cities", 1, generate::fleet::CITIES_MAX as u64)?;
+            let cities = cities.unwrap_or(generate::fleet::CITIES_USUAL);
+            return Self::generated(&word, nodes, cities, seed.unwrap_or(0));
+        }
         let each = pairs.number("gpus_per_node", 0, 64)?.unwrap_or(8);
         let sites = pairs.number("sites", 1, SITES_MAX)?.unwrap_or(1);
         let model = pairs.read("model", |word| word.name())?;
         let rtt = pairs.read("rtt", |word| word.rtt())?;
         let made = Self::equal(nodes, each, sites, model, rtt);
         made.map_err(|error| pairs.missing(&format!("a fleet whose names hold: it {error}")))
+    }
+
+    /// Machines like those of published fleets, drawn by `seed`.
+    fn generated(word: &Word<'_>, nodes: u64, cities: u64, seed: u64) -> Result<Self, Fault> {
+        let names = generate::fleet::Profile::ALL.map(generate::fleet::Profile::name);
+        let profile = generate::fleet::Profile::ALL[word.choice(&names)?];
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let made = generate::fleet::fleet(profile, count(nodes), count(cities), seed);
+        let nodes: Result<Vec<NodeSpec>, _> = made.nodes.iter().map(specs::node).collect();
+        Ok(Self { nodes: nodes.map_err(|error| word.fault(error))?, rtts: made.rtts })
     }
 
     /// Equal machines n0, n1, … in the sites s0, s1, … in turn, each site a region of its own.

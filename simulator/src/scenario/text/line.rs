@@ -262,6 +262,11 @@ impl<'a> Pairs<'a> {
 
     /// That something is missing.
     pub(super) fn missing(&self, what: &str) -> Fault {
-        self.end.fault(format!("{what} is missing"))
+        self.fault(&format!("{what} is missing"))
+    }
+
+    /// Something about all of them together.
+    pub(super) fn fault(&self, what: &str) -> Fault {
+        self.end.fault(what)
     }
 }

@@ -8,6 +8,7 @@
 mod expect;
 mod fleet;
 mod line;
+mod load;
 mod submit;
 mod watch;
 
@@ -19,6 +20,7 @@ use crate::observe::{All, Observer};
 use crate::world::{self, Report, Violation};
 use fleet::Fleet;
 use line::{Pairs, Word, Words};
+use load::Load;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use scheduler_core::command::Quota;
@@ -48,6 +50,7 @@ pub struct Script {
     base: Scenario,
     check_every: Option<u64>,
     jobs: Vec<Jobs>,
+    loads: Vec<Load>,
     /// What the tenant of all jobs of a name wants of them.
     wishes: Vec<(TimeMs, Name, Wish)>,
     expectations: Vec<Expectation>,
@@ -85,6 +88,7 @@ impl Script {
             base: Scenario::default(),
             check_every: None,
             jobs: Vec::new(),
+            loads: Vec::new(),
             wishes: Vec::new(),
             expectations: Vec::new(),
             seeds: 1,
@@ -167,13 +171,17 @@ impl Script {
                 scenario.events.extend((first..end).map(|arrival| (*at, happening(arrival))));
             }
         }
+        for load in &self.loads {
+            scenario.arrivals.extend(load.arrivals(seed).into_iter().flatten());
+            names.push((load.name.clone(), scenario.arrivals.len()));
+        }
         (scenario, names)
     }
 
     fn statement(&mut self, line: &str, words: &mut Words<'_>) -> Result<(), Fault> {
         let heads = [
             "fleet", "start", "commit", "network", "servers", "policy", "check", "until", "at",
-            "every", "about", "expect", "eval", "tenant",
+            "every", "about", "expect", "eval", "tenant", "load",
         ];
         match words.one_of(&heads)?.0 {
             0 => {
@@ -203,6 +211,7 @@ impl Script {
                 self.expectations.push(Expectation::parse(text, words)?);
             }
             13 => self.tenant(words)?,
+            14 => self.loads.push(Load::parse(words)?),
             _ => {
                 let pairs = words.pairs(&["seeds"])?;
                 let seeds = pairs.number("seeds", 1, SEEDS_MAX)?;

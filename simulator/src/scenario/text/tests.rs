@@ -26,6 +26,16 @@ fn faults_name_place_and_what_was_expected() {
         ("at 5s submit ray gpus=8 colour=red", 25, "expected one of name"),
         ("at 5s submit ray gpus=1 share=50%", 31, "does not go with"),
         ("at 5s cancel nobody", 14, "no job above"),
+        ("at 5s scale nobody replicas=3", 13, "no job above"),
+        ("at 5s clock server=3 ahead 1h", 20, "a number from 0 to 2"),
+        ("at 5s clock server=1 fast 1h", 22, "one of ahead, behind"),
+        ("at 5s heal king", 12, "expected site="),
+        ("at 5s submit ray gpus=8 crashing=5%", 36, "work=, without which"),
+        ("at 5s submit ray gpus=8 max=0", 29, "a number from 1"),
+        ("tenant acme gpus=many", 18, "a number from 0"),
+        ("load like=summit jobs=3", 11, "one of openb, philly, kalos"),
+        ("load like=openb", 16, "jobs= is missing"),
+        ("fleet like=summit nodes=3", 12, "one of openb, global"),
         ("start process=3..4", 15, "expected a time"),
         ("start process=9s..4s", 15, "ends before it begins"),
         ("start process=lognormal(4s)", 15, "lognormal(4s,0.5)"),
@@ -86,6 +96,46 @@ fn what_is_said_comes_true() {
         script.scenario(4, String::new()).arrivals[0].life,
         "lives are drawn by seed"
     );
+}
+
+#[test]
+fn what_tenants_and_servers_do_comes_true() {
+    let script = Script::parse(
+        "fleet like=openb nodes=20 seed=3
+        tenant acme gpus=16 waiting=5
+        at 0s submit ray replicas=2 per=4 min=1 max=9 tenant=acme work=1m crashing=2%
+        at 5s scale job replicas=9
+        at 6s cut leader for 10s
+        at 7s heal leader
+        at 8s clock server=2 behind 1.5s
+        load like=philly jobs=30 per_hour=60 name=trained",
+    );
+    let script = script.expect("understood");
+    let scenario = script.scenario(1, String::new());
+    assert_eq!((scenario.nodes.len(), scenario.arrivals.len()), (20, 31));
+    let nature = scenario.arrivals[0].nature.as_ref().expect("one of its own");
+    assert_eq!(nature.tenant.as_ref(), scenario.tenants.first().map(|(tenant, _)| tenant));
+    assert_eq!(nature.work.map(|work| work.crashing_ppm), Some(20_000));
+    let quota = scenario.tenants[0].1;
+    assert_eq!((quota.gpu_milli_max, quota.pending_jobs_max), (16_000, 5));
+    let clock = Happening::Clock { server: 2, ahead_ms: -1_500 };
+    let group = scenario.arrivals[0].spec.groups[0].name.clone();
+    let scale = Happening::Scale { arrival: 0, group, replicas: 9 };
+    let events: Vec<(u64, Happening)> =
+        scenario.events.iter().map(|(at, what)| (at.0, what.clone())).collect();
+    assert_eq!(
+        events,
+        [
+            (6_000, Happening::CutLeader),
+            (16_000, Happening::HealServers),
+            (7_000, Happening::HealServers),
+            (8_000, clock),
+            (5_000, scale),
+        ]
+    );
+    let again = script.scenario(2, String::new());
+    let last = |scenario: &Scenario| scenario.arrivals.last().map(|arrival| arrival.at);
+    assert_ne!(last(&again), last(&scenario), "loads are drawn by seed");
 }
 
 #[test]
