@@ -512,16 +512,9 @@ pub(crate) fn tenant_name(field: &str, text: &str) -> Result<TenantId, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::submission::tests::request;
     use scheduler_core::command::Actor;
     use tonic::Code;
-
-    fn request() -> v1::SubmitJobRequest {
-        v1::SubmitJobRequest {
-            request_id: "r1".to_owned(),
-            spec: Some(crate::convert::job::tests::good()),
-            ..v1::SubmitJobRequest::default()
-        }
-    }
 
     #[test]
     fn page_tokens_are_ours_only() {

@@ -87,11 +87,11 @@ pub(super) fn all(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use scheduler_core::command::Actor;
 
-    fn request() -> v1::SubmitJobRequest {
+    pub(in crate::api) fn request() -> v1::SubmitJobRequest {
         v1::SubmitJobRequest {
             request_id: "r1".to_owned(),
             spec: Some(crate::convert::job::tests::good()),

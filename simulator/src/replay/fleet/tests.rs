@@ -1,3 +1,5 @@
+//! Fleets put together from small files.
+
 use super::*;
 use scheduler_core::unit::PriceMicroUsd;
 
