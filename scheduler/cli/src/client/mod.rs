@@ -12,14 +12,16 @@ mod error;
 pub use error::CallError;
 
 use crate::exit::Failure;
-use futures::StreamExt as _;
+use futures::future::FusedFuture as _;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use proto::v1::job_service_client::JobServiceClient;
 use proto::v1::node_admin_service_client::NodeAdminServiceClient;
 use proto::v1::node_service_client::NodeServiceClient;
 use proto::v1::quorum_service_client::QuorumServiceClient;
 use proto::v1::tenant_service_client::TenantServiceClient;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -283,27 +285,39 @@ impl Client {
             let answer = begin(index);
             async move { (index, answer.await) }
         };
+        // Nearly always the first one answers: it is not moved to where several are waited for.
+        let mut first_asked = pin!(ask(0).fuse());
         let mut asked = 1;
-        let mut waiting = FuturesUnordered::from_iter([ask(0)]);
+        let mut others = FuturesUnordered::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = if asked < at_once { patience.min(left) } else { left };
-            match tokio::time::timeout(wait, waiting.next()).await {
-                Ok(Some((index, answer))) => {
+            let next = async {
+                match others.is_empty() {
+                    true => (&mut first_asked).await,
+                    false => futures::select! {
+                        answer = first_asked => answer,
+                        answer = others.select_next_some() => answer,
+                    },
+                }
+            };
+            match tokio::time::timeout(wait, next).await {
+                Ok((index, answer)) => {
                     let code = answer.as_ref().err().map(Status::code);
-                    if code != Some(Code::Unavailable) || waiting.is_empty() {
+                    let alone = others.is_empty() && first_asked.is_terminated();
+                    if code != Some(Code::Unavailable) || alone {
                         return (index, answer);
                     }
                     if asked < at_once {
-                        waiting.push(ask(asked));
+                        others.push(ask(asked));
                         asked += 1;
                     }
                 }
                 Err(_) if asked < at_once && wait < left => {
-                    waiting.push(ask(asked));
+                    others.push(ask(asked));
                     asked += 1;
                 }
-                _ => {
+                Err(_) => {
                     let why = format!("no answer within {} ms", timeout.as_millis());
                     return (first, Err(Status::deadline_exceeded(why)));
                 }
