@@ -13,59 +13,41 @@ use scheduler_core::state::{JobRow, Row, RowKey};
 use scheduler_core::unit::TimeMs;
 use serde::{Deserialize, Serialize};
 
-use super::heads::{self, Head, HeadOut, HeadsOut};
+use super::heads::{self, Head, HeadsOut};
 use super::{CodecError, PACKED_FORMAT, PLAIN_FORMAT, decode_as, decode_first, encode_into};
 
 const WHAT: &str = "row";
 /// Bytes of most rows, at most.
 const ROW_BYTES: usize = 2048;
 
-#[derive(Serialize)]
-struct JobsOut<'a> {
+/// Jobs of one row: borrowed where they are written, owned where they are read.
+#[derive(Serialize, Deserialize)]
+struct Packed<Heads, Text, Why, Replicas> {
     page: u64,
-    heads: &'a [HeadOut<'a>],
-    jobs: Vec<JobOut<'a>>,
+    heads: Heads,
+    jobs: Vec<PackedJob<Text, Why, Replicas>>,
 }
 
-#[derive(Serialize)]
-struct JobOut<'a> {
+#[derive(Serialize, Deserialize)]
+struct PackedJob<Text, Why, Replicas> {
     head: u32,
     id: JobId,
-    request_id: &'a str,
-    phase: JobPhase,
-    reason: Option<&'a Reason>,
-    submitted_at: TimeMs,
-    placed_at: Option<TimeMs>,
-    ready_at: Option<TimeMs>,
-    ended_at: Option<TimeMs>,
-    modified_index: u64,
-    token: [u8; 16],
-    replicas: &'a [Replica],
-}
-
-#[derive(Deserialize)]
-struct Jobs {
-    page: u64,
-    heads: Vec<Head>,
-    jobs: Vec<PackedJob>,
-}
-
-#[derive(Deserialize)]
-struct PackedJob {
-    head: u32,
-    id: JobId,
-    request_id: Arc<str>,
+    request_id: Text,
     phase: JobPhase,
     /// Left out where there is nothing to tell.
-    reason: Option<Reason>,
+    reason: Option<Why>,
     submitted_at: TimeMs,
     placed_at: Option<TimeMs>,
     ready_at: Option<TimeMs>,
     ended_at: Option<TimeMs>,
     modified_index: u64,
     token: [u8; 16],
-    replicas: Vec<Replica>,
+    replicas: Replicas,
 }
+
+type JobOut<'a> = PackedJob<&'a str, &'a Reason, &'a [Replica]>;
+type JobIn = PackedJob<Arc<str>, Reason, Vec<Replica>>;
+type JobsIn = Packed<Vec<Head>, Arc<str>, Reason, Vec<Replica>>;
 
 pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
     let bytes = Vec::with_capacity(ROW_BYTES);
@@ -73,14 +55,14 @@ pub(crate) fn encode_row(row: &Row) -> Result<Vec<u8>, CodecError> {
         return encode_into(bytes, PLAIN_FORMAT, WHAT, row);
     };
     let mut heads = HeadsOut::default();
-    let jobs = rows.iter().map(|row| pack(&mut heads, row)).collect::<Result<_, _>>()?;
-    let packed = JobsOut { page: *page, heads: &heads.list, jobs };
+    let jobs = rows.iter().map(|row| pack(&mut heads, row)).collect::<Result<Vec<_>, _>>()?;
+    let packed = Packed { page: *page, heads: &heads.list, jobs };
     encode_into(bytes, PACKED_FORMAT, WHAT, &packed)
 }
 
 fn pack<'a>(heads: &mut HeadsOut<'a>, row: &'a JobRow) -> Result<JobOut<'a>, CodecError> {
     let job: &Job = &row.job;
-    Ok(JobOut {
+    Ok(PackedJob {
         head: heads.number(&job.tenant, job.body_digest, &job.spec)?,
         id: job.id,
         request_id: &job.request_id,
@@ -101,12 +83,12 @@ pub(crate) fn row(bytes: &[u8]) -> Result<Row, CodecError> {
     if bytes.first() == Some(&PLAIN_FORMAT) {
         return decode_as(PLAIN_FORMAT, WHAT, bytes);
     }
-    let Jobs { page, heads, jobs } = decode_as(PACKED_FORMAT, WHAT, bytes)?;
+    let JobsIn { page, heads, jobs } = decode_as(PACKED_FORMAT, WHAT, bytes)?;
     let rows = jobs.into_iter().map(|job| unpack(&heads, job)).collect::<Result<_, _>>()?;
     Ok(Row::Jobs(page, rows))
 }
 
-fn unpack(heads: &[Head], packed: PackedJob) -> Result<JobRow, CodecError> {
+fn unpack(heads: &[Head], packed: JobIn) -> Result<JobRow, CodecError> {
     let head = heads::find(WHAT, heads, packed.head)?;
     let job = Job {
         id: packed.id,
