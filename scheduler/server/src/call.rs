@@ -7,7 +7,7 @@ use crate::session::{Digest, DigestReply, JoinCall, Joined};
 use bytes::Bytes;
 use raft_store::{Member, ServerId};
 use scheduler_core::command::{Command, Entry, Outcome, Plan, Rejection};
-use scheduler_core::duty::office::Submission;
+use scheduler_core::duty::office::{self, Submission};
 use scheduler_core::duty::probes::Probe;
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
@@ -126,17 +126,10 @@ pub enum LeaderReply {
     Noted,
 }
 
-/// A job accepted.
+/// A job accepted, and what its commit took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Accepted {
-    pub job: JobId,
-    /// Whether the request had been accepted before.
-    pub known: bool,
-    pub placed: bool,
-    /// Log index whose state shows the job.
-    pub index: u64,
-    /// Time of the planner for this job; 0 for a known one.
-    pub decide_us: u64,
+    pub decided: office::Accepted,
     /// Time from proposal to applied; 0 for a known one.
     pub commit_us: u64,
 }

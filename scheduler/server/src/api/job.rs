@@ -19,7 +19,7 @@ use prost::Message as _;
 use proto::v1;
 use proto::v1::job_service_server::{JobService, JobServiceServer};
 use scheduler_core::command::{Command, Kind, Outcome, Scale};
-use scheduler_core::duty::office::Submission;
+use scheduler_core::duty::office::{self, Submission};
 use scheduler_core::id::{JobId, Name, TenantId};
 use scheduler_core::job::{Reason, ReasonCode};
 use std::sync::Arc;
@@ -123,7 +123,7 @@ fn refusal(refused: &Status) -> v1::SubmitJobsResult {
 
 fn submit_result(result: Result<Accepted, CallError>) -> v1::SubmitJobsResult {
     match result {
-        Ok(Accepted { job, known, placed, .. }) => {
+        Ok(Accepted { decided: office::Accepted { job, known, placed, .. }, .. }) => {
             let result = Some(v1::submit_jobs_result::Result::JobId(job.0));
             v1::SubmitJobsResult { result, placed, known }
         }
@@ -145,10 +145,11 @@ impl JobService for JobApi {
             let why = || CallError::Internal { why: "the leader gave no result".to_owned() };
             results.pop().ok_or_else(why)?
         });
-        let accepted = accepted.map_err(|error| status::from_call(&error))?;
-        caught_up(&self.context, accepted.index, deadline).await?;
+        let Accepted { decided, commit_us } =
+            accepted.map_err(|error| status::from_call(&error))?;
+        caught_up(&self.context, decided.index, deadline).await?;
         let job = self.context.quorum.read(|state| {
-            let job = state.job(accepted.job)?;
+            let job = state.job(decided.job)?;
             let shown = convert::view::job_held(state, job);
             Some((shown, Arc::clone(&job.spec)))
         });
@@ -158,11 +159,11 @@ impl JobService for JobApi {
         });
         let mut response = Response::new(v1::SubmitJobResponse {
             job,
-            known: accepted.known,
-            decide_us: accepted.decide_us,
-            commit_us: accepted.commit_us,
+            known: decided.known,
+            decide_us: decided.decide_us,
+            commit_us,
         });
-        status::label_applied(response.metadata_mut(), accepted.index);
+        status::label_applied(response.metadata_mut(), decided.index);
         Ok(response)
     }
 
@@ -186,7 +187,7 @@ impl JobService for JobApi {
                 accepted.map_err(|error| status::from_call(&error))?
             }
         };
-        let index = accepted.iter().flatten().map(|accepted| accepted.index).max();
+        let index = accepted.iter().flatten().map(|accepted| accepted.decided.index).max();
         let mut results: Vec<v1::SubmitJobsResult> =
             accepted.into_iter().map(submit_result).collect();
         for (at, refusal) in refused {

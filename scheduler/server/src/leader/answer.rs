@@ -5,7 +5,7 @@
 
 use crate::applied::lock;
 use crate::call::{Accepted, CallError};
-use scheduler_core::duty::office::{self, Answer};
+use scheduler_core::duty::office::Answer;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
@@ -48,10 +48,9 @@ impl Slot {
     /// Puts in what the office says; `commit_us` is the time from proposal to applied.
     pub(super) fn answer(self, answer: Answer, commit_us: u64) {
         self.settle(match answer {
-            Answer::Accepted(accepted) => {
-                let office::Accepted { job, known, placed, index, decide_us } = accepted;
-                let commit_us = if known { 0 } else { commit_us };
-                Ok(Accepted { job, known, placed, index, decide_us, commit_us })
+            Answer::Accepted(decided) => {
+                let commit_us = if decided.known { 0 } else { commit_us };
+                Ok(Accepted { decided, commit_us })
             }
             Answer::Rejected(rejection) => Err(rejection.into()),
             Answer::PlanChanged { why, index } => Err(CallError::PlanChanged { why, index }),
@@ -88,11 +87,13 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scheduler_core::duty::office;
     use scheduler_core::id::JobId;
 
     fn accepted(job: u64) -> Settled {
         let job = JobId(job);
-        Ok(Accepted { job, known: false, placed: true, index: 1, decide_us: 0, commit_us: 0 })
+        let decided = office::Accepted { job, known: false, placed: true, index: 1, decide_us: 0 };
+        Ok(Accepted { decided, commit_us: 0 })
     }
 
     #[test]
@@ -116,8 +117,8 @@ mod tests {
             let said = office::Accepted { job, known, placed: true, index: 9, decide_us };
             slots.remove(0).answer(Answer::Accepted(said), 11);
             let [Ok(accepted)] = receive.try_recv().expect("is there")[..] else { panic!() };
-            let times = (accepted.decide_us, accepted.commit_us);
-            assert_eq!((accepted.index, times), (9, if known { (0, 0) } else { (7, 11) }));
+            let times = (accepted.decided.decide_us, accepted.commit_us);
+            assert_eq!((accepted.decided.index, times), (9, if known { (0, 0) } else { (7, 11) }));
         }
     }
 

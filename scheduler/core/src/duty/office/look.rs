@@ -9,6 +9,7 @@ use crate::id::{JobId, NodeId, Rank, TenantId};
 use crate::job::{Job, JobSpec, Reason, ReasonCode};
 use crate::plan::{Ranks, Request};
 use crate::state::State;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What became of a submission.
@@ -29,7 +30,7 @@ pub enum Answer {
 }
 
 /// A job accepted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Accepted {
     pub job: JobId,
     /// Whether the request had been accepted before.
