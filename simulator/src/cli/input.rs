@@ -77,7 +77,10 @@ impl InputArgs {
             },
         };
         if input.nodes.is_empty() {
-            return Err(usage(format!("{} tells of no nodes: --nodes is missing", self.trace)));
+            return Err(usage(match &self.nodes {
+                Some(told) => format!("--nodes {told}: no nodes"),
+                None => format!("{} tells of no nodes: --nodes is missing", self.trace),
+            }));
         }
         self.join(&mut input, &mut bad)?;
         if bad.skipped > 0 {

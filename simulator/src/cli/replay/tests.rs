@@ -123,6 +123,11 @@ fn bad_files_are_named_with_line_column_and_value() {
         cases.push((replay(dir, &format!("{option} {file}")), wanted.to_owned()));
     }
     cases.push((replay(dir, "--faults /nowhere.csv"), "/nowhere.csv cannot be read".to_owned()));
+    let jobs = write(dir, "jobs.csv", JOBS);
+    for (nodes, wanted) in [("--nodes 0x8", "--nodes 0x8: no nodes"), ("", "--nodes is missing")] {
+        let result = told(&format!("replay --trace philly:{jobs} {nodes}"), dir);
+        cases.push((result, wanted.to_owned()));
+    }
     for (result, wanted) in cases {
         let error = result.expect_err(&wanted);
         assert!(matches!(error, Error::Usage(_)) && error.to_string().contains(&wanted), "{error}");
