@@ -26,6 +26,7 @@ pub struct Cli {
 
 /// Flags that every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Servers and output, for every command")]
 pub struct Global {
     /// Servers, as http://HOST:PORT; may be repeated or a list with commas.
     #[arg(long, global = true, env = "MUSTER_SERVER", value_delimiter = ',', default_value = DEFAULT_SERVER, value_name = "URL")]
