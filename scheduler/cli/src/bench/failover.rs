@@ -154,21 +154,9 @@ async fn compare(
 ) -> Result<(usize, usize), Failure> {
     let mut known: BTreeMap<String, u64> = BTreeMap::new();
     let mut doubled = 0;
-    let mut request = v1::ListJobsRequest { page_size: 1_000, ..v1::ListJobsRequest::default() };
-    loop {
-        let page = client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.jobs().list_jobs(request).await }
-            })
-            .await?;
-        for job in page.jobs {
-            doubled += usize::from(known.insert(job.request_id, job.id).is_some());
-        }
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        request.page_token = page.next_page_token;
+    let request = v1::ListJobsRequest { page_size: 1_000, ..v1::ListJobsRequest::default() };
+    for job in client.all_jobs(request).await? {
+        doubled += usize::from(known.insert(job.request_id, job.id).is_some());
     }
     let lost =
         acknowledged.iter().filter(|(request_id, id)| known.get(*request_id) != Some(id)).count();

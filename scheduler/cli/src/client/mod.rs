@@ -8,6 +8,7 @@
 //! never appears in a message.
 
 mod error;
+mod pages;
 
 pub use error::CallError;
 

@@ -30,13 +30,7 @@ pub(super) async fn list(context: &Context, args: JobsArgs) -> Ending {
             tenant: context.tenant.clone(),
             consistency: consistency(args.read),
         };
-        let page = context
-            .client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.jobs().list_jobs(request).await }
-            })
-            .await?;
+        let page = context.client.page_of_jobs(&request).await?;
         items.extend(page.jobs.into_iter().map(Job::from));
         page_token = page.next_page_token;
         if page_token.is_empty() || items.len() >= limit {

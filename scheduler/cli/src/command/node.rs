@@ -28,13 +28,7 @@ pub(super) async fn list(context: &Context, args: NodesArgs) -> Ending {
             region: args.region.clone(),
             consistency: consistency(args.read),
         };
-        let page = context
-            .client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.nodes().list_nodes(request).await }
-            })
-            .await?;
+        let page = context.client.page_of_nodes(&request).await?;
         items.extend(page.nodes.into_iter().map(Node::from));
         page_token = page.next_page_token;
         if page_token.is_empty() || items.len() >= limit {

@@ -263,40 +263,14 @@ pub(super) async fn clear_earlier(client: &Client, progress: &Progress) -> Resul
 }
 
 async fn live_jobs(client: &Client) -> Result<Vec<v1::Job>, Failure> {
-    let mut request =
-        v1::ListJobsRequest { page_size: PAGE, live_only: true, ..v1::ListJobsRequest::default() };
-    let mut jobs = Vec::new();
-    loop {
-        let page = client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.jobs().list_jobs(request).await }
-            })
-            .await?;
-        jobs.extend(page.jobs);
-        if page.next_page_token.is_empty() {
-            return Ok(jobs);
-        }
-        request.page_token = page.next_page_token;
-    }
+    let request = v1::ListJobsRequest { live_only: true, ..v1::ListJobsRequest::default() };
+    Ok(client.all_jobs(v1::ListJobsRequest { page_size: PAGE, ..request }).await?)
 }
 
 async fn node_ids(client: &Client) -> Result<Vec<u32>, Failure> {
-    let mut request = v1::ListNodesRequest { page_size: PAGE, ..v1::ListNodesRequest::default() };
-    let mut ids = Vec::new();
-    loop {
-        let page = client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.nodes().list_nodes(request).await }
-            })
-            .await?;
-        ids.extend(page.nodes.iter().map(|node| node.id));
-        if page.next_page_token.is_empty() {
-            return Ok(ids);
-        }
-        request.page_token = page.next_page_token;
-    }
+    let request = v1::ListNodesRequest { page_size: PAGE, ..v1::ListNodesRequest::default() };
+    let nodes = client.all_nodes(request).await?;
+    Ok(nodes.into_iter().map(|node| node.id).collect())
 }
 
 #[cfg(test)]

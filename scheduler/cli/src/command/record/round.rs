@@ -93,7 +93,8 @@ impl<'a, W: Write> Recorder<'a, W> {
 
     pub(super) async fn look_at_jobs(&mut self) -> Result<(), Trouble> {
         // Live ones first: who is missing there was seen before, and so is over.
-        let live = self.live_jobs().await?;
+        let live = self.context.client.all_jobs(self.list(String::new(), true)).await?;
+        let live: BTreeMap<u64, Job> = live.into_iter().map(|job| (job.id, job)).collect();
         let gone: Vec<u64> =
             self.open.keys().filter(|id| !live.contains_key(id)).copied().collect();
         for job in live.values() {
@@ -106,61 +107,31 @@ impl<'a, W: Write> Recorder<'a, W> {
             }
         }
         loop {
-            let page = self.list(self.page.clone(), false).await?;
+            let page =
+                self.context.client.page_of_jobs(&self.list(self.page.clone(), false)).await?;
             let is_news = |job: &&Job| {
                 job.id > self.newest && !(is_over(job.phase()) && job.ended_time_ms < self.start_ms)
             };
-            let new: Vec<u64> = page.0.iter().filter(is_news).map(|job| job.id).collect();
-            let newest = page.0.iter().map(|job| job.id).max().unwrap_or(0);
+            let new: Vec<u64> = page.jobs.iter().filter(is_news).map(|job| job.id).collect();
+            let newest = page.jobs.iter().map(|job| job.id).max().unwrap_or(0);
             for (_, job) in self.get(new).await? {
                 if let Some(job) = job {
                     self.told(job)?;
                 }
             }
             self.newest = self.newest.max(newest);
-            if page.1.is_empty() {
+            if page.next_page_token.is_empty() {
                 return Ok(());
             }
-            self.page = page.1;
+            self.page = page.next_page_token;
         }
     }
 
-    /// Jobs that are not over, without their specs.
-    async fn live_jobs(&self) -> Result<BTreeMap<u64, Job>, CallError> {
-        let mut live = BTreeMap::new();
-        let mut token = String::new();
-        loop {
-            let (jobs, next) = self.list(token, true).await?;
-            live.extend(jobs.into_iter().map(|job| (job.id, job)));
-            if next.is_empty() {
-                return Ok(live);
-            }
-            token = next;
-        }
-    }
-
-    async fn list(
-        &self,
-        page_token: String,
-        live_only: bool,
-    ) -> Result<(Vec<Job>, String), CallError> {
+    /// Asks for jobs without their specs.
+    fn list(&self, page_token: String, live_only: bool) -> ListJobsRequest {
         let tenant = self.context.tenant.clone();
-        let request = ListJobsRequest {
-            page_size: PAGE_MAX,
-            page_token,
-            live_only,
-            tenant,
-            ..ListJobsRequest::default()
-        };
-        let page = self
-            .context
-            .client
-            .call(|attempt| {
-                let request = attempt.request(request.clone());
-                async move { attempt.jobs().list_jobs(request).await }
-            })
-            .await?;
-        Ok((page.jobs, page.next_page_token))
+        let request = ListJobsRequest { page_token, live_only, tenant, ..Default::default() };
+        ListJobsRequest { page_size: PAGE_MAX, ..request }
     }
 
     /// Jobs with their specs, in order; `None` = no longer known.
@@ -228,25 +199,9 @@ impl<'a, W: Write> Recorder<'a, W> {
     }
 
     pub(super) async fn look_at_nodes(&mut self) -> Result<(), Trouble> {
-        let mut there = BTreeMap::new();
-        let mut page_token = String::new();
-        loop {
-            let request =
-                ListNodesRequest { page_size: PAGE_MAX, page_token, ..ListNodesRequest::default() };
-            let page = self
-                .context
-                .client
-                .call(|attempt| {
-                    let request = attempt.request(request.clone());
-                    async move { attempt.nodes().list_nodes(request).await }
-                })
-                .await?;
-            there.extend(page.nodes.into_iter().map(|node| (node.id, node)));
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            page_token = page.next_page_token;
-        }
+        let request = ListNodesRequest { page_size: PAGE_MAX, ..ListNodesRequest::default() };
+        let there = self.context.client.all_nodes(request).await?;
+        let there: BTreeMap<u32, _> = there.into_iter().map(|node| (node.id, node)).collect();
         let gone: Vec<u32> =
             self.nodes.keys().filter(|id| !there.contains_key(id)).copied().collect();
         for id in gone {
