@@ -22,6 +22,7 @@ check every=100
 every 300ms from 0s until 1m submit plain gpus=4 per=4 life=5s
 every 4s from 0s until 1m submit ray gpus=24 life=6s
 at 10s lose nodes=2 for 8s
+at 15s clone nodes=8 for 40s
 at 20110ms kill leader
 at 30010ms kill leader
 at 40210ms kill leader
@@ -52,6 +53,8 @@ enum Broken {
     HalfPlan,
     /// The planner gives the same GPUs to two members.
     SameGpusTwice,
+    /// Nobody tells an agent that another one has taken its node over.
+    SessionsNeverEnd,
 }
 
 struct Breaker {
@@ -163,6 +166,16 @@ impl Rules for Breaker {
         applied
     }
 
+    fn holds(&mut self, session_holds: bool) -> bool {
+        if self.how != Broken::SessionsNeverEnd {
+            return session_holds;
+        }
+        if !session_holds {
+            self.broken_at.get_or_insert(self.steps);
+        }
+        true
+    }
+
     fn plan(
         &mut self,
         view: &View,
@@ -202,6 +215,7 @@ fn the_oracle_catches_every_broken_rule() {
         Broken::PhaseLeftBehind,
         Broken::HalfPlan,
         Broken::SameGpusTwice,
+        Broken::SessionsNeverEnd,
     ] {
         // A death of a leader may leave nothing to repeat; some seed has it.
         let caught = (0..8).find_map(|seed| {

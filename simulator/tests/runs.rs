@@ -126,6 +126,7 @@ fn mixed(seed: u64) -> Scenario {
         at(15, Happening::Drain { target: Target::Some(5) }),
         at(19, Happening::Lie { target: Target::Some(3), gpus_more: 4 }),
         at(22, Happening::KillLeader),
+        at(20, Happening::Clone { target: Target::Some(6), length: DurationMs(35_000) }),
         at(28, Happening::Heal { target: Target::Site(site) }),
         at(30, Happening::Cancel { arrival: 4 }),
         at(33, Happening::Uncordon { target: Target::All }),

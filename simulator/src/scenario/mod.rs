@@ -144,6 +144,12 @@ pub enum Happening {
     Heal {
         target: Target,
     },
+    /// Other machines with the same identities are switched on, as from copied images, and off again
+    /// after `length`.
+    Clone {
+        target: Target,
+        length: DurationMs,
+    },
     Drain {
         target: Target,
     },

@@ -54,16 +54,22 @@ impl World<'_> {
         self.by_node[slot] = Some(at);
     }
 
-    /// Tells the node's agent what it should run, or that its session is over.
+    /// Tells whoever is in session as the node what to run, or that the session is over.
     pub(super) fn dispatch(&mut self, id: NodeId) {
-        let Some(at) = self.by_node.get(id.0 as usize).copied().flatten() else { return };
-        let Some(machine) = self.machines.get(at) else { return };
+        for at in self.machines_of(id) {
+            self.dispatch_to(at, id);
+        }
+    }
+
+    fn dispatch_to(&mut self, at: usize, id: NodeId) {
+        let machine = &self.machines[at];
         if machine.session != Session::Open || machine.id != Some(id) {
             return;
         }
         let node = self.state.node(id);
         let valid =
             node.is_some_and(|node| node.epoch == machine.epoch && node.status == NodeStatus::Up);
+        let valid = self.rules.holds(valid);
         let wanted = valid.then(|| wanted_on(&self.state, id));
         if node.is_none() {
             self.machines[at].removed = true;
@@ -185,6 +191,7 @@ impl World<'_> {
         let Some(node) = machine.id.filter(|_| machine.session != Session::None) else { return };
         let (epoch, joined_at) = (machine.epoch, machine.joined_at);
         let (heard, answered) = self.network.last_words(at, joined_at, now, &mut self.dice.network);
+        let answered = self.last_answer(at).unwrap_or(answered);
         let lengths = self.network.lengths;
         let begun = self.outage(at, now).with_lease(lengths.lease, answered);
         let machine = &mut self.machines[at];
@@ -211,11 +218,17 @@ impl World<'_> {
     /// The agent's lease is over: it stops all, and joins again when it can.
     pub(super) fn fence(&mut self, at: usize, era: u32) {
         let now = self.now();
-        let Some(machine) = self.machines.get_mut(at) else { return };
-        if machine.era != era || machine.session != Session::Away {
+        let Some(machine) = self.machines.get(at) else { return };
+        let over = match machine.session {
+            Session::None => false,
+            Session::Away => true,
+            Session::Open => self.is_overdue(at),
+        };
+        if machine.era != era || !over {
             return;
         }
         let reachable = machine.is_reachable();
+        let machine = &mut self.machines[at];
         machine.fence();
         // Who cannot be heard plays through later what the agent did then.
         if let Some(outage) = machine.outage.as_mut().filter(|_| reachable) {
@@ -226,7 +239,7 @@ impl World<'_> {
 
     /// The agent tries to connect, after a wait that grows with every try.
     pub(super) fn come_back(&mut self, at: usize) {
-        self.try_at(at, Outage::next_try);
+        self.try_at(at, |outage, now| outage.next_try(now, None));
     }
 
     /// As [`World::come_back`], of an agent whose tries were all in vain so far.
@@ -263,7 +276,7 @@ impl World<'_> {
         let holds = node.filter(|node| {
             machine.session == Session::Away
                 && (node.epoch, node.status) == (machine.epoch, NodeStatus::Up)
-                && leader.heard(node.id, node.epoch, now)
+                && leader.heard(machine.hello(at, node.id), now)
         });
         if let Some(id) = holds.map(|node| node.id) {
             return self.resume(at, id);
@@ -294,7 +307,8 @@ impl World<'_> {
         machine.session = Session::Open;
         machine.outage = None;
         machine.era += 1;
-        let reports = machine.repeat();
+        self.begin_beats(at);
+        let reports = self.machines[at].repeat();
         self.say(at, reports);
         self.dispatch(node);
     }
@@ -304,9 +318,29 @@ impl World<'_> {
         if self.leader.is_none() {
             return self.joins_lost(&joins);
         }
+        let joins: Vec<_> =
+            joins.into_iter().filter(|(at, era)| self.may_join(*at, *era)).collect();
+        if joins.is_empty() {
+            return;
+        }
         let command = |&(at, _): &(usize, u32)| (Actor::System, self.registration(at));
         let commands = joins.iter().map(command).collect();
         self.send(commands, Origin::Joins(joins));
+    }
+
+    /// Whether the leader lets the machine join; if not, the machine asks again.
+    fn may_join(&mut self, at: usize, era: u32) -> bool {
+        let now = self.now();
+        let (Some(machine), Some(leader)) = (self.machines.get(at), &self.leader) else {
+            return false;
+        };
+        let Some(node) = machine.id else { return true };
+        let Err(held) = leader.may_join(node, machine.instance(at), now) else { return true };
+        self.report.joins_held += 1;
+        if machine.era == era {
+            self.try_at(at, |outage, now| outage.next_try(now, Some(held.retry_after)));
+        }
+        false
     }
 
     /// Registrations died with their leader: the agents try again.
@@ -338,15 +372,23 @@ impl World<'_> {
                 .machines
                 .get(at)
                 .is_some_and(|machine| machine.era == era && machine.is_reachable());
+            self.shared_node_joined(at, node, epoch);
+            let instance = self.machines[at].instance(at);
             if let Some(leader) = &mut self.leader {
-                leader.joined(node, epoch, now);
+                leader.joined(node, epoch, instance, now);
                 if !current {
                     // It has gone again in the meantime.
                     leader.fell_silent(node, epoch, now);
                 }
             }
             if current {
+                let beats = self.machines[at].is_in_session();
+                let before = self.by_node.get(node.0 as usize).copied().flatten();
+                self.report.nodes_taken_over += u64::from(before.is_some_and(|was| was != at));
                 self.seat_machine(at, node, epoch);
+                if !beats {
+                    self.begin_beats(at);
+                }
                 let reports = self.machines[at].repeat();
                 self.say(at, reports);
             } else {
@@ -364,10 +406,10 @@ impl World<'_> {
 
     /// Nodes that are up by the log and cannot be heard now.
     pub(super) fn silent(&self) -> Vec<(NodeId, Epoch)> {
-        let silent = self.machines.iter().filter(|machine| machine.session != Session::Open);
-        let known = silent.filter_map(|machine| {
+        let known = self.machines.iter().filter_map(|machine| {
             let node = self.state.node(machine.id?)?;
-            (node.status == NodeStatus::Up).then_some((node.id, node.epoch))
+            let heard = machine.is_in_session() && machine.epoch == node.epoch;
+            (node.status == NodeStatus::Up && !heard).then_some((node.id, node.epoch))
         });
         known.collect()
     }

@@ -23,6 +23,9 @@ impl World<'_> {
             Happening::Restore { target } => self.each(target, Self::switch_on),
             Happening::Cut { target } => self.each(target, Self::cut),
             Happening::Heal { target } => self.each(target, Self::heal),
+            Happening::Clone { target, length } => {
+                self.each(target, |world, at| world.clone_machine(at, *length));
+            }
             Happening::Drain { target } => self.mark(target, Eligibility::Draining),
             Happening::Cordon { target } => self.mark(target, Eligibility::Cordoned),
             Happening::Uncordon { target } => self.mark(target, Eligibility::Eligible),

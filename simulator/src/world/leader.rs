@@ -11,7 +11,7 @@ use crate::observe::{Observer, Seen};
 use crate::scenario::Scenario;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, Plan, Rejection};
 use scheduler_core::duty::expiry;
-use scheduler_core::duty::leases::{Heard, Instance, Leases};
+use scheduler_core::duty::leases::{Heard, Held, Instance, Leases};
 use scheduler_core::duty::office::{
     self, Answer, Ask, Batch, Notes, Office, Sent, Shell, Submission,
 };
@@ -28,9 +28,6 @@ use std::time::Instant as WallClock;
 
 /// How often duties look whether something is due.
 const TICK: DurationMs = DurationMs(250);
-
-/// Every session of the world is of the only process that the machine ever ran.
-const INSTANCE: Instance = Instance([0; 16]);
 
 /// What a leader looks at while it plans, and what it says meanwhile.
 pub(super) struct Desk<'a> {
@@ -221,14 +218,34 @@ impl Leader {
         self.leases.fell_silent(node, epoch, since);
     }
 
-    /// The node's session is open again; whether its lease still holds.
-    pub(super) fn heard(&mut self, node: NodeId, epoch: Epoch, now: TimeMs) -> bool {
-        let heard = Heard { node, epoch, instance: INSTANCE, age_ms: 0 };
+    /// The node is in session; whether that session still holds.
+    pub(super) fn heard(&mut self, heard: Heard, now: TimeMs) -> bool {
         self.leases.heard((), &[heard], &[], now).is_empty()
     }
 
-    pub(super) fn joined(&mut self, node: NodeId, epoch: Epoch, now: TimeMs) {
-        self.leases.joined(node, epoch, INSTANCE, now);
+    /// Several machines may have the identity of this node.
+    pub(super) fn watch(&mut self, node: NodeId, epoch: Epoch, now: TimeMs) {
+        self.leases.watch(node, epoch, now);
+    }
+
+    /// Only one machine is left with the identity of this node.
+    pub(super) fn unwatch(&mut self, node: NodeId) {
+        self.leases.unwatch(node);
+    }
+
+    /// # Errors
+    /// Another process of the same identity is alive.
+    pub(super) fn may_join(
+        &self,
+        node: NodeId,
+        instance: Instance,
+        now: TimeMs,
+    ) -> Result<(), Held> {
+        self.leases.may_join(node, instance, now)
+    }
+
+    pub(super) fn joined(&mut self, node: NodeId, epoch: Epoch, instance: Instance, now: TimeMs) {
+        self.leases.joined(node, epoch, instance, now);
     }
 
     /// When duties have something to do, to the tick; `None` = when something happens. `servers`

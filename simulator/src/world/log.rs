@@ -264,6 +264,7 @@ impl World<'_> {
             leader.fell_silent(node, epoch, now);
         }
         self.leader = Some(leader);
+        self.watch_all();
         self.log.last_due = now;
         self.tell(Seen::LeaderFound);
         self.follow(touched)?;

@@ -11,6 +11,7 @@ use agent_core::reconcile::{Action, Wants, reconcile};
 use agent_core::replica::{self, AssignmentId, Binding, EXIT_NOT_STARTED, Exit, Held, Phase};
 use rand::Rng;
 use scheduler_core::command::{Observed, ReplicaReport};
+use scheduler_core::duty::leases::{Heard, Instance};
 use scheduler_core::id::{self, Epoch, JobId, NodeId, Rank};
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, GpuSet, TimeMs};
@@ -43,6 +44,8 @@ pub(super) enum Session {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Machine {
+    /// Position in the scenario of the node that it is, or is a clone of.
+    pub(super) identity: usize,
     /// As of its last registration.
     pub(super) id: Option<NodeId>,
     pub(super) epoch: Epoch,
@@ -57,7 +60,11 @@ pub(super) struct Machine {
     pub(super) era: u32,
     /// Changes whenever all that ran is gone.
     pub(super) life: u32,
+    /// How often it was switched off: each time its agent is another process.
+    boots: u32,
     pub(super) joined_at: TimeMs,
+    /// When the last heartbeat was sent that was answered; kept only where others have its identity.
+    pub(super) answered_at: TimeMs,
     /// No message overtakes another one on its way to the agent.
     pub(super) told_at: TimeMs,
     /// While it has no session.
@@ -96,8 +103,9 @@ pub(super) struct Hardware<'a, R> {
 
 impl Machine {
     /// Switched on, with so many GPUs, and not yet joined.
-    pub(super) fn new(gpus: usize) -> Self {
+    pub(super) fn new(identity: usize, gpus: usize) -> Self {
         Self {
+            identity,
             id: None,
             epoch: Epoch(0),
             session: Session::None,
@@ -106,7 +114,9 @@ impl Machine {
             removed: false,
             era: 0,
             life: 0,
+            boots: 0,
             joined_at: TimeMs::ZERO,
+            answered_at: TimeMs::ZERO,
             told_at: TimeMs::ZERO,
             outage: None,
             gpus,
@@ -125,9 +135,20 @@ impl Machine {
         self.session == Session::Open
     }
 
+    /// The agent's process. `at`: the machine's position, which no other machine has.
+    pub(super) fn instance(&self, at: usize) -> Instance {
+        Instance((at as u128 | (u128::from(self.boots) << 64)).to_le_bytes())
+    }
+
+    /// What a server hears when the agent opens its session as this node.
+    pub(super) fn hello(&self, at: usize, node: NodeId) -> Heard {
+        Heard { node, epoch: self.epoch, instance: self.instance(at), age_ms: 0 }
+    }
+
     /// The machine stops, without a word.
     pub(super) fn die(&mut self) {
         self.on = false;
+        self.boots += 1;
         self.session = Session::None;
         (self.outage, self.image) = (None, None);
         self.held = Holdings::default();
@@ -322,7 +343,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let mut machine = Machine::new(8);
+            let mut machine = Machine::new(0, 8);
             machine.id = Some(NodeId(3));
             let stop = Latency::Fixed(DurationMs(40));
             let start = StartModel { stop, ..StartModel::default() };

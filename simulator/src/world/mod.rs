@@ -2,14 +2,16 @@
 //!
 //! `arrivals` brings jobs and ends them, `log` is the way from a proposal to its being applied,
 //! `leader` plans and does the duties, `machine` is one agent and `agents` the way to all of them,
-//! `outage` is an agent without a server, `network` who hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning
-//! takes no virtual time of its own; let the commit's latency stand for it.
+//! `outage` is an agent without a server, `clones` are machines with one identity, `network` who
+//! hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning takes no virtual
+//! time of its own; let the commit's latency stand for it.
 //! **Invariant:** the only way to change the state is `State::apply`; the only way to choose nodes
 //! is `plan`. Nothing costs a step per node or per job and event: nodes that are heard cost
 //! nothing, only silence does.
 
 mod agents;
 mod arrivals;
+mod clones;
 mod faults;
 mod leader;
 mod log;
@@ -29,6 +31,7 @@ use agent_core::reconcile::Wants;
 use agent_core::replica::Binding;
 use agents::Reports;
 use arrivals::Arrivals;
+use clones::Clones;
 use leader::Leader;
 use log::Log;
 use machine::{Machine, Step};
@@ -39,8 +42,9 @@ use rand::rngs::StdRng;
 use scheduler_core::command::{
     Actor, Command, Entry, Outcome, PutTenant, Quota, RegisterNode, Rejection, ReplicaReport,
 };
+use scheduler_core::duty::leases::Heard;
 use scheduler_core::event;
-use scheduler_core::id::{JobId, Name, NodeId, SupplierId, TenantId};
+use scheduler_core::id::{Epoch, JobId, Name, NodeId, SupplierId, TenantId};
 use scheduler_core::job::JobPhase;
 use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
@@ -73,6 +77,10 @@ pub struct Report {
     pub plans_stale: u64,
     /// Starts that failed, as the agents told.
     pub starts_failed: u64,
+    /// Machines that were kept out because another one of their identity lives, each time anew.
+    pub joins_held: u64,
+    /// Nodes that another machine of their identity took over, each time anew.
+    pub nodes_taken_over: u64,
     /// Times that a leader was lost.
     pub leaders_lost: u64,
     /// Most thousandths of GPUs held at one time.
@@ -141,6 +149,27 @@ enum Turn {
         machine: usize,
         era: u32,
     },
+    /// An agent whose identity others have sends a heartbeat.
+    Beat {
+        machine: usize,
+        era: u32,
+    },
+    /// The leader hears of such a heartbeat.
+    Counted {
+        machine: usize,
+        era: u32,
+        sent: TimeMs,
+        heard: Heard,
+    },
+    /// Of several machines of an identity one joined in this epoch, a lease ago.
+    Alone {
+        identity: usize,
+        epoch: Epoch,
+    },
+    /// A clone is switched off.
+    Retire {
+        machine: usize,
+    },
     /// The machine is switched on again.
     Restore {
         machine: usize,
@@ -186,7 +215,9 @@ struct World<'a> {
     servers: Servers,
     log: Log,
     arrivals: Arrivals,
+    /// Those of the scenario in its order, then clones.
     machines: Vec<Machine>,
+    clones: Clones,
     /// Positions of machines by node id.
     by_node: Vec<Option<usize>>,
     /// What suppliers say of their machines where it is not what the scenario says.
@@ -257,7 +288,8 @@ impl<'a> World<'a> {
         observer: &'a mut dyn Observer,
         rules: &'a mut dyn Rules,
     ) -> Result<Self, Violation> {
-        let machines = scenario.nodes.iter().map(|node| Machine::new(node.gpus.len()));
+        let machines = scenario.nodes.iter().enumerate();
+        let machines = machines.map(|(at, node)| Machine::new(at, node.gpus.len()));
         let mut world = Self {
             scenario,
             observer,
@@ -272,6 +304,7 @@ impl<'a> World<'a> {
             log: Log::default(),
             arrivals: Arrivals::new(scenario),
             machines: machines.collect(),
+            clones: Clones::default(),
             by_node: Vec::new(),
             declared: BTreeMap::new(),
             network: Network::new(scenario),
@@ -344,6 +377,10 @@ impl<'a> World<'a> {
             Turn::Join => self.propose_joins(),
             Turn::Connect { machine, era } => self.connect(machine, era),
             Turn::Fence { machine, era } => self.fence(machine, era),
+            Turn::Beat { machine, era } => self.beat(machine, era),
+            Turn::Counted { machine, era, sent, heard } => self.counted(machine, era, sent, heard),
+            Turn::Alone { identity, epoch } => self.must_be_alone(identity, epoch)?,
+            Turn::Retire { machine } => self.retire(machine),
             Turn::Restore { machine, life } => self.restore(machine, life),
         }
         Ok(())
@@ -363,6 +400,7 @@ impl<'a> World<'a> {
     }
 
     fn registration(&self, at: usize) -> Command {
+        let at = self.machines[at].identity;
         let spec = self.declared.get(&at).unwrap_or(&self.scenario.nodes[at]).clone();
         let supplier = self.supplier.clone();
         Command::RegisterNode(RegisterNode { supplier, spec, key_digest: [0; 32] })
@@ -429,10 +467,11 @@ impl<'a> World<'a> {
     /// A node that was declared down must have stopped by itself before.
     fn must_be_fenced(&self, id: NodeId) -> Result<(), Violation> {
         let Some(node) = self.state.node(id) else { return Ok(()) };
-        let machine = self.by_node.get(id.0 as usize).copied().flatten();
-        let machine = machine.and_then(|at| self.machines.get(at));
-        let runs = machine.is_some_and(|machine| machine.epoch == node.epoch && machine.runs());
-        if runs {
+        let runs = |at: usize| {
+            let machine = &self.machines[at];
+            machine.epoch <= node.epoch && machine.runs()
+        };
+        if self.machines_of(id).into_iter().any(runs) {
             return Err(self
                 .violation(format!("{id} was declared down while its agent still runs replicas")));
         }

@@ -64,6 +64,11 @@ impl Network {
         Self { ways, of, resend: model.resend, lengths: Lengths::new(scenario, fleet) }
     }
 
+    /// One machine more, on the same way as this one.
+    pub(super) fn add_like(&mut self, machine: usize) {
+        self.of.extend(self.of.get(machine).copied());
+    }
+
     /// How long a message takes between the servers and the machine.
     pub(super) fn delay(&self, machine: usize, rng: &mut StdRng) -> DurationMs {
         let way = self.of.get(machine).and_then(|at| self.ways.get(usize::from(*at)));

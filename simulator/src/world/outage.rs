@@ -52,10 +52,10 @@ impl Outage {
     }
 
     /// When the agent tries a server next, of which it has known for a while or since now that it
-    /// is gone.
-    pub(super) fn next_try(&mut self, now: TimeMs) -> TimeMs {
+    /// is gone. `wish`: the server wants it to wait for so long at least.
+    pub(super) fn next_try(&mut self, now: TimeMs, wish: Option<DurationMs>) -> TimeMs {
         let from = self.waits_from.max(since_start(now));
-        let at = from + self.backoff.wait(None, self.lease.left(from));
+        let at = from + self.backoff.wait(wish.map(length), self.lease.left(from));
         self.waits_from = at;
         to_time(at)
     }
@@ -140,7 +140,7 @@ mod tests {
             Outage::without_lease(7, HEARTBEAT, TimeMs(0)).with_lease(LEASE, TimeMs(0));
         let (mut now, mut tries) = (TimeMs(0), 0);
         while now < TimeMs(10_000) {
-            now = outage.next_try(now);
+            now = outage.next_try(now, None);
             tries += 1;
         }
         assert!((8..60).contains(&tries), "{tries}");

@@ -14,6 +14,11 @@ pub trait Rules {
         state.apply(index, entry)
     }
 
+    /// Whether an agent may go on with its session, as state and leases have it.
+    fn holds(&mut self, session_holds: bool) -> bool {
+        session_holds
+    }
+
     /// # Errors
     /// As [`plan::plan`].
     fn plan(

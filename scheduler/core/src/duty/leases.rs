@@ -105,7 +105,7 @@ struct Slot<S> {
 enum Listed {
     /// All that are up: who is not heard of is silent.
     Everyone,
-    /// Those that are silent: who is not listed is heard all the time.
+    /// Those that are silent, and those that are watched: who is not listed is heard all the time.
     Silent,
 }
 
@@ -115,6 +115,8 @@ pub struct Leases<S> {
     timing: Timing,
     listed: Listed,
     slots: BTreeMap<NodeId, Slot<S>>,
+    /// In a table of silent nodes: those that keep their slots while they are heard.
+    watched: BTreeSet<NodeId>,
     /// When each node with a slot is looked at next; too early once it was heard, which does no
     /// harm and keeps hearing cheap.
     queue: BTreeSet<(TimeMs, NodeId)>,
@@ -133,6 +135,7 @@ impl<S: Copy + PartialEq> Leases<S> {
             timing,
             listed: Listed::Everyone,
             slots: BTreeMap::new(),
+            watched: BTreeSet::new(),
             queue: BTreeSet::new(),
             fleet: 0,
             grace_from: now,
@@ -142,7 +145,8 @@ impl<S: Copy + PartialEq> Leases<S> {
     }
 
     /// A table for a caller who knows who is silent and says so with [`Leases::fell_silent`]: all
-    /// other nodes count as heard all the time, and cost nothing.
+    /// other nodes count as heard all the time, and cost nothing. Who holds their sessions is not
+    /// known, unless they are watched ([`Leases::watch`]).
     pub fn of_silent(timing: Timing, now: TimeMs) -> Self {
         Self { listed: Listed::Silent, ..Self::new(timing, now) }
     }
@@ -152,7 +156,7 @@ impl<S: Copy + PartialEq> Leases<S> {
     pub fn reset_for_new_term(&mut self, now: TimeMs) {
         let old = std::mem::replace(self, Self::new(self.timing, now));
         if old.listed == Listed::Silent {
-            (self.listed, self.fleet) = (Listed::Silent, old.fleet);
+            (self.listed, self.fleet, self.watched) = (Listed::Silent, old.fleet, old.watched);
             let silent = old.slots.into_iter();
             silent.for_each(|(node, slot)| self.put(node, Slot::new(slot.epoch, now)));
         }
@@ -163,6 +167,18 @@ impl<S: Copy + PartialEq> Leases<S> {
         if self.slots.get(&node).is_none_or(|slot| slot.epoch < epoch) {
             self.put(node, Slot::new(epoch, since));
         }
+    }
+
+    /// In a table of silent nodes: from now on the node must be heard like any node of a full table,
+    /// and other processes of its identity are kept out while its holder is.
+    pub fn watch(&mut self, node: NodeId, epoch: Epoch, now: TimeMs) {
+        self.watched.insert(node);
+        self.fell_silent(node, epoch, now);
+    }
+
+    /// Ends [`Leases::watch`]: the node counts as silent until it is heard once more.
+    pub fn unwatch(&mut self, node: NodeId) {
+        self.watched.remove(&node);
     }
 
     /// Takes in whom `server` has heard, and which sessions it saw closing. Call it only after the
@@ -201,10 +217,15 @@ impl<S: Copy + PartialEq> Leases<S> {
         }
         slot.heard = slot.heard.max(at);
         slot.holder = Some(Holder { instance: heard.instance, server: Some(server), since: now });
-        if self.listed == Listed::Silent {
+        if !self.lists_heard(heard.node) {
             self.remove(heard.node);
         }
         Ok(())
+    }
+
+    /// Whether the node has a slot though it is heard.
+    fn lists_heard(&self, node: NodeId) -> bool {
+        self.listed == Listed::Everyone || self.watched.contains(&node)
     }
 
     fn closed(&mut self, server: S, closed: &Closed) {
@@ -240,7 +261,7 @@ impl<S: Copy + PartialEq> Leases<S> {
             return;
         }
         self.fleet = self.fleet.max(node.0.saturating_add(1));
-        if self.listed == Listed::Silent {
+        if !self.lists_heard(node) {
             return self.remove(node);
         }
         let holder = Some(Holder { instance, server: None, since: now });

@@ -15,7 +15,7 @@ type Figure = (&'static str, fn(&Report) -> u64);
 type Comparison = (&'static str, fn(u64, u64) -> bool);
 
 /// All figures.
-const FIGURES: [Figure; 12] = [
+const FIGURES: [Figure; 14] = [
     ("jobs submitted", |report| report.jobs_submitted),
     ("jobs refused", |report| report.jobs_refused),
     ("jobs placed-at-once", |report| report.jobs_placed_at_once),
@@ -25,6 +25,8 @@ const FIGURES: [Figure; 12] = [
     ("jobs waiting", |report| report.jobs_waiting),
     ("plans stale", |report| report.plans_stale),
     ("starts failed", |report| report.starts_failed),
+    ("joins held", |report| report.joins_held),
+    ("nodes taken-over", |report| report.nodes_taken_over),
     ("leaders lost", |report| report.leaders_lost),
     ("gpus peak", |report| report.gpu_milli_peak.div_ceil(1_000)),
     ("gpus held", |report| report.gpu_milli_held.div_ceil(1_000)),
@@ -91,7 +93,8 @@ impl Expectation {
             let name = words.word("the name of jobs")?.name()?;
             return Ok(What::Jobs { name, share_ppm, wish: parse_wish(words)? });
         }
-        let heads = ["findings", "job", "jobs", "plans", "starts", "leaders", "nodes", "gpus"];
+        let heads =
+            ["findings", "job", "jobs", "plans", "starts", "joins", "leaders", "nodes", "gpus"];
         let (head, word) = words.one_of(&heads)?;
         match head {
             0 => {
@@ -115,7 +118,7 @@ impl Expectation {
                     .filter_map(|(name, _)| name.split(' ').nth(1))
                     .collect();
                 if word.text == "nodes" {
-                    tails = vec!["lost"];
+                    tails.push("lost");
                 }
                 let tail = words.one_of(&tails)?.1;
                 let names = COMPARISONS.map(|(name, _)| name);

@@ -303,7 +303,7 @@ impl Script {
         let at = time(words)?;
         let verbs = [
             "submit", "cancel", "kill", "rtt", "price", "lie", "lose", "restore", "cut", "heal",
-            "drain", "cordon", "uncordon", "remove", "scale", "clock",
+            "drain", "cordon", "uncordon", "remove", "clone", "scale", "clock",
         ];
         let verb = words.one_of(&verbs)?.0;
         let happening = match verb {
@@ -316,8 +316,8 @@ impl Script {
                 self.wishes.push((at, name, Wish::Cancel));
                 return Ok(());
             }
-            14 => return self.scale(at, words),
-            15 => self.clock(words)?,
+            15 => return self.scale(at, words),
+            16 => self.clock(words)?,
             8 if words.skip("leader") => return self.cut_leader(at, words),
             9 if words.skip("leader") => Happening::HealServers,
             2 => {
@@ -352,7 +352,12 @@ impl Script {
                     10 => Happening::Drain { target },
                     11 => Happening::Cordon { target },
                     12 => Happening::Uncordon { target },
-                    _ => Happening::Remove { target },
+                    13 => Happening::Remove { target },
+                    _ => {
+                        words.one_of(&["for"])?;
+                        let length = words.word("a time")?.duration()?;
+                        Happening::Clone { target, length }
+                    }
                 }
             }
         };

@@ -385,3 +385,34 @@ fn silent_nodes_have_a_full_lease_in_a_new_term_and_none_once_they_join() {
     let due = leases.due(later.after(secs(11)).after(TICK), &world.state);
     assert_eq!(due.iter().map(|lost| lost.node.0).collect::<Vec<_>>(), [0]);
 }
+
+#[test]
+fn a_watched_node_of_a_table_of_silent_ones_keeps_others_of_its_identity_out() {
+    let world = World::with_nodes(2, 8);
+    let start = TimeMs(50_000);
+    let mut leases = Leases::<u8>::of_silent(Timing::new(LEASE), start);
+    leases.watch(NodeId(0), Epoch(1), start);
+    let own = |at: TimeMs, leases: &mut Leases<u8>| {
+        let word = heard_by(SERVER, 0, 1, 1, DurationMs::ZERO);
+        leases.heard(SERVER, &word.heard, &[], at)
+    };
+    assert_eq!(own(start, &mut leases), []);
+    assert!(leases.may_join(NodeId(0), instance(2), start.after(secs(9))).is_err());
+    assert_eq!(leases.may_join(NodeId(1), instance(2), start), Ok(()), "nobody watches it");
+    // A new term knows no holder until it hears one.
+    leases.reset_for_new_term(start.after(secs(9)));
+    assert_eq!(leases.may_join(NodeId(0), instance(2), start.after(secs(9))), Ok(()));
+    assert_eq!(own(start.after(secs(10)), &mut leases), []);
+    assert!(leases.may_join(NodeId(0), instance(2), start.after(secs(11))).is_err());
+    // Not heard, it is lost like any other.
+    let over = start.after(secs(21)).after(TICK);
+    assert_eq!(leases.due(start.after(secs(21)), &world.state), []);
+    assert_eq!(leases.due(over, &world.state).len(), 1);
+    assert_eq!(own(over, &mut leases).len(), 1, "its lease is lost");
+    leases.joined(NodeId(0), Epoch(2), instance(2), over);
+    assert!(leases.may_join(NodeId(0), instance(1), over).is_err());
+    leases.unwatch(NodeId(0));
+    let word = heard_by(SERVER, 0, 2, 2, DurationMs::ZERO);
+    assert_eq!(leases.heard(SERVER, &word.heard, &[], over), []);
+    assert_eq!(leases.due_at(), None, "heard, and nobody watches it");
+}
