@@ -2,7 +2,8 @@
 //!
 //! A list has columns `src`, `dst` and `avg_ms` (or `rtt_ms`), and may have `max_ms` and `mdev_ms`
 //! (mean deviation), as ping prints them. A square has names in its first row and column and
-//! milliseconds in its cells; an empty cell is an unknown RTT.
+//! milliseconds in its cells; an empty cell is an unknown RTT, and so is that of a place without a
+//! row, or without a column, to another one.
 //! **Invariant:** a value that cannot be read is an error that names file, line and column.
 
 use super::table::{Row, Table};
@@ -60,7 +61,7 @@ impl RttTable {
                     return Err(form(what.to_owned()));
                 }
             }
-            table.rows(bad, |row| parser.square_row(row))?;
+            table.rows(bad, |row| parser.square_row(row, places.len()))?;
         }
         match parser.table.places.len() {
             2.. => Ok(parser.table),
@@ -150,27 +151,27 @@ impl Parser {
         Some(number)
     }
 
+    /// The place that a cell names.
+    fn named(&mut self, row: &Row<'_>, at: usize) -> Result<usize, TraceError> {
+        self.place(row.cell(at))
+            .ok_or_else(|| row.bad_cell(at, format!("is one place more than {SITES_MAX}")))
+    }
+
     fn pair(&mut self, row: &Row<'_>, columns: &Pair) -> Result<(), TraceError> {
         let Some(usual) = ms(row, columns.usual)? else { return Ok(()) };
         let maybe = |at: Option<usize>| at.map_or(Ok(None), |at| ms(row, at));
         let (max, deviation) = (maybe(columns.max)?, maybe(columns.deviation)?);
-        let mut place = |at| {
-            self.place(row.cell(at))
-                .ok_or_else(|| row.bad_cell(at, format!("is one place more than {SITES_MAX}")))
-        };
-        let (a, b) = (place(columns.src)?, place(columns.dst)?);
+        let (a, b) = (self.named(row, columns.src)?, self.named(row, columns.dst)?);
         let high = usual + DEVIATIONS * deviation.unwrap_or(0.0);
         let high = max.map_or(high, |max| high.min(max.max(usual)));
         self.table.told.insert((a, b), Told { usual, high });
         Ok(())
     }
 
-    fn square_row(&mut self, row: &Row<'_>) -> Result<(), TraceError> {
-        let Some(&from) = self.numbers.get(row.cell(0)) else {
-            return Err(row.bad_cell(0, "has no column of that name".to_owned()));
-        };
-        // Columns are places in their order, after the names.
-        for to in 0..self.table.places.len() {
+    fn square_row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), TraceError> {
+        let from = self.named(row, 0)?;
+        // Columns are the first places in their order, after the names.
+        for to in 0..columns {
             if let Some(usual) = ms(row, to + 1)?.filter(|_| to != from) {
                 self.table.told.insert((from, to), Told { usual, high: usual });
             }
@@ -234,13 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn a_place_may_lack_its_row_or_its_column() {
+        let table = read("Source,east,west\neast,,7\nsouth,4,2\n", "csv").expect("reads");
+        assert_eq!(table.places, ["east", "west", "south"]);
+        assert_eq!(table.rtt(0, 1), Some((RttUs(7_000), RttUs(7_000))));
+        assert_eq!(table.rtt(1, 2), Some((RttUs(2_000), RttUs(2_000))));
+        assert_eq!(table.rtt(0, 2), Some((RttUs(4_000), RttUs(4_000))));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_named() {
         for (text, told) in [
             ("src,dst,avg_ms\n0,1,fast\n", "line 2, column \"avg_ms\": \"fast\""),
             ("src,dst,avg_ms\n0,1,NaN\n", "line 2, column \"avg_ms\""),
             ("src,dst,avg_ms\n0,1,-1\n", "line 2, column \"avg_ms\""),
             ("src,dst,avg_ms\n", "has no rows"),
-            ("x,a,b\nc,1,2\n", "\"c\" has no column"),
+            ("x,a,b\nc,1,z\n", "line 2, column \"b\": \"z\""),
             ("x,a,b\na,1\n", "line 2"),
         ] {
             let error = read(text, "csv").expect_err(text).to_string();
