@@ -8,7 +8,7 @@ use scheduler_core::job::{GpuAsk, JobPhase, JobSpec};
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
 use simulator::observe::Nobody;
-use simulator::scenario::NetworkModel;
+use simulator::scenario::{NetworkModel, PlannerModel};
 use simulator::{
     Arrival, Happening, Latency, Observer, Report, Scenario, Seen, StartModel, Target, Violation,
 };
@@ -89,6 +89,20 @@ fn a_member_lost_is_replaced_on_the_spare_node_once_its_lease_is_over() {
 fn a_gang_too_large_for_the_fleet_waits_for_ever_and_holds_nothing() {
     let report = run(&quick(1, vec![arrival(0, gang(9, 1), Some(1))])).expect("no violation");
     assert_eq!((report.jobs_waiting, report.jobs_ready, report.gpu_milli_peak), (1, 0, 0));
+}
+
+#[test]
+fn jobs_wait_while_the_planner_is_at_others() {
+    let arrivals = [0, 10, 20, 1_000].map(|at| arrival(at, gang(1, 1), None)).to_vec();
+    let mut scenario = quick(1, arrivals);
+    scenario.planner = PlannerModel { plan_ns: 100_000_000, ..PlannerModel::default() };
+    let mut phases = Phases::default();
+    let report = simulator::run(&scenario, &mut phases).expect("no violation");
+    // The second and the third are planned together once the first is done, and answered together.
+    let placed: Vec<u64> = (1..=4).flat_map(|job| phases.times(job, JobPhase::Placed)).collect();
+    assert_eq!(placed, [100, 300, 300, 1_100]);
+    assert_eq!(report.answer_slowest, DurationMs(290));
+    assert_eq!(report.planner_ns, 400_000_000 + 4 * 100);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod model;
 pub mod text;
 
-pub use model::{Latency, NetworkModel, PPM, ServerModel, SiteNetwork, StartModel};
+pub use model::{Latency, NetworkModel, PPM, PlannerModel, ServerModel, SiteNetwork, StartModel};
 pub(crate) use model::{happens, sample};
 
 use rand::rngs::StdRng;
@@ -36,6 +36,7 @@ pub struct Scenario {
     pub events: Vec<(TimeMs, Happening)>,
     pub policy: Policy,
     pub budget: Budget,
+    pub planner: PlannerModel,
     pub start: StartModel,
     /// From a leader's proposal to its being applied.
     pub commit: Latency,
@@ -62,6 +63,7 @@ impl Default for Scenario {
             events: Vec::new(),
             policy: Policy::default(),
             budget: Budget::default(),
+            planner: PlannerModel::default(),
             start: StartModel::default(),
             commit: COMMIT,
             network: NetworkModel::default(),

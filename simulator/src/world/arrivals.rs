@@ -97,9 +97,17 @@ impl World<'_> {
         arrivals.into_iter().for_each(|arrival| self.ask(arrival));
     }
 
+    /// The caller has an answer now.
+    pub(super) fn note_answer(&mut self, arrival: usize) {
+        let asked_at = self.scenario.arrivals.get(arrival).map_or(self.now(), |asked| asked.at);
+        let waited = self.now().since(asked_at);
+        self.report.answer_slowest = self.report.answer_slowest.max(waited);
+    }
+
     /// The caller knows its job now.
     pub(super) fn accepted(&mut self, arrival: usize, job: JobId) {
         self.report.jobs_submitted += 1;
+        self.note_answer(arrival);
         self.tell(Seen::Submitted { job, arrival });
         for wish in self.arrivals.wishes.remove(&arrival).unwrap_or_default() {
             self.follow_wish(job, wish);

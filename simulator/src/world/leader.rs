@@ -26,23 +26,34 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant as WallClock;
 
+/// The planner's time is counted in nanoseconds, the world's in milliseconds.
+const NS_PER_MS: u64 = 1_000_000;
 /// How often duties look whether something is due.
 const TICK: DurationMs = DurationMs(250);
 
 /// What a leader looks at while it plans, and what it says meanwhile.
 pub(super) struct Desk<'a> {
+    /// When the round began, also by the leader's wall clock.
     pub(super) now: TimeMs,
-    /// What the leader's wall clock shows.
     pub(super) clock: TimeMs,
+    /// When the planner is done with all before this round and what it has done of it.
+    pub(super) done_ns: u64,
     pub(super) state: &'a State,
     pub(super) scenario: &'a Scenario,
     pub(super) tenant: &'a TenantId,
     pub(super) rules: &'a mut dyn Rules,
     pub(super) observer: &'a mut dyn Observer,
-    /// Batches to propose.
-    pub(super) batches: Vec<Batch<usize>>,
-    /// Answers to arrivals, by position in the scenario.
-    pub(super) answers: Vec<(usize, Answer)>,
+    /// What the planner says, and when.
+    pub(super) said: Vec<(TimeMs, Said)>,
+}
+
+/// What comes of planning.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// To be proposed.
+    Batch(Batch<usize>),
+    /// To an arrival, by its position in the scenario.
+    Answer(usize, Answer),
 }
 
 impl Shell for Desk<'_> {
@@ -59,16 +70,15 @@ impl Shell for Desk<'_> {
     }
 
     fn now(&self) -> TimeMs {
-        self.now
+        TimeMs(self.done_ns / NS_PER_MS)
     }
 
-    /// Planning takes no virtual time.
     fn work_us(&self) -> u64 {
-        0
+        self.done_ns / 1_000
     }
 
     fn clock(&self) -> TimeMs {
-        self.clock
+        self.clock.after(Shell::now(self).since(self.now))
     }
 
     fn token(&mut self) -> u128 {
@@ -80,11 +90,11 @@ impl Shell for Desk<'_> {
     }
 
     fn answer(&mut self, arrival: usize, answer: Answer) {
-        self.answers.push((arrival, answer));
+        self.said.push((Shell::now(self), Said::Answer(arrival, answer)));
     }
 
     fn send(&mut self, batch: Batch<usize>) {
-        self.batches.push(batch);
+        self.said.push((Shell::now(self), Said::Batch(batch)));
     }
 
     fn plan(
@@ -97,6 +107,9 @@ impl Shell for Desk<'_> {
         let found = self.rules.plan(view, request, &policy, self.scenario.budget);
         let took = begun.map(|begun| begun.elapsed().as_nanos());
         let took_ns = took.map(|nanos| u64::try_from(nanos).unwrap_or(u64::MAX));
+        let placed = found.as_ref().ok().map(|plan| plan.placements.len());
+        let cost_ns = self.scenario.planner.cost_ns(placed, self.scenario.nodes.len());
+        self.done_ns = self.done_ns.saturating_add(cost_ns);
         self.observer.saw(self.now, Seen::Planned { placed: found.is_ok(), took_ns }, self.state);
         found
     }
@@ -134,6 +147,8 @@ pub(super) struct Leader {
     /// When jobs ended that are still remembered, oldest first.
     ended: VecDeque<TimeMs>,
     duty_in_flight: bool,
+    /// When the planner is done with all that it was given.
+    done_ns: u64,
 }
 
 impl Leader {
@@ -151,6 +166,7 @@ impl Leader {
             has_news: false,
             ended: ended.into(),
             duty_in_flight: false,
+            done_ns: now.0.saturating_mul(NS_PER_MS),
         }
     }
 
@@ -187,16 +203,21 @@ impl Leader {
             _ => Some(*self.linger.get_or_insert(now.after(office::LINGER))),
         };
         let news = self.has_news.then_some(now);
-        [asks, news, self.office.next_at(now)].into_iter().flatten().min()
+        let at = [asks, news, self.office.next_at(now)].into_iter().flatten().min()?;
+        Some(at.max(TimeMs(self.done_ns / NS_PER_MS)))
     }
 
-    /// Takes in what changed, tries waiting jobs, plans new ones.
-    pub(super) fn round(&mut self, desk: &mut Desk<'_>) {
+    /// Takes in what changed, tries waiting jobs, plans new ones. Gives the nanoseconds that it took.
+    pub(super) fn round(&mut self, desk: &mut Desk<'_>) -> u64 {
         (self.linger, self.has_news) = (None, false);
+        desk.done_ns = self.done_ns.max(desk.now.0.saturating_mul(NS_PER_MS));
+        let begun_ns = desk.done_ns;
         self.office.take_in(desk, std::mem::take(&mut self.notes));
         let some = self.asks.len().min(office::BATCH_JOBS_MAX);
         self.office.submit(self.asks.drain(..some).filter_map(|arrival| desk.ask(arrival)));
         self.office.round(desk);
+        self.done_ns = desk.done_ns;
+        self.done_ns - begun_ns
     }
 
     /// Takes back a batch that was committed as the record `index`; gives the answers to callers.

@@ -4,7 +4,7 @@
 //! dies, what was under way is committed up to some record and lost from there on; nobody is told
 //! which.
 
-use super::leader::{Desk, Leader};
+use super::leader::{Desk, Leader, Said};
 use super::{Touched, Turn, Violation, World};
 use crate::observe::Seen;
 use rand::RngExt;
@@ -34,7 +34,7 @@ struct Record {
     entries: Vec<Entry>,
     origin: Origin,
     due: TimeMs,
-    /// Records committed when it was proposed.
+    /// Records committed when it was decided on.
     proposed_at: u64,
 }
 
@@ -43,6 +43,8 @@ struct Record {
 pub(super) struct Log {
     under_way: VecDeque<Record>,
     last_due: TimeMs,
+    /// What the planner will have to say, when, and records committed when it began.
+    planned: VecDeque<(TimeMs, u64, Said)>,
     /// Records of a dead leader that made it; applied once somebody leads.
     orphans: Vec<Vec<Entry>>,
     /// Proposals that wait for a leader.
@@ -57,13 +59,13 @@ impl World<'_> {
         }
         let at = self.some_clock();
         let entry = |(by, command)| Entry { at, by, command };
-        self.send_entries(commands.into_iter().map(entry).collect(), origin);
+        self.send_entries(commands.into_iter().map(entry).collect(), origin, self.report.records);
     }
 
-    fn send_entries(&mut self, entries: Vec<Entry>, origin: Origin) {
+    /// `proposed_at`: records committed when it was decided what to propose.
+    fn send_entries(&mut self, entries: Vec<Entry>, origin: Origin, proposed_at: u64) {
         let took = self.scenario.commit.draw(&mut self.dice.commit);
         let due = self.now().after(took).max(self.log.last_due);
-        let proposed_at = self.report.records;
         self.log.last_due = due;
         self.log.under_way.push_back(Record { entries, origin, due, proposed_at });
         self.heap.push(due, Turn::Commit);
@@ -85,14 +87,32 @@ impl World<'_> {
             tenant: &self.tenant,
             rules: &mut *self.rules,
             observer: &mut *self.observer,
-            batches: Vec::new(),
-            answers: Vec::new(),
+            done_ns: 0,
+            said: Vec::new(),
         };
-        leader.round(&mut desk);
-        let Desk { batches, answers, .. } = desk;
-        for batch in batches {
-            let (entries, sent) = batch.into_parts();
-            self.send_entries(entries, Origin::Batch(sent));
+        self.report.planner_ns += leader.round(&mut desk);
+        let (said, records) = (desk.said, self.report.records);
+        for (at, said) in said {
+            if at > now {
+                self.heap.push(at, Turn::Say);
+            }
+            self.log.planned.push_back((at, records, said));
+        }
+        self.say_planned()
+    }
+
+    /// The planner says what it has to say by now.
+    pub(super) fn say_planned(&mut self) -> Result<(), Violation> {
+        let now = self.now();
+        let mut answers = Vec::new();
+        while let Some((_, records, said)) = self.log.planned.pop_front_if(|(at, ..)| *at <= now) {
+            match said {
+                Said::Batch(batch) => {
+                    let (entries, sent) = batch.into_parts();
+                    self.send_entries(entries, Origin::Batch(sent), records);
+                }
+                Said::Answer(arrival, answer) => answers.push((arrival, answer)),
+            }
         }
         self.answer(answers)
     }
@@ -107,7 +127,7 @@ impl World<'_> {
         let Some(leader) = &mut self.leader else { return };
         let entries = leader.duties(&self.state, now, self.servers.leaders_clock(now));
         if !entries.is_empty() {
-            self.send_entries(entries, Origin::Duty);
+            self.send_entries(entries, Origin::Duty, self.report.records);
         }
     }
 
@@ -204,6 +224,7 @@ impl World<'_> {
                 }
                 Answer::Rejected(why) => {
                     self.report.jobs_refused += 1;
+                    self.note_answer(arrival);
                     self.tell(Seen::Refused { arrival, why: &why });
                 }
                 odd @ (Answer::PlanChanged { .. } | Answer::Odd { .. }) => {
@@ -220,6 +241,12 @@ impl World<'_> {
         let Some(leader) = self.leader.take() else { return };
         self.report.leaders_lost += 1;
         self.unanswered(leader.close());
+        for (_, _, said) in std::mem::take(&mut self.log.planned) {
+            match said {
+                Said::Batch(batch) => self.lost(batch.into_parts().1),
+                Said::Answer(arrival, _) => self.unanswered(std::iter::once(arrival)),
+            }
+        }
         let under_way = std::mem::take(&mut self.log.under_way);
         let survive = self.dice.servers.random_range(0..=under_way.len());
         for (at, record) in under_way.into_iter().enumerate() {
@@ -228,11 +255,7 @@ impl World<'_> {
                 entries.iter().map(pair).collect()
             };
             match record.origin {
-                Origin::Batch(sent) => {
-                    let mut arrivals = Vec::new();
-                    sent.lost(|arrival| arrivals.push(arrival));
-                    self.unanswered(arrivals.into_iter());
-                }
+                Origin::Batch(sent) => self.lost(sent),
                 Origin::Duty => {}
                 Origin::Joins(machines) => self.joins_lost(&machines),
                 origin @ (Origin::Reports | Origin::Anybody) => {
@@ -247,6 +270,13 @@ impl World<'_> {
         self.call_election();
         self.tell(Seen::LeaderLost);
         self.lose_streams(dies);
+    }
+
+    /// Nobody will say what became of a batch: its callers ask again.
+    fn lost(&mut self, sent: Sent<usize>) {
+        let mut arrivals = Vec::new();
+        sent.lost(|arrival| arrivals.push(arrival));
+        self.unanswered(arrivals.into_iter());
     }
 
     /// Another server leads: it applies what the dead one left, and goes on from there.

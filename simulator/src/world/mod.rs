@@ -3,8 +3,7 @@
 //! `arrivals` brings jobs and ends them, `log` is the way from a proposal to its being applied,
 //! `leader` plans and does the duties, `machine` is one agent and `agents` the way to all of them,
 //! `outage` is an agent without a server, `clones` are machines with one identity, `network` who
-//! hears whom and how late, `faults` what goes wrong, `oracle` watches. Planning takes no virtual
-//! time of its own; let the commit's latency stand for it.
+//! hears whom and how late, `faults` what goes wrong, `oracle` watches.
 //! **Invariant:** the only way to change the state is `State::apply`; the only way to choose nodes
 //! is `plan`. Nothing costs a step per node or per job and event: nodes that are heard cost
 //! nothing, only silence does.
@@ -73,6 +72,10 @@ pub struct Report {
     pub jobs_failed: u64,
     /// Still waiting for their first place when the run ended.
     pub jobs_waiting: u64,
+    /// Nanoseconds of virtual time for which leaders planned.
+    pub planner_ns: u64,
+    /// The longest that a caller waited for the answer to its submission.
+    pub answer_slowest: DurationMs,
     /// Plans that were refused because something had changed.
     pub plans_stale: u64,
     /// Starts that failed, as the agents told.
@@ -119,6 +122,8 @@ enum Turn {
     Commit,
     /// The leader has something to plan.
     Round,
+    /// The leader's planner has got so far as to say something.
+    Say,
     Duty,
     /// Another server leads.
     Elect,
@@ -368,6 +373,7 @@ impl<'a> World<'a> {
             Turn::Happen(at) => self.happen(at)?,
             Turn::Commit => self.commit()?,
             Turn::Round => self.round()?,
+            Turn::Say => self.say_planned()?,
             Turn::Duty => self.duty(),
             Turn::Elect => self.elect()?,
             Turn::Told { machine, era, wanted } => self.told(machine, era, wanted),

@@ -15,7 +15,7 @@ type Figure = (&'static str, fn(&Report) -> u64);
 type Comparison = (&'static str, fn(u64, u64) -> bool);
 
 /// All figures.
-const FIGURES: [Figure; 14] = [
+const FIGURES: [Figure; 16] = [
     ("jobs submitted", |report| report.jobs_submitted),
     ("jobs refused", |report| report.jobs_refused),
     ("jobs placed-at-once", |report| report.jobs_placed_at_once),
@@ -27,6 +27,8 @@ const FIGURES: [Figure; 14] = [
     ("starts failed", |report| report.starts_failed),
     ("joins held", |report| report.joins_held),
     ("nodes taken-over", |report| report.nodes_taken_over),
+    ("answers slowest-ms", |report| report.answer_slowest.0),
+    ("planner busy-ms", |report| report.planner_ns / 1_000_000),
     ("leaders lost", |report| report.leaders_lost),
     ("gpus peak", |report| report.gpu_milli_peak.div_ceil(1_000)),
     ("gpus held", |report| report.gpu_milli_held.div_ceil(1_000)),
@@ -93,8 +95,10 @@ impl Expectation {
             let name = words.word("the name of jobs")?.name()?;
             return Ok(What::Jobs { name, share_ppm, wish: parse_wish(words)? });
         }
-        let heads =
-            ["findings", "job", "jobs", "plans", "starts", "joins", "leaders", "nodes", "gpus"];
+        let heads = [
+            "findings", "job", "jobs", "plans", "starts", "joins", "answers", "planner", "leaders",
+            "nodes", "gpus",
+        ];
         let (head, word) = words.one_of(&heads)?;
         match head {
             0 => {

@@ -72,6 +72,12 @@ impl<'a> Word<'a> {
         u32::try_from(us).map(RttUs).map_err(|_| self.expected(what))
     }
 
+    /// `8ns`, `2us`, `1.5ms`, in nanoseconds.
+    pub(super) fn work(&self) -> Result<u64, Fault> {
+        const UNITS: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+        self.scaled(&UNITS, "a time such as 8ns, 2us or 5ms")
+    }
+
     fn scaled(&self, units: &[(&str, f64)], what: &str) -> Result<u64, Fault> {
         if self.text == "0" {
             return Ok(0);

@@ -181,7 +181,7 @@ impl Script {
     fn statement(&mut self, line: &str, words: &mut Words<'_>) -> Result<(), Fault> {
         let heads = [
             "fleet", "start", "commit", "network", "servers", "policy", "check", "until", "at",
-            "every", "about", "expect", "eval", "tenant", "load",
+            "every", "about", "expect", "eval", "tenant", "load", "planner",
         ];
         match words.one_of(&heads)?.0 {
             0 => {
@@ -212,6 +212,7 @@ impl Script {
             }
             13 => self.tenant(words)?,
             14 => self.loads.push(Load::parse(words)?),
+            15 => self.planner(words)?,
             _ => {
                 let pairs = words.pairs(&["seeds"])?;
                 let seeds = pairs.number("seeds", 1, SEEDS_MAX)?;
@@ -244,6 +245,15 @@ impl Script {
         set(&mut start.straggling_ppm, pairs.read("stragglers", Word::share)?);
         let times = pairs.number("times", 1, 10_000)?;
         set(&mut start.straggling_times, times.and_then(|times| u32::try_from(times).ok()));
+        Ok(())
+    }
+
+    fn planner(&mut self, words: &mut Words<'_>) -> Result<(), Fault> {
+        let pairs = words.pairs(&["plan", "replica", "node"])?;
+        let planner = &mut self.base.planner;
+        set(&mut planner.plan_ns, pairs.read("plan", Word::work)?);
+        set(&mut planner.replica_ns, pairs.read("replica", Word::work)?);
+        set(&mut planner.node_ns, pairs.read("node", Word::work)?);
         Ok(())
     }
 
