@@ -38,8 +38,9 @@ pub(super) struct InputArgs {
     /// The fleet that such faults are from had so many nodes; by default only those with faults.
     #[arg(long, value_name = "N", requires = "faults", value_parser = clap::value_parser!(u32).range(1..=NODES_MAX as i64))]
     faults_of: Option<u32>,
-    /// Spot nodes coming and going: lines `milliseconds,add|remove,node`. Nodes that are not on the
-    /// list come in addition to it and are like its last.
+    /// Spot nodes coming and going: lines `milliseconds,add|remove,node`, or `YYYY-MM-DD, hh:mm:ss,
+    /// N` where N of them were there. Nodes that are not on the list come in addition to it and are
+    /// like its last.
     #[arg(long, value_name = "FILE")]
     spot: Option<PathBuf>,
     /// Offers: CSV `provider,gpu_model,is_spot,usd_per_gpu_hour`. A node without a price costs the

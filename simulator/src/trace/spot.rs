@@ -1,28 +1,34 @@
 //! Spot nodes coming and going, as Bamboo's authors record them (Thorpe et al., NSDI 2023): lines of
-//! `milliseconds,add|remove,node` without a header.
+//! `milliseconds,add|remove,node` without a header, or of `YYYY-MM-DD, hh:mm:ss, N` where N nodes
+//! were there at the time. Of numbers, the first line is the beginning, and whoever came last goes
+//! first.
 //!
 //! **Invariant:** a node is added only when it is not there, and removed only when it is.
 
 use super::lines::Lines;
 use super::table::SECONDS_MAX;
 use super::{BadRows, Change, NodeChange, TraceError, name_fault};
+use jiff::civil::DateTime;
 use scheduler_core::unit::TimeMs;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Most nodes that are there by number: more than any provider lets one tenant have.
+const COUNT_MAX: u64 = 100_000;
+
 /// Changes of the file by rising time: nodes joining and being removed.
 pub fn read(file: &Path, bad: &mut BadRows) -> Result<Vec<NodeChange>, TraceError> {
     let mut lines = Lines::open(file)?;
+    let mut reader = Reader { file, there: BTreeSet::new(), count: 0, times: None };
     let mut changes = Vec::new();
-    let mut there = BTreeSet::new();
     loop {
-        let change = match lines.next() {
+        let told = match lines.next() {
             Ok(None) => break,
-            Ok(Some((number, line))) => change(line, file, number, &mut there),
+            Ok(Some((number, line))) => reader.line(line, number),
             Err(error) => Err(error),
         };
-        changes.extend(bad.take(change)?);
+        changes.extend(bad.take(told)?.into_iter().flatten());
     }
     if changes.is_empty() {
         return Err(bad.nothing(file));
@@ -31,36 +37,99 @@ pub fn read(file: &Path, bad: &mut BadRows) -> Result<Vec<NodeChange>, TraceErro
     Ok(changes)
 }
 
-fn change(
-    line: &str,
-    file: &Path,
-    number: u64,
-    there: &mut BTreeSet<String>,
-) -> Result<NodeChange, TraceError> {
-    let bad = |column: &str, value: &str, what: &str| {
-        TraceError::value(file, number, column, value, what.to_owned())
-    };
-    let cells: Vec<&str> = line.splitn(4, ',').map(str::trim).collect();
-    let &[at, what, node] = cells.as_slice() else {
-        return Err(TraceError::Row {
-            file: file.to_owned(),
-            line: number,
-            what: format!("has {} cells; time, add or remove, and node are wanted", cells.len()),
-        });
-    };
-    let ms = at.parse::<u64>().ok().filter(|ms| *ms <= SECONDS_MAX * 1_000);
-    let at = TimeMs(ms.ok_or_else(|| bad("time", at, "is no number of milliseconds"))?);
-    if let Some(fault) = name_fault(node) {
-        return Err(bad("node", node, &fault));
+struct Reader<'a> {
+    file: &'a Path,
+    /// Nodes that are there by name.
+    there: BTreeSet<String>,
+    /// Nodes that are there by number.
+    count: u64,
+    /// Of the lines with numbers: the first one's time and the last one's.
+    times: Option<(DateTime, DateTime)>,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, line: &str, number: u64) -> Result<Vec<NodeChange>, TraceError> {
+        let cells: Vec<&str> = line.splitn(4, ',').map(str::trim).collect();
+        let &[first, second, third] = cells.as_slice() else {
+            return Err(TraceError::Row {
+                file: self.file.to_owned(),
+                line: number,
+                what: format!(
+                    "has {} cells; time, add or remove, and node are wanted, or date, time of day \
+                     and number of nodes",
+                    cells.len()
+                ),
+            });
+        };
+        if first.contains('-') {
+            self.counted(first, second, third, number)
+        } else {
+            self.named(first, second, third, number).map(|change| vec![change])
+        }
     }
-    let change = match what {
-        "add" if there.insert(node.to_owned()) => Change::Joined,
-        "add" => return Err(bad("node", node, "is added, but it is there")),
-        "remove" if there.remove(node) => Change::Removed,
-        "remove" => return Err(bad("node", node, "is removed, but it is not there")),
-        _ => return Err(bad("change", what, "is neither add nor remove")),
-    };
-    Ok(NodeChange { at, node: node.to_owned(), change })
+
+    fn bad(&self, line: u64, column: &str, value: &str, what: &str) -> TraceError {
+        TraceError::value(self.file, line, column, value, what.to_owned())
+    }
+
+    fn named(
+        &mut self,
+        at: &str,
+        what: &str,
+        node: &str,
+        line: u64,
+    ) -> Result<NodeChange, TraceError> {
+        let ms = at.parse::<u64>().ok().filter(|ms| *ms <= SECONDS_MAX * 1_000);
+        let ms = ms.ok_or_else(|| self.bad(line, "time", at, "is no number of milliseconds"))?;
+        if let Some(fault) = name_fault(node) {
+            return Err(self.bad(line, "node", node, &fault));
+        }
+        let change = match what {
+            "add" if self.there.insert(node.to_owned()) => Change::Joined,
+            "add" => return Err(self.bad(line, "node", node, "is added, but it is there")),
+            "remove" if self.there.remove(node) => Change::Removed,
+            "remove" => {
+                return Err(self.bad(line, "node", node, "is removed, but it is not there"));
+            }
+            _ => return Err(self.bad(line, "change", what, "is neither add nor remove")),
+        };
+        Ok(NodeChange { at: TimeMs(ms), node: node.to_owned(), change })
+    }
+
+    fn counted(
+        &mut self,
+        date: &str,
+        time: &str,
+        count: &str,
+        line: u64,
+    ) -> Result<Vec<NodeChange>, TraceError> {
+        let told = format!("{date} {time}");
+        let now = DateTime::strptime("%Y-%m-%d %H:%M:%S", &told)
+            .map_err(|_| self.bad(line, "time", &told, "is no YYYY-MM-DD, hh:mm:ss"))?;
+        let wanted = count.parse::<u64>().ok().filter(|count| *count <= COUNT_MAX);
+        let wanted = wanted.ok_or_else(|| {
+            self.bad(line, "nodes", count, &format!("is not a number from 0 to {COUNT_MAX}"))
+        })?;
+        let (first, last) = self.times.unwrap_or((now, now));
+        if now < last {
+            return Err(self.bad(line, "time", &told, "is before the line above"));
+        }
+        let seconds = now.duration_since(first).as_secs();
+        let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds <= SECONDS_MAX);
+        let seconds =
+            seconds.ok_or_else(|| self.bad(line, "time", &told, "is too long after the first"))?;
+        self.times = Some((first, now));
+        let change = |node: u64, change| NodeChange {
+            at: TimeMs(seconds * 1_000),
+            node: format!("spot-{node}"),
+            change,
+        };
+        let joined = (self.count..wanted).map(|node| change(node, Change::Joined));
+        let removed = (wanted..self.count).rev().map(|node| change(node, Change::Removed));
+        let changes = joined.chain(removed).collect();
+        self.count = wanted;
+        Ok(changes)
+    }
 }
 
 /// Writes nodes joining and being removed so that [`read`] gives the same again; other changes are
@@ -74,4 +143,50 @@ pub fn write(changes: &[NodeChange], out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> Result<Vec<(u64, String, bool)>, String> {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("spot");
+        std::fs::write(&file, text).expect("writes");
+        let changes = read(&file, &mut BadRows::refuse()).map_err(|error| error.to_string())?;
+        let told = |change: NodeChange| {
+            (change.at.0, change.node, matches!(change.change, Change::Joined))
+        };
+        Ok(changes.into_iter().map(told).collect())
+    }
+
+    #[test]
+    fn numbers_of_nodes_are_nodes_that_come_and_go() {
+        let text = "2021-12-31, 23:59:30, 2\n2022-01-01, 00:00:30, 2\n\
+                    2022-01-01, 00:01:00, 1\n2022-01-01, 00:02:00, 3\n";
+        let node = |at, number: u64, joins| (at, format!("spot-{number}"), joins);
+        let wanted = [
+            node(0, 0, true),
+            node(0, 1, true),
+            node(90_000, 1, false),
+            node(150_000, 1, true),
+            node(150_000, 2, true),
+        ];
+        assert_eq!(told(text).as_deref(), Ok(&wanted[..]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (text, wanted) in [
+            ("2022-01-01, 00:00:00, 1\n2021-01-01, 00:00:00, 2\n", "line 2, column \"time\""),
+            ("2022-01-01, 25:00:00, 1\n", "is no YYYY-MM-DD, hh:mm:ss"),
+            ("2022-01-01, 00:00:00, -1\n", "column \"nodes\": \"-1\" is not a number"),
+            ("2022-01-01, 00:00:00, 100001\n", "is not a number from 0 to 100000"),
+            ("0001-01-01, 00:00:00, 1\n9999-01-01, 00:00:00, 1\n", "is too long after"),
+            ("1,add\n", "has 2 cells"),
+        ] {
+            let error = told(text).expect_err(text);
+            assert!(error.contains(wanted), "{error}");
+        }
+    }
 }
