@@ -102,6 +102,9 @@ fn a_lost_node_costs_its_gpus_and_a_jobs_time_until_it_is_mended() {
     let down_s = told.damage.down_gpu_hours * 3_600.0 / 16.0;
     // Servers notice when the leases are over, and agents come back within seconds.
     assert!((240.0..330.0).contains(&down_s), "{down_s}");
+    let cut = figures(&scenario, Metrics::until(TimeMs(200_000))).damage;
+    let cut_s = cut.down_gpu_hours * 3_600.0 / 16.0;
+    assert!((80.0..95.0).contains(&cut_s), "{cut_s}: down since the leases' end");
     let repair_s = told.damage.under_repair_gpu_hours * 3_600.0 / 16.0;
     near(repair_s, told.repair_s.max);
     near(told.utilised_percent / 100.0 * told.fleet_gpus_mean * told.span_s, {

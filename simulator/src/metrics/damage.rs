@@ -18,6 +18,8 @@ pub(crate) struct Damage {
     pub(crate) nodes_lost: u64,
     /// GPU thousandths of nodes that are down.
     pub(crate) down: Curve,
+    /// The same as an area, up to where means over time are taken, once that has passed.
+    down_measured: Option<u128>,
     /// GPU thousandths that jobs under repair ask for.
     pub(crate) under_repair: Curve,
     pub(crate) interruptions: u64,
@@ -36,6 +38,7 @@ impl Damage {
         Self {
             nodes_lost: 0,
             down: Curve::new(at),
+            down_measured: None,
             under_repair: Curve::new(at),
             interruptions: 0,
             jobs_interrupted: 0,
@@ -51,6 +54,18 @@ impl Damage {
         self.nodes_lost += 1;
         self.nodes.insert(node, gpu_milli);
         self.down.add(at, gpu_milli);
+    }
+
+    /// Means over time are taken up to here: nodes that were taken away for good would otherwise
+    /// count for as long as the last job runs.
+    pub(super) fn measure(&mut self, end: TimeMs) {
+        self.down.pass(end);
+        self.down_measured = Some(self.down.area());
+    }
+
+    /// GPU thousandths of nodes that were down, times milliseconds.
+    pub(crate) fn down_area(&self) -> u128 {
+        self.down_measured.unwrap_or_else(|| self.down.area())
     }
 
     /// The node is up again, or was removed.

@@ -123,7 +123,7 @@ pub struct Damage {
     /// Jobs that were ready and lost a member, and how often that happened to all of them.
     pub jobs_interrupted: u64,
     pub interruptions: u64,
-    /// GPU time of nodes that were down.
+    /// GPU time of nodes that were down, up to where means over time are taken.
     pub down_gpu_hours: f64,
     /// GPU time of whole jobs from losing a member to ready again.
     pub under_repair_gpu_hours: f64,
@@ -249,7 +249,7 @@ impl Metrics {
         Damage {
             jobs_interrupted: damage.jobs_interrupted,
             interruptions: damage.interruptions,
-            down_gpu_hours: damage.down.area() as f64 / GPU_HOUR,
+            down_gpu_hours: damage.down_area() as f64 / GPU_HOUR,
             under_repair_gpu_hours: damage.under_repair.area() as f64 / GPU_HOUR,
         }
     }

@@ -232,6 +232,7 @@ impl Metrics {
         {
             self.over_time.pass(end);
             self.measured = Some(Box::new(self.over_time.clone()));
+            self.damage.measure(end);
         }
     }
 

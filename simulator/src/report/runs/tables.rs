@@ -197,8 +197,8 @@ fn damage(groups: &[Group<'_>]) -> Table {
             ">GPU-h in repair",
         ],
         "Medians over seeds. NODES DOWN: times that a node was declared down, with the GPU time it \
-         was missing; HITS: a ready job lost a member; REPAIR: from the servers' noticing, a lease \
-         later, to ready again; NEVER MENDED: the job or the run ended before; IN REPAIR: GPU time \
+         was missing until the last arrival; HITS: a ready job lost a member; REPAIR: from the \
+         servers' noticing, a lease later, to ready again; NEVER MENDED: the job or the run ended before; IN REPAIR: GPU time \
          of whole jobs meanwhile. Work that a job has to do again does not count.",
     );
     for group in groups {
