@@ -174,6 +174,11 @@ impl Needs {
         }
     }
 
+    /// The same under another bound on the price.
+    pub fn at_price(&self, price_max: Option<PriceMicroUsd>) -> Self {
+        Self { price_max, ..self.clone() }
+    }
+
     /// GPUs that one replica takes.
     pub fn gpus(&self) -> GpuAsk {
         self.gpus
@@ -203,6 +208,12 @@ impl Needs {
         self.alternatives.len()
     }
 
+    /// Whether the alternative names models and the fleet has never shown any of them.
+    pub fn is_unknown(&self, alternative: usize) -> bool {
+        let models = self.alternatives.get(alternative).map(|one| one.models.as_deref());
+        models == Some(Some(&[]))
+    }
+
     /// The same with one alternative alone, counted from the most wanted. Whatever fits that also
     /// fits this.
     pub fn only(&self, alternative: usize) -> Self {
@@ -228,7 +239,10 @@ impl Needs {
     /// Why `node`, if it were empty, could not hold one replica; `None` = it could.
     pub fn misfit(&self, node: &Node) -> Option<Misfit> {
         let selected = || self.selects(node);
-        self.gpu_misfit(&node.gpus).or_else(|| self.term_misfit(node, selected))
+        match self.serving(&node.gpus) {
+            None => Some(self.gpu_fault(&node.gpus)),
+            Some(_) => self.term_misfit(node, selected),
+        }
     }
 
     /// Whether the node meets all selectors.
@@ -256,15 +270,6 @@ impl Needs {
                 None
             }
         })
-    }
-
-    /// Of a node's GPUs those with an allowed model and enough vRAM; all others are no use to this
-    /// replica. Empty when it asks for none.
-    pub fn gpu_mask(&self, gpus: &[Gpu]) -> GpuSet {
-        if self.gpus == GpuAsk::None {
-            return GpuSet::EMPTY;
-        }
-        self.allowed(gpus)
     }
 
     /// Whether exactly these GPUs of the node, if free, would serve one replica: as many as asked
@@ -312,7 +317,8 @@ impl Needs {
         mask
     }
 
-    /// As [`Needs::gpu_mask`]; `None` if a node with these GPUs could never serve.
+    /// Of a node's GPUs those with an allowed model and enough vRAM; all others are no use to this
+    /// replica. Empty when it asks for none; `None` if a node with these GPUs could never serve.
     pub fn serving(&self, gpus: &[Gpu]) -> Option<GpuSet> {
         let asked = match self.gpus {
             GpuAsk::None => return Some(GpuSet::EMPTY),
@@ -329,11 +335,8 @@ impl Needs {
         serves.then_some(mask)
     }
 
-    /// Why a node with these GPUs could never serve, as far as GPUs go.
-    pub fn gpu_misfit(&self, gpus: &[Gpu]) -> Option<Misfit> {
-        if self.serving(gpus).is_some() {
-            return None;
-        }
+    /// What is wrong with these GPUs, which do not serve.
+    pub fn gpu_fault(&self, gpus: &[Gpu]) -> Misfit {
         // The GPU and alternative that come nearest tell what is wrong.
         let one = |gpu: &Gpu| {
             let each = self.alternatives.iter().map(|one| one.misfit(gpu));
@@ -342,7 +345,7 @@ impl Needs {
         let named = self.alternatives.iter().any(|one| one.models.is_some());
         let without = if gpus.is_empty() && named { Misfit::GpuModel } else { Misfit::GpuCount };
         let kinds = alike(gpus).filter_map(|run| one(run.first()?));
-        Some(kinds.max().unwrap_or(without))
+        kinds.max().unwrap_or(without)
     }
 
     fn rule_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {

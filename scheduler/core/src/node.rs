@@ -12,6 +12,7 @@ use crate::unit::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Most labels on a node.
@@ -21,7 +22,7 @@ pub const LABEL_BYTES_MAX: usize = 317;
 /// Most taints on a node.
 pub const TAINTS_MAX: usize = 32;
 
-/// Most GPU models in one cluster's life: far above what is on sale, low enough to search in a row.
+/// Most GPU models in one cluster's life: far above what is on sale, low enough to copy the list.
 pub const MODELS_MAX: usize = 1024;
 
 /// Free-form facts for selectors; keys and values are printable ASCII, bounded.
@@ -53,9 +54,34 @@ pub enum Vendor {
 }
 
 /// All GPU models the fleet has ever shown, numbered in order of first sight.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Named")]
 pub struct Models {
     names: Vec<Name>,
+    /// Numbers by rising name: a job may name tens of thousands.
+    #[serde(skip)]
+    by_name: Vec<u16>,
+}
+
+/// Models as they are stored.
+#[derive(Deserialize)]
+struct Named {
+    names: Vec<Name>,
+}
+
+impl From<Named> for Models {
+    fn from(Named { names }: Named) -> Self {
+        let mut by_name: Vec<u16> = (0u16..).zip(&names).map(|(number, _)| number).collect();
+        by_name.sort_by_key(|&number| names.get(usize::from(number)));
+        Self { names, by_name }
+    }
+}
+
+/// What is derived from the names does not count.
+impl Hash for Models {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.names.hash(hasher);
+    }
 }
 
 impl Models {
@@ -66,8 +92,8 @@ impl Models {
 
     /// The number of a name, exactly as spelled.
     pub fn find(&self, name: &Name) -> Option<ModelId> {
-        let at = self.names.iter().position(|known| known == name)?;
-        u16::try_from(at).ok().map(ModelId)
+        let at = self.place(name).ok()?;
+        self.by_name.get(at).copied().map(ModelId)
     }
 
     /// All models by rising number.
@@ -85,15 +111,23 @@ impl Models {
 
     /// The number of `name`, given now if it is new; `None` once [`MODELS_MAX`] names are known.
     pub fn find_or_add(&mut self, name: &Name) -> Option<ModelId> {
-        if let Some(known) = self.find(name) {
-            return Some(known);
-        }
-        let next = u16::try_from(self.names.len()).ok().map(ModelId)?;
+        let place = match self.place(name) {
+            Ok(at) => return self.by_name.get(at).copied().map(ModelId),
+            Err(place) => place,
+        };
+        let next = u16::try_from(self.names.len()).ok()?;
         if self.names.len() >= MODELS_MAX {
             return None;
         }
         self.names.push(name.clone());
-        Some(next)
+        self.by_name.insert(place, next);
+        Some(ModelId(next))
+    }
+
+    /// Place of the name among all by rising name, or where it would be.
+    fn place(&self, name: &Name) -> Result<usize, usize> {
+        self.by_name
+            .binary_search_by(|&number| self.names.get(usize::from(number)).cmp(&Some(name)))
     }
 }
 

@@ -81,7 +81,8 @@ impl Search<'_, '_> {
     /// Reduces the group to the next of its alternatives that holds it by itself; which that is.
     fn next(&mut self, at: usize, from: usize, steps: &mut Steps) -> Option<usize> {
         let whole = self.whole.groups.get(at)?;
-        for alternative in from..whole.needs.alternatives() {
+        let known = |alternative: &usize| !whole.needs.is_unknown(*alternative);
+        for alternative in (from..whole.needs.alternatives()).filter(known) {
             let group = self.narrow.groups.get_mut(at)?;
             group.set_gpus(whole.needs.only(alternative));
             if steps.is_spent() {
@@ -107,11 +108,8 @@ impl Search<'_, '_> {
             return None;
         }
         self.tries -= 1;
-        let mut part = Steps::new(steps.left().div_ceil(TRY_PART));
-        let before = part.left();
-        let placed = place_any(&self.narrow, self.policy, &mut part);
-        steps.spend(before - part.left());
-        steps.cut |= part.cut;
+        let most = steps.left().div_ceil(TRY_PART);
+        let placed = steps.part(most, |steps| place_any(&self.narrow, self.policy, steps));
         let wanted = self.whole.groups.iter().map(|group| group.ranks.len()).sum::<usize>();
         match placed {
             Placed::All(found) if found.len() == wanted => Some(found),
@@ -129,8 +127,8 @@ fn holds(ask: &Ask<'_>, group: &GroupAsk, steps: &mut Steps) -> bool {
         if steps.is_spent() {
             return false;
         }
-        steps.spend(KIND_STEPS);
-        let Some(fit) = group.gpu_fit(&kind.gpus) else { continue };
+        steps.spend(KIND_STEPS + ask.unpaid());
+        let Some(fit) = group.kind_fit(id, &kind.gpus) else { continue };
         for (_, state) in view.states().of_kind(id, least) {
             steps.spend(1);
             let room = u64::from(room(group, &kind.gpus, state.free(), fit, group.wanted()));

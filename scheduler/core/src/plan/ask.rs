@@ -3,6 +3,7 @@
 //!
 //! **Invariant:** nothing here depends on what is free.
 
+use super::ruled::KnownPaths;
 use super::terms::{Term, Terms};
 use super::{Ranks, Request};
 use crate::fit::{Around, Misfit, Needs};
@@ -10,7 +11,7 @@ use crate::id::Rank;
 use crate::job::{GpuAsk, JobSpec};
 use crate::node::{Gpu, Node};
 use crate::unit::GpuSet;
-use crate::view::{Class, ClassId, Slot, View};
+use crate::view::{Class, ClassId, KindId, Slot, View};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -24,6 +25,9 @@ pub(super) struct GpuFit {
 }
 
 impl GpuFit {
+    /// Serves nothing.
+    const NONE: Self = Self { mask: GpuSet::EMPTY, plain: true };
+
     fn new(mask: GpuSet, gpus: &[Gpu]) -> Self {
         let mut usable = (0u8..).zip(gpus).filter(|&(index, _)| mask.contains(index));
         let first = usable.next().map(|(_, gpu)| (gpu.model, gpu.link_domain));
@@ -39,6 +43,35 @@ pub(super) struct Fit {
     /// To be used last, for an untolerated `PreferNoSchedule` taint.
     pub(super) shuns: bool,
     pub(super) gpus: GpuFit,
+}
+
+/// What was found out so far, by number.
+#[derive(Clone, Debug)]
+pub(super) struct Known<T>(RefCell<Vec<Option<T>>>);
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self(RefCell::default())
+    }
+}
+
+impl<T: Clone> Known<T> {
+    /// What is known of the number, found out now if nothing is.
+    pub(super) fn get(&self, number: u32, find: impl FnOnce() -> T) -> T {
+        let at = number as usize;
+        if let Some(Some(known)) = self.0.borrow().get(at) {
+            return known.clone();
+        }
+        let found = find();
+        let mut known = self.0.borrow_mut();
+        if known.len() <= at {
+            known.resize(at + 1, None);
+        }
+        if let Some(place) = known.get_mut(at) {
+            *place = Some(found.clone());
+        }
+        found
+    }
 }
 
 /// Replicas of one group that wait for a node.
@@ -59,8 +92,9 @@ pub(super) struct GroupAsk {
     place: usize,
     /// Of all groups of the ask, where that pays.
     terms: Option<Rc<Terms>>,
-    /// By node, as far as they were asked for and are costly to find out.
-    fits: RefCell<Vec<Option<Fit>>>,
+    /// By kind of GPUs: how they serve, and what is wrong with those that do not.
+    kind_fits: Known<Option<GpuFit>>,
+    kind_faults: Known<Misfit>,
 }
 
 impl GroupAsk {
@@ -81,9 +115,19 @@ impl GroupAsk {
         self.per_node
     }
 
-    /// How the GPUs of a kind serve this group; `None` if they never could.
+    /// How these GPUs serve this group; `None` if they never could.
     pub(super) fn gpu_fit(&self, gpus: &[Gpu]) -> Option<GpuFit> {
         self.needs.serving(gpus).map(|mask| GpuFit::new(mask, gpus))
+    }
+
+    /// The same for the GPUs of a kind, and kept where it is costly to find out.
+    pub(super) fn kind_fit(&self, kind: KindId, gpus: &[Gpu]) -> Option<GpuFit> {
+        self.kept(kind, &self.kind_fits, || self.gpu_fit(gpus))
+    }
+
+    /// Keeps what was found for a kind, where there are alternatives to hold against it.
+    fn kept<T: Copy>(&self, kind: KindId, known: &Known<T>, find: impl FnOnce() -> T) -> T {
+        if self.needs.alternatives() < 2 { find() } else { known.get(kind.0, find) }
     }
 
     /// Whether the class, whose GPUs must serve, lets this group in: `None` if not, else whether
@@ -113,38 +157,49 @@ impl GroupAsk {
 
     /// How the node serves this group; `known` is the answer for its class.
     pub(super) fn fit(&self, slot: &Slot, known: Fit) -> Fit {
-        if self.per_node { self.class_fit(&slot.node) } else { known }
+        if self.per_node { self.node_fit(slot.kind, &slot.node) } else { known }
     }
 
     /// How a class of nodes serves this group, going by one of them.
-    pub(super) fn class_fit(&self, sample: &Node) -> Fit {
-        if self.terms.is_none() && self.needs.alternatives() < 2 {
-            return self.find_fit(sample);
-        }
-        let at = sample.id.0 as usize;
-        if let Some(Some(known)) = self.fits.borrow().get(at) {
-            return *known;
-        }
-        let fit = self.find_fit(sample);
-        let mut fits = self.fits.borrow_mut();
-        if fits.len() <= at {
-            fits.resize(at + 1, None);
-        }
-        fits[at] = Some(fit);
-        fit
+    pub(super) fn class_fit(&self, class: &Class) -> Fit {
+        self.node_fit(class.kind, &class.sample)
     }
 
-    fn find_fit(&self, sample: &Node) -> Fit {
-        let Term { misfit, shuns } = self.term(sample);
-        let misfit = self.needs.gpu_misfit(&sample.gpus).or(misfit);
-        let gpus = GpuFit::new(self.needs.gpu_mask(&sample.gpus), &sample.gpus);
-        Fit { misfit, shuns, gpus }
+    /// How the node, with GPUs of this kind, serves this group.
+    pub(super) fn node_fit(&self, kind: KindId, node: &Node) -> Fit {
+        let gpus = self.kind_fit(kind, &node.gpus);
+        let fault = || self.kept(kind, &self.kind_faults, || self.needs.gpu_fault(&node.gpus));
+        let fault = gpus.is_none().then(fault);
+        let Term { misfit, shuns } = self.term(node);
+        Fit { misfit: fault.or(misfit), shuns, gpus: gpus.unwrap_or(GpuFit::NONE) }
     }
 
     /// The same group with other GPUs allowed.
     pub(super) fn set_gpus(&mut self, needs: Needs) {
         self.needs = needs;
-        self.fits.borrow_mut().clear();
+        (self.kind_fits, self.kind_faults) = (Known::default(), Known::default());
+    }
+
+    /// Classes that could serve this group; where nodes differ, each must be asked as well.
+    pub(super) fn serving<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a Class> {
+        let classes = view.classes();
+        // GPUs first: there are fewer kinds of them than classes.
+        let fits = |class: &Class| {
+            classes.kind(class.kind).and_then(|kind| self.kind_fit(class.kind, &kind.gpus))
+        };
+        let serves = move |class: &&Class| fits(class).is_some() && self.admission(class).is_some();
+        classes.iter().map(|(_, class)| class).filter(serves)
+    }
+
+    /// Open nodes of such a class, or all, that could serve this group.
+    pub(super) fn serving_nodes<'a>(
+        &'a self,
+        view: &'a View,
+        class: &'a Class,
+        all: bool,
+    ) -> impl Iterator<Item = (u32, &'a Slot)> {
+        let slots = class.nodes.iter().filter_map(|node| Some((node, view.slot(node)?)));
+        slots.filter(move |(_, slot)| (slot.open || all) && self.admits(&slot.node))
     }
 
     /// Fits of all classes, by number; `None` for numbers out of use.
@@ -152,7 +207,7 @@ impl GroupAsk {
         let mut fits = vec![None; view.classes().end()];
         for (ClassId(id), class) in view.classes().iter() {
             if let Some(place) = fits.get_mut(id as usize) {
-                *place = Some(self.class_fit(&class.sample));
+                *place = Some(self.class_fit(class));
             }
         }
         fits
@@ -174,6 +229,7 @@ pub(super) struct Ask<'a> {
     pub(super) avoid: Vec<u32>,
     /// Where other jobs stand, as far as the rules of this one go.
     pub(super) around: &'a Around,
+    pub(super) paths: KnownPaths,
 }
 
 impl<'a> Ask<'a> {
@@ -213,7 +269,8 @@ impl<'a> Ask<'a> {
                 unconditional,
                 place,
                 terms,
-                fits: RefCell::default(),
+                kind_fits: Known::default(),
+                kind_faults: Known::default(),
             });
         }
         if let Some(terms) = Terms::new(&groups).map(Rc::new) {
@@ -224,18 +281,18 @@ impl<'a> Ask<'a> {
         let mut avoid: Vec<u32> = request.avoid.iter().map(|node| node.0).collect();
         avoid.sort_unstable();
         let members = request.fixed.iter().map(|&(rank, node)| (rank, node.0)).collect();
-        Self { view, spec, groups, fixed, members, avoid, around: request.around }
+        let (around, paths) = (request.around, KnownPaths::default());
+        Self { view, spec, groups, fixed, members, avoid, around, paths }
     }
 
-    /// The same ask under another spec with the same groups, replicas and selectors.
+    /// The same ask under another spec whose groups are the same.
     pub(super) fn with_spec<'b>(&self, spec: &'b JobSpec) -> Ask<'b>
     where
         'a: 'b,
     {
-        let group = |group: &GroupAsk| {
-            let needs = Needs::new(spec, group.group, self.view.models());
-            let per_node = needs.reads_identity();
-            GroupAsk { needs, per_node, fits: RefCell::default(), ..group.clone() }
+        let group = |group: &GroupAsk| GroupAsk {
+            needs: group.needs.at_price(spec.price_max),
+            ..group.clone()
         };
         let mut groups: Vec<GroupAsk> = self.groups.iter().map(group).collect();
         let known = self.groups.first().and_then(|group| group.terms.clone());
@@ -252,6 +309,7 @@ impl<'a> Ask<'a> {
             members: self.members.clone(),
             avoid: self.avoid.clone(),
             around: self.around,
+            paths: self.paths.clone(),
         }
     }
 
@@ -263,6 +321,12 @@ impl<'a> Ask<'a> {
             }
             self.groups.retain(|group| !group.ranks.is_empty());
         }
+    }
+
+    /// Steps that looking at nodes has cost since this was last asked; the caller pays them.
+    pub(super) fn unpaid(&self) -> u64 {
+        let terms = self.groups.first().and_then(|group| group.terms.as_ref());
+        terms.map_or(0, |terms| terms.unpaid()) + self.paths.unpaid()
     }
 
     pub(super) fn avoids(&self, node: u32) -> bool {

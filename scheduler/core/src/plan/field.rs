@@ -12,6 +12,11 @@ use crate::id::Name;
 use crate::job::Strategy;
 use crate::view::{Class, ClassId, Free, KindId, NodeKind, NodeSet, NodeState, Slot};
 
+/// What it costs in steps to know how the GPUs of a kind serve a group.
+const FIT_STEPS: u64 = 2;
+/// And how much room a state, or a pool of it, has for a group.
+const ROOM_STEPS: u64 = 3;
+
 /// A node with room for at least one replica of some group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cand {
@@ -152,6 +157,16 @@ pub(super) struct Field<'v> {
 impl<'v> Field<'v> {
     /// Looks at every state once. Room is counted up to what is wanted.
     pub(super) fn new(ask: &Ask<'v>, base: Base, steps: &mut Steps) -> Self {
+        Self::look(ask, base, ask.spec.strategy == Strategy::StrictSpread, steps)
+    }
+
+    /// The same as if each group were alone and without a strategy, for groups with their own.
+    pub(super) fn bare(ask: &Ask<'v>, base: Base, steps: &mut Steps) -> Self {
+        Self::look(ask, base, false, steps)
+    }
+
+    /// `apart`: each replica on a node of its own, members that stay included.
+    fn look(ask: &Ask<'v>, base: Base, apart: bool, steps: &mut Steps) -> Self {
         let sites = ask.view.sites().len();
         let width = ask.groups.len() + 2;
         let field = Self {
@@ -162,12 +177,12 @@ impl<'v> Field<'v> {
             amounts: [vec![0; sites * width], vec![0; sites * width]],
             shunned: false,
         };
-        let left_out = left_out(ask);
+        let left_out = left_out(ask, apart);
         let class = |&node: &u32| ask.view.slot(node).map(|slot| slot.class);
-        let mut apart: Vec<ClassId> = left_out.iter().filter_map(class).collect();
-        apart.sort_unstable();
-        apart.dedup();
-        let mut look = Look { ask, base, field, left_out, apart, rooms: Vec::new() };
+        let mut torn: Vec<ClassId> = left_out.iter().filter_map(class).collect();
+        torn.sort_unstable();
+        torn.dedup();
+        let mut look = Look { ask, base, field, apart, left_out, torn, rooms: Vec::new() };
         look.fleet(steps);
         let mut field = look.field;
         for lot in &mut field.lots {
@@ -185,7 +200,7 @@ impl<'v> Field<'v> {
     pub(super) fn fit(&self, ask: &Ask<'_>, group: usize, slot: &Slot) -> Option<Fit> {
         let group = ask.groups.get(group)?;
         let class = ask.view.classes().get(slot.class)?;
-        let fit = group.fit(slot, group.class_fit(&class.sample));
+        let fit = group.fit(slot, group.class_fit(class));
         fit.misfit.is_none().then_some(fit)
     }
 
@@ -269,9 +284,9 @@ impl<'v> Field<'v> {
 
 /// Nodes that no group may use, by rising number: those to be avoided, and where each replica
 /// wants a node of its own, those of the members that stay.
-fn left_out(ask: &Ask<'_>) -> Vec<u32> {
+fn left_out(ask: &Ask<'_>, apart: bool) -> Vec<u32> {
     let mut nodes = ask.avoid.clone();
-    if ask.spec.strategy == Strategy::StrictSpread {
+    if apart {
         nodes.extend(&ask.fixed);
     }
     nodes.sort_unstable();
@@ -283,9 +298,11 @@ struct Look<'a, 'v> {
     ask: &'a Ask<'v>,
     base: Base,
     field: Field<'v>,
+    /// Each replica wants a node of its own.
+    apart: bool,
     left_out: Vec<u32>,
     /// Their classes.
-    apart: Vec<ClassId>,
+    torn: Vec<ClassId>,
     /// Per group: room on the nodes looked at.
     rooms: Vec<u32>,
 }
@@ -310,8 +327,7 @@ impl<'v> Look<'_, 'v> {
     fn fleet(&mut self, steps: &mut Steps) {
         let view = self.ask.view;
         for (id, kind) in view.classes().kinds() {
-            let fits: Vec<Option<GpuFit>> =
-                self.ask.groups.iter().map(|group| group.gpu_fit(&kind.gpus)).collect();
+            let fits = self.fits(id, kind, steps);
             if fits.iter().any(Option::is_some) && self.base == Base::Now {
                 self.kind(id, kind, &fits, steps);
             }
@@ -319,7 +335,13 @@ impl<'v> Look<'_, 'v> {
         if self.base != Base::Now {
             self.empty(steps);
         }
-        steps.spend(1);
+        steps.spend(1 + self.ask.unpaid());
+    }
+
+    /// How the GPUs of a kind serve each group.
+    fn fits(&self, id: KindId, kind: &NodeKind, steps: &mut Steps) -> Vec<Option<GpuFit>> {
+        steps.spend(self.ask.groups.len() as u64 * FIT_STEPS);
+        self.ask.groups.iter().map(|group| group.kind_fit(id, &kind.gpus)).collect()
     }
 
     /// What is free now on the nodes of a kind.
@@ -332,15 +354,14 @@ impl<'v> Look<'_, 'v> {
             if self.measure(kind, state.free(), fits) {
                 self.state(state, fits, steps);
             }
-            steps.spend(fits.len() as u64);
+            steps.spend(fits.len() as u64 * ROOM_STEPS);
         }
     }
 
     /// Room for each group in what is free; whether there is any.
     fn measure(&mut self, kind: &NodeKind, free: &Free, fits: &[Option<GpuFit>]) -> bool {
-        let strict = self.ask.spec.strategy == Strategy::StrictSpread;
         let each = self.ask.groups.iter().zip(fits).map(|(group, fit)| {
-            let most = if strict { 1 } else { group.wanted() };
+            let most = if self.apart { 1 } else { group.wanted() };
             fit.map_or(0, |fit| room(group, &kind.gpus, free, fit, most))
         });
         self.rooms.clear();
@@ -356,7 +377,7 @@ impl<'v> Look<'_, 'v> {
             self.ways(class, fits, &mut ways);
             let each = Each { idle: state.idle(), free: state.free_but_idle() };
             self.pool((id, class), each, nodes, &ways);
-            steps.spend(fits.len() as u64);
+            steps.spend(fits.len() as u64 * ROOM_STEPS);
         }
     }
 
@@ -366,10 +387,9 @@ impl<'v> Look<'_, 'v> {
         let mut ways = Vec::with_capacity(self.ask.groups.len());
         for (id, class) in view.classes().iter() {
             let Some(kind) = view.classes().kind(class.kind) else { continue };
-            let fits: Vec<Option<GpuFit>> =
-                self.ask.groups.iter().map(|group| group.gpu_fit(&kind.gpus)).collect();
+            let fits = self.fits(class.kind, kind, steps);
             let free = Free::whole(&class.sample);
-            steps.spend(fits.len() as u64 * 8);
+            steps.spend(fits.len() as u64 * ROOM_STEPS);
             if !self.measure(kind, &free, &fits) {
                 continue;
             }
@@ -404,7 +424,7 @@ impl<'v> Look<'_, 'v> {
         let Some(first) = nodes.first().filter(|_| !ways.is_empty()) else { return };
         let group = |way: &Way| self.ask.groups.get(way.group);
         let by_node = |way: &Way| group(way).is_none_or(GroupAsk::reads_identity);
-        if self.apart.binary_search(&id).is_ok() || ways.iter().any(by_node) {
+        if self.torn.binary_search(&id).is_ok() || ways.iter().any(by_node) {
             return self.nodes(class, each, nodes.iter(), ways);
         }
         let site = class.site.0;

@@ -101,37 +101,43 @@ impl Budget {
 /// What is left of a budget.
 #[derive(Clone, Copy, Debug)]
 struct Steps {
-    left: u64,
+    limit: u64,
+    /// May exceed the limit: work is counted when it is done.
+    used: u64,
     /// Some search ended for want of steps.
     cut: bool,
 }
 
 impl Steps {
-    fn new(left: u64) -> Self {
-        Self { left, cut: left == 0 }
+    fn new(limit: u64) -> Self {
+        Self { limit, used: 0, cut: limit == 0 }
     }
 
     fn spend(&mut self, steps: u64) {
-        self.left = self.left.saturating_sub(steps);
-        self.cut |= self.left == 0;
+        self.used = self.used.saturating_add(steps);
+        self.cut |= self.is_spent();
     }
 
     fn left(&self) -> u64 {
-        self.left
+        self.limit.saturating_sub(self.used)
     }
 
     fn is_spent(&self) -> bool {
-        self.left == 0
+        self.used >= self.limit
+    }
+
+    /// Lets `work` spend at most so much of what is left; all that it used is taken off.
+    fn part<R>(&mut self, limit: u64, work: impl FnOnce(&mut Self) -> R) -> R {
+        let mut part = Self::new(limit.min(self.left()));
+        let result = work(&mut part);
+        self.spend(part.used);
+        self.cut |= part.cut;
+        result
     }
 
     /// Lets `work` spend at most half of what is left, so that something remains for asking less.
     fn half<R>(&mut self, work: impl FnOnce(&mut Self) -> R) -> R {
-        let mut half = Self::new(self.left.div_ceil(2));
-        let rest = self.left - half.left;
-        let result = work(&mut half);
-        self.left = rest + half.left;
-        self.cut |= half.cut;
-        result
+        self.part(self.left().div_ceil(2), work)
     }
 }
 

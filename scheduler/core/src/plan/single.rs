@@ -78,7 +78,7 @@ fn by_policy(ask: &Ask<'_>, group: &GroupAsk, policy: Policy, steps: &mut Steps)
     let mut placement = || {
         let (node, gpus) = policy::choose(ask, group, policy, steps)?;
         let slot = ask.view.slot(node.0)?;
-        let known = group.class_fit(&ask.view.classes().get(slot.class)?.sample);
+        let known = group.class_fit(ask.view.classes().get(slot.class)?);
         let gpus = match gpus {
             Some(gpus) => gpus,
             None => pick(group, &slot.node.gpus, &slot.free, group.fit(slot, known).gpus)?,
@@ -142,7 +142,7 @@ impl Walk<'_> {
                 if !view.states().has(id, idle) || self.look() {
                     continue;
                 }
-                let fits = self.order.iter().map(|group| group.gpu_fit(&kind.gpus));
+                let fits = self.order.iter().map(|group| group.kind_fit(id, &kind.gpus));
                 let Some(fits) = fits.collect::<Option<Vec<GpuFit>>>() else { continue };
                 let found = self.in_level(id, idle, &fits);
                 if found.is_some() || self.is_spent() {

@@ -45,7 +45,8 @@ pub(super) fn bound_needed(
     for _ in 0..BOUNDS_TRIED_MAX {
         let vertices = vertices(ask, field, on_paper);
         let question = question(ask, &vertices, &need, &fixed, None);
-        let found = short(steps, |steps| near::bound_needed_within_steps(&question, steps));
+        let found =
+            steps.part(SEARCH_STEPS, |steps| near::bound_needed_within_steps(&question, steps));
         match found.filter(|&found| found < on_paper) {
             Some(found) => on_paper = found,
             None => break,
@@ -120,7 +121,8 @@ fn nearest_part(
     let need = Field::demand(ask, &targets, false);
     let fixed = fixed(ask);
     let question = question(ask, &vertices, &need, &fixed, ask.spec.rtt_max);
-    let (_, choice) = short(steps, |steps| near::largest_within_steps(&question, parts, steps));
+    let (_, choice) =
+        steps.part(SEARCH_STEPS, |steps| near::largest_within_steps(&question, parts, steps));
     Some(Domain { sites: choice?.sites, rack: None })
 }
 
@@ -156,14 +158,6 @@ fn vertices(ask: &Ask<'_>, field: &Field<'_>, slow_us: u32) -> Vec<Vertex> {
 fn fixed(ask: &Ask<'_>) -> Vec<(u16, u64)> {
     let sites = ask.fixed.iter().filter_map(|&node| Some(ask.view.slot(node)?.site.0));
     sites.collect::<BTreeSet<u16>>().into_iter().map(|site| (site, 1)).collect()
-}
-
-fn short<R>(steps: &mut Steps, search: impl FnOnce(&mut Steps) -> R) -> R {
-    let mut own = Steps::new(steps.left().min(SEARCH_STEPS));
-    let given = own.left();
-    let found = search(&mut own);
-    steps.spend(given - own.left());
-    found
 }
 
 fn best_rack(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {

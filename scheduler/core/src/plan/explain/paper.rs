@@ -3,23 +3,33 @@
 //! **Invariant:** an upper bound: what it says does not fit never does. With rules at more than one
 //! level it may be a little high.
 
-use crate::fit::{Domain as Place, milli_price_max};
+use crate::fit::milli_price_max;
 use crate::job::{Level, RttScope, Strategy, Target};
-use crate::plan::ask::Ask;
-use crate::plan::draft::{Base, Draft};
+use crate::plan::ask::{Ask, GroupAsk};
 use crate::plan::field::{Cand, Domain, Field};
-use crate::plan::ruled::{self, Apart};
+use crate::plan::ruled::{self, Apart, Paths};
 use crate::view::Slot;
 use std::collections::BTreeMap;
 
 /// A node with room.
 struct Spot<'a> {
     room: u64,
+    node: u32,
     slot: &'a Slot,
 }
 
+/// Number of the domain of the level in which the node lies.
+fn domain_of(ask: &Ask<'_>, level: Level, node: u32, slot: &Slot) -> u32 {
+    match level {
+        Level::Site => slot.site.0.into(),
+        Level::Node => node,
+        Level::Region | Level::Zone | Level::Rack => Paths::of(ask).domain(level, node),
+    }
+}
+
 /// Replicas of the group at this place of the ask that would fit inside the domain if it were
-/// alone; at most as many as wait.
+/// alone; at most as many as wait. The field is a bare one: it goes by the job's strategy, which
+/// need not be the group's.
 pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain) -> u32 {
     let Some(group) = ask.groups.get(at) else { return 0 };
     let wanted = u64::from(group.wanted());
@@ -31,15 +41,10 @@ pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain)
         true => {
             let apart = Apart::required(ask, at);
             let open = |slot: &Slot| apart.admits(&slot.node) && !apart.is_too_dear(&slot.node);
-            // The field goes by the job's strategy, which need not be the group's.
-            let draft = Draft::new(ask, Base::Now);
-            let spot = |(cand, slot): (Cand, _)| {
-                let fit = field.fit(ask, at, slot)?;
-                let room = draft.room(group, cand.node, slot, fit.gpus, group.wanted());
-                Some(Spot { room: room.into(), slot })
-            };
-            let cands = field.cands(ask, at, domain, true);
-            by_rules(ask, at, cands.filter(|(_, slot)| open(slot)).filter_map(spot).collect())
+            let cands = field.cands(ask, at, domain, true).filter(|(_, slot)| open(slot));
+            let spot =
+                |(cand, slot): (Cand, _)| Spot { room: cand.room.into(), node: cand.node, slot };
+            by_rules(ask, at, cands.map(spot).collect())
         }
     };
     u32::try_from(most.min(wanted)).unwrap_or(u32::MAX)
@@ -74,7 +79,7 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
         }
     }
     if let Some(level) = each {
-        spots = first_of_each(level, spots);
+        spots = first_of_each(ask, level, spots);
     }
     if let Some(bound) = spec.rtt_max.filter(|_| spec.rtt_scope != RttScope::HeadToMembers) {
         // A site that is too slow inside takes one member.
@@ -84,7 +89,7 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
                 let site = spot.slot.site.0;
                 net.high(site, site) > bound.0
             });
-        near.extend(first_of_each(Level::Site, slow));
+        near.extend(first_of_each(ask, Level::Site, slow));
         spots = near;
     }
     let all = match together.into_iter().max() {
@@ -92,11 +97,11 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
             let sum = spots.iter().map(|spot| spot.room).sum::<u64>();
             sum.min(evenly(ask, at, &spots)).min(affordable(ask, at, &spots))
         }
-        Some(level) => rooms(level, &spots).into_values().max().unwrap_or(0),
+        Some(level) => rooms(ask, level, &spots).into_values().max().unwrap_or(0),
     };
     own.rules.segments.first().map_or(all, |segment| {
         let size = u64::from(segment.size.max(1));
-        let rooms = rooms(segment.level, &spots);
+        let rooms = rooms(ask, segment.level, &spots);
         let whole: u64 = rooms.values().map(|room| room / size * size).sum();
         // The last block need not be whole.
         let rest = rooms.values().map(|room| room % size).max().unwrap_or(0);
@@ -104,18 +109,19 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
     })
 }
 
-fn rooms<'a>(level: Level, spots: &[Spot<'a>]) -> BTreeMap<Place<'a>, u64> {
+fn rooms(ask: &Ask<'_>, level: Level, spots: &[Spot<'_>]) -> BTreeMap<u32, u64> {
     let mut rooms = BTreeMap::new();
     for spot in spots {
-        *rooms.entry(Place::of(level, &spot.slot.node)).or_default() += spot.room;
+        *rooms.entry(domain_of(ask, level, spot.node, spot.slot)).or_default() += spot.room;
     }
     rooms
 }
 
-fn first_of_each<'a>(level: Level, spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
+fn first_of_each<'a>(ask: &Ask<'_>, level: Level, spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
     let mut seen = BTreeMap::new();
     for spot in spots {
-        seen.entry(Place::of(level, &spot.slot.node)).or_insert(Spot { room: 1, ..spot });
+        let domain = domain_of(ask, level, spot.node, spot.slot);
+        seen.entry(domain).or_insert(Spot { room: 1, ..spot });
     }
     seen.into_values().collect()
 }
@@ -127,20 +133,29 @@ fn evenly(ask: &Ask<'_>, at: usize, spots: &[Spot<'_>]) -> u64 {
     // Members that stay may leave room for more than this would count.
     let binding = own.rules.spread.iter().filter(|one| !one.preferred && ask.fixed.is_empty());
     let most = binding.map(|spread| {
-        let mut rooms = rooms(spread.level, spots);
-        // Domains that are full now count as empty ones.
-        let fits = group.class_fits(ask.view);
-        for (_, slot) in ask.view.slots().filter(|(_, slot)| slot.open) {
-            let known = fits.get(slot.class.0 as usize).copied().flatten();
-            if known.is_some_and(|known| group.fit(slot, known).misfit.is_none()) {
-                rooms.entry(Place::of(spread.level, &slot.node)).or_default();
-            }
-        }
-        let least = rooms.values().min().copied().unwrap_or(0);
+        let rooms = rooms(ask, spread.level, spots);
+        // Where a domain is full, no other may hold much.
+        let full = has_full_domain(ask, group, spread.level, &rooms);
+        let least = if full { 0 } else { rooms.values().min().copied().unwrap_or(0) };
         let top = least.saturating_add(spread.skew_max.into());
         rooms.into_values().map(|room| room.min(top)).sum::<u64>()
     });
     most.min().unwrap_or(u64::MAX)
+}
+
+/// Whether an open node that could hold a replica if it were empty lies outside these domains.
+fn has_full_domain(
+    ask: &Ask<'_>,
+    group: &GroupAsk,
+    level: Level,
+    rooms: &BTreeMap<u32, u64>,
+) -> bool {
+    // Nodes of one class stand at one site.
+    let most = if level > Level::Site { usize::MAX } else { 1 };
+    group.serving(ask.view).any(|class| {
+        let mut nodes = group.serving_nodes(ask.view, class, false).take(most);
+        nodes.any(|(node, slot)| !rooms.contains_key(&domain_of(ask, level, node, slot)))
+    })
 }
 
 /// Most that the bound on the total price pays for, on the cheapest nodes.

@@ -34,12 +34,15 @@ pub(in crate::plan) fn unplaceable(
         (verdict == Verdict::Latency).then(|| miss::largest_part(ask, field, hardest, steps));
     let by_group = ask.spec.rtt_max.is_some() && ask.spec.rtt_scope == RttScope::WithinGroups;
     nearest.is_alone = true;
+    let strict = ask.spec.strategy == Strategy::StrictSpread;
+    let bare = strict.then(|| Field::bare(ask, Base::Now, steps));
+    let bare = bare.as_ref().unwrap_or(field);
     for (at, group) in ask.groups.iter().enumerate() {
         // Bound by itself, each group has a part of the fleet of its own.
         let own = near.as_ref().filter(|_| by_group && at != hardest);
         let own = own.map(|_| miss::largest_part(ask, field, at, steps));
         let domain = own.as_ref().or(near.as_ref()).unwrap_or(&everywhere);
-        let fits = paper::room(ask, field, at, domain);
+        let fits = paper::room(ask, bare, at, domain);
         nearest.is_alone &= fits >= minimum.get(at).copied().unwrap_or(0);
         if let Some(cell) = nearest.placeable.get_mut(group.group) {
             *cell = fits;
@@ -122,28 +125,30 @@ fn verdict(
     minimum: &[u32],
     steps: &mut Steps,
 ) -> (Verdict, Option<RttUs>) {
-    let unpriced = JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() };
+    let unpriced = || JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() };
     let priced = ask.spec.price_max.is_some() || ask.spec.cost_max.is_some();
     if !has_pool(ask) {
-        let by_price = priced && has_pool(&ask.with_spec(&unpriced));
+        let by_price = priced && has_pool(&ask.with_spec(&unpriced()));
         return (if by_price { Verdict::Budget } else { Verdict::NoSuchPool }, None);
     }
     let all_pairs = RttScope::AllPairs;
-    let unbound = JobSpec { rtt_max: None, rtt_scope: all_pairs, ..ask.spec.clone() };
+    let unbound = || JobSpec { rtt_max: None, rtt_scope: all_pairs, ..ask.spec.clone() };
     if ask.spec.rtt_max.is_some() {
-        let relaxed = ask.with_spec(&unbound);
+        let spec = unbound();
+        let relaxed = ask.with_spec(&spec);
         if let Some(found) = fits(&relaxed, field, Base::Now, minimum, steps) {
             return (Verdict::Latency, miss::bound_needed(ask, field, &found, minimum, steps));
         }
     }
     if ask.spec.topology_required.is_some() {
-        let free = JobSpec { topology_required: None, ..unbound };
+        let free = JobSpec { topology_required: None, ..unbound() };
         if holds(&ask.with_spec(&free), field, Base::Now, minimum, steps) {
             return (Verdict::Latency, None);
         }
     }
     if priced {
-        let relaxed = ask.with_spec(&unpriced);
+        let spec = unpriced();
+        let relaxed = ask.with_spec(&spec);
         let field = Field::new(&relaxed, Base::Now, steps);
         if holds(&relaxed, &field, Base::Now, minimum, steps) {
             return (Verdict::Budget, None);
@@ -197,11 +202,8 @@ pub(super) fn fits(
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.
 fn has_pool(ask: &Ask<'_>) -> bool {
     ask.groups.iter().all(|group| {
-        let mut classes = ask.view.classes().iter();
-        if !group.reads_identity() {
-            return classes.any(|(_, class)| group.class_fit(&class.sample).misfit.is_none());
-        }
-        ask.view.slots().any(|(_, slot)| group.class_fit(&slot.node).misfit.is_none())
+        let mut classes = group.serving(ask.view);
+        classes.any(|class| group.serving_nodes(ask.view, class, true).next().is_some())
     })
 }
 

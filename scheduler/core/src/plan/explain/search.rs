@@ -12,7 +12,7 @@ use crate::command::Placement;
 use crate::fit::label;
 use crate::id::{Name, SiteId};
 use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy};
-use crate::plan::{Budget, Ranks, Request, Steps, probe};
+use crate::plan::{Budget, Ranks, Request, Steps, attempt, probe};
 use crate::topology::FAR;
 use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
 use crate::validate;
@@ -119,12 +119,10 @@ impl<'a> Search<'a> {
             self.is_cut = true;
             return None;
         }
-        let mut own = Steps::new((self.steps.left() / ATTEMPT_PART).max(1));
-        let given = own.left();
         let request = Request { spec, ..self.request };
-        let placed = probe(self.view, &request, &mut own);
-        self.steps.spend(given - own.left());
-        self.is_cut |= placed.is_none() && own.is_spent();
+        let work = |steps: &mut Steps| (probe(self.view, &request, steps), steps.is_spent());
+        let (placed, is_spent) = self.steps.part((self.steps.left() / ATTEMPT_PART).max(1), work);
+        self.is_cut |= placed.is_none() && is_spent;
         placed
     }
 
@@ -174,12 +172,10 @@ impl<'a> Search<'a> {
             return;
         }
         let request = Request { spec: &spec, ..self.request };
-        let mut own = Steps::new((self.steps.left() / ATTEMPT_PART).max(1));
-        let given = own.left();
-        let placed = crate::plan::attempt(self.view, &request, &mut own);
-        self.steps.spend(given - own.left());
-        self.is_cut |= own.is_spent();
-        let is_least = !own.is_spent();
+        let work = |steps: &mut Steps| (attempt(self.view, &request, steps), steps.is_spent());
+        let (placed, is_spent) = self.steps.part((self.steps.left() / ATTEMPT_PART).max(1), work);
+        self.is_cut |= is_spent;
+        let is_least = !is_spent;
         let Some(placed) = placed else { return };
         let mut counts = vec![0u32; spec.groups.len()];
         for placement in &placed {

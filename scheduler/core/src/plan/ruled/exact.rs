@@ -77,14 +77,14 @@ impl Search<'_, '_> {
         if !self.tally.may(group.group, rank, cand.node) || !self.is_near(group.group, cand) {
             return Vec::new();
         }
-        exact::ways(group, &self.draft, cand.node, slot, cand.fit.gpus)
+        exact::ways(group, &self.draft, cand.node, slot, cand.gpus)
     }
 
     fn place_one(&mut self, at: usize, rank: Rank, cand: &Cand, mask: GpuSet) -> bool {
         let Some((group, slot)) = self.ask.groups.get(at).zip(self.ask.view.slot(cand.node)) else {
             return false;
         };
-        let fit = GpuFit { mask, ..cand.fit.gpus };
+        let fit = GpuFit { mask, ..cand.gpus };
         if self.draft.place(group, cand.node, slot, fit, &[rank]) == 0 {
             return false;
         }

@@ -4,7 +4,8 @@
 //! a cap forbids.
 
 use super::Search;
-use super::map::{Cand, depth};
+use super::map::Cand;
+use super::paths::depth;
 use super::wish::Wish;
 use crate::id::Rank;
 use crate::job::{GpuAsk, Level, Strategy};
@@ -79,7 +80,7 @@ impl Search<'_, '_> {
         else {
             return 0;
         };
-        self.draft.room(group, cand.node, slot, cand.fit.gpus, cap)
+        self.draft.room(group, cand.node, slot, cand.gpus, cap)
     }
 
     /// Replicas that fit on the candidates on paper, whole blocks only from the segment on.
@@ -301,7 +302,7 @@ impl Search<'_, '_> {
         let most = u32::try_from(ranks.len()).unwrap_or(u32::MAX);
         let cap = self.tally.cap(group.group, cand.node, most) as usize;
         let Some(ranks) = ranks.get(..cap).filter(|ranks| !ranks.is_empty()) else { return 0 };
-        let placed = self.draft.place(group, cand.node, slot, cand.fit.gpus, ranks) as usize;
+        let placed = self.draft.place(group, cand.node, slot, cand.gpus, ranks) as usize;
         for &rank in &ranks[..placed] {
             self.tally.add(group.group, rank, cand.node);
         }

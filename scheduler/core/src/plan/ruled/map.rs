@@ -1,34 +1,20 @@
-//! Map: every node's domain at every level as a number, and the nodes that could take a group.
+//! Map: the nodes that could take a group, each with its domain at every level as a number.
 //!
-//! **Invariant:** numbers of one level are unique over the fleet; equal content gives equal
-//! numbers; racks are told apart only where a rule asks for them.
+//! **Invariant:** equal content gives equal candidates in equal order.
 
-use super::super::ask::{Ask, Fit};
-use super::super::draft::{Base, Draft};
-use crate::id::SiteId;
+use super::paths::{Path, Paths, depth};
 use crate::job::Level;
-use crate::view::Slot;
-use std::collections::BTreeMap;
-
-/// Domains of a node: region, zone, site, rack, node.
-pub(super) type Path = [u32; 5];
+use crate::plan::Steps;
+use crate::plan::ask::{Ask, GpuFit, GroupAsk};
+use crate::plan::draft::Base;
+use crate::plan::field::{Field, Pool};
 
 /// Candidates of all groups up to which a search is small.
 const CANDS_FEW: usize = 128;
-
-/// Stands for a node that does not exist.
-const NOWHERE: Path = [u32::MAX; 5];
-
-/// Place of a level in a [`Path`].
-pub(super) fn depth(level: Level) -> usize {
-    match level {
-        Level::Region => 0,
-        Level::Zone => 1,
-        Level::Site => 2,
-        Level::Rack => 3,
-        Level::Node => 4,
-    }
-}
+/// What one candidate costs in steps of the budget, its share of sorting them included.
+const CAND_STEPS: u64 = 16;
+/// What it costs to note the domains of a node that could serve a group.
+const NODE_STEPS: u64 = 4;
 
 /// A node with room for at least one replica of a group.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +26,13 @@ pub(super) struct Cand {
     pub(super) room: u32,
     pub(super) idle: u32,
     pub(super) shuns: bool,
-    pub(super) fit: Fit,
+    pub(super) gpus: GpuFit,
     pub(super) price: u64,
 }
 
 #[derive(Debug)]
-pub(super) struct Map {
-    /// By node.
-    paths: Vec<Path>,
-    /// Domains at each depth.
-    ends: [u32; 5],
+pub(super) struct Map<'a> {
+    paths: &'a Paths,
     /// Per group of the ask: nodes with room, by rising path.
     pub(super) cands: Vec<Vec<Cand>>,
     /// Per group of the ask and depth: domains with an open node that could hold a replica if it
@@ -57,44 +40,65 @@ pub(super) struct Map {
     eligible: Vec<[Vec<u32>; 5]>,
 }
 
-impl Map {
-    pub(super) fn new(ask: &Ask<'_>, draft: &Draft, base: Base) -> Self {
-        let (paths, ends) = paths(ask);
-        let mut map = Self { paths, ends, cands: Vec::new(), eligible: Vec::new() };
+impl<'a> Map<'a> {
+    pub(super) fn new(ask: &'a Ask<'_>, base: Base, steps: &mut Steps) -> Self {
+        let field = Field::bare(ask, base, steps);
+        let paths = Paths::of(ask);
+        steps.spend(ask.unpaid());
+        let mut map = Self { paths, cands: Vec::new(), eligible: Vec::new() };
         for (at, group) in ask.groups.iter().enumerate() {
-            let mut fits: Vec<Option<Fit>> = vec![None; ask.view.classes().end()];
-            for (id, class) in ask.view.classes().iter() {
-                if let Some(place) = fits.get_mut(id.0 as usize) {
-                    *place = Some(group.class_fit(&class.sample));
-                }
-            }
-            let rules = ask.spec.groups.get(group.group).map(|group| &group.rules);
-            let depths: Vec<usize> =
-                rules.into_iter().flat_map(|r| &r.spread).map(|s| depth(s.level)).collect();
-            let mut eligible: [Vec<u32>; 5] = Default::default();
-            let mut cands = Vec::new();
-            for (node, slot) in ask.view.slots().filter(|(_, slot)| base.admits(slot)) {
-                let known = fits.get(slot.class.0 as usize).copied().flatten();
-                let fit = known.map(|known| group.fit(slot, known));
-                let Some(fit) = fit.filter(|fit| fit.misfit.is_none()) else { continue };
-                let path = map.path(node);
-                for &depth in &depths {
-                    eligible[depth].push(path[depth]);
-                }
-                if ask.avoids(node) {
-                    continue;
-                }
-                cands.extend(cand(ask, draft, at, (node, slot), fit, path));
-            }
-            for list in &mut eligible {
-                list.sort_unstable();
-                list.dedup();
-            }
+            let pools = field.roomy(at, 1, true);
+            let mut cands: Vec<Cand> = pools.flat_map(|pool| map.cands_of(ask, pool)).collect();
             cands.sort_unstable_by_key(|cand| cand.path);
+            steps.spend(cands.len() as u64 * CAND_STEPS);
             map.cands.push(cands);
-            map.eligible.push(eligible);
+            map.eligible.push(map.find_eligible(ask, group, base, steps));
         }
         map
+    }
+
+    fn cands_of<'f>(
+        &'f self,
+        ask: &'f Ask<'_>,
+        pool: &'f Pool<'_>,
+    ) -> impl Iterator<Item = Cand> + use<'f, 'a> {
+        let Pool { room, idle, shuns, gpus, .. } = *pool;
+        pool.nodes().filter_map(move |node| {
+            let slot = ask.view.slot(node)?;
+            let (path, site, price) = (self.path(node), slot.site.0, slot.node.price.0);
+            Some(Cand { path, node, site, room, idle, shuns, gpus, price })
+        })
+    }
+
+    /// Domains over which the spreads of the group are even.
+    fn find_eligible(
+        &self,
+        ask: &Ask<'_>,
+        group: &GroupAsk,
+        base: Base,
+        steps: &mut Steps,
+    ) -> [Vec<u32>; 5] {
+        let mut eligible: [Vec<u32>; 5] = Default::default();
+        let rules = ask.spec.groups.get(group.group).map(|group| &group.rules);
+        let spreads = rules.map_or(&[][..], |rules| rules.spread.as_slice());
+        let depths: Vec<usize> = spreads.iter().map(|spread| depth(spread.level)).collect();
+        let Some(&deepest) = depths.iter().max() else { return eligible };
+        // Nodes of one class stand at one site.
+        let most = if deepest > depth(Level::Site) { usize::MAX } else { 1 };
+        steps.spend(ask.view.classes().end() as u64);
+        for class in group.serving(ask.view) {
+            let nodes = group.serving_nodes(ask.view, class, base == Base::EmptyAll);
+            for (node, _) in nodes.take(most) {
+                steps.spend(NODE_STEPS);
+                let path = self.path(node);
+                depths.iter().for_each(|&depth| eligible[depth].push(path[depth]));
+            }
+        }
+        for list in &mut eligible {
+            list.sort_unstable();
+            list.dedup();
+        }
+        eligible
     }
 
     /// Whether so few nodes serve that an attempt to place all takes microseconds.
@@ -104,98 +108,16 @@ impl Map {
 
     /// Domains of the node.
     pub(super) fn path(&self, node: u32) -> Path {
-        self.paths.get(node as usize).copied().unwrap_or(NOWHERE)
+        self.paths.of_node(node)
     }
 
     /// One past the largest number of a domain at the depth.
     pub(super) fn end(&self, depth: usize) -> usize {
-        self.ends[depth] as usize
+        self.paths.end(depth)
     }
 
     /// Domains over which a spread of the group (by its place in the ask) is even.
     pub(super) fn eligible(&self, at: usize, depth: usize) -> &[u32] {
         self.eligible.get(at).map_or(&[], |lists| lists[depth].as_slice())
     }
-}
-
-fn cand(
-    ask: &Ask<'_>,
-    draft: &Draft,
-    at: usize,
-    (node, slot): (u32, &Slot),
-    fit: Fit,
-    path: Path,
-) -> Option<Cand> {
-    let group = ask.groups.get(at)?;
-    let room = draft.room(group, node, slot, fit.gpus, group.wanted());
-    (room > 0).then(|| Cand {
-        path,
-        node,
-        site: slot.site.0,
-        room,
-        idle: draft.with_free(node, slot, |free| free.idle.len()),
-        shuns: fit.shuns,
-        fit,
-        price: slot.node.price.0,
-    })
-}
-
-/// Whether any rule of the job is about racks.
-fn reads_racks(ask: &Ask<'_>) -> bool {
-    let rack = Some(Level::Rack);
-    let spec = ask.spec;
-    spec.topology_required == rack
-        || spec.topology_preferred == rack
-        || spec.affinities.iter().any(|one| one.level == Level::Rack)
-        || ask.around.closed.iter().any(|(level, _)| *level == Level::Rack)
-        || spec.groups.iter().map(|group| &group.rules).any(|rules| {
-            rules.topology_required == rack
-                || rules.topology_preferred == rack
-                || rules.segments.iter().any(|one| one.level == Level::Rack)
-                || rules.spread.iter().any(|one| one.level == Level::Rack)
-        })
-}
-
-fn paths(ask: &Ask<'_>) -> (Vec<Path>, [u32; 5]) {
-    let view = ask.view;
-    let mut regions: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut zones: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    let mut of_site: Vec<(u32, u32)> = Vec::new();
-    for (_, site) in view.sites().iter() {
-        let (region, zone) = (site.region.as_str(), site.zone.as_str());
-        let next = count(regions.len());
-        let region_number = *regions.entry(region).or_insert(next);
-        let next = count(zones.len());
-        of_site.push((region_number, *zones.entry((region, zone)).or_insert(next)));
-    }
-    let with_racks = reads_racks(ask);
-    let mut racks: Vec<BTreeMap<&str, u32>> = vec![BTreeMap::new(); of_site.len()];
-    let mut racks_end = 0;
-    let mut paths = vec![NOWHERE; view.node_end()];
-    for (node, slot) in view.slots() {
-        let SiteId(site) = slot.site;
-        let (region, zone) = of_site.get(usize::from(site)).copied().unwrap_or_default();
-        let mut rack = 0;
-        if with_racks && let Some(known) = racks.get_mut(usize::from(site)) {
-            rack = *known.entry(slot.node.place.rack.as_str()).or_insert_with(|| {
-                racks_end += 1;
-                racks_end - 1
-            });
-        }
-        if let Some(path) = paths.get_mut(node as usize) {
-            *path = [region, zone, u32::from(site), rack, node];
-        }
-    }
-    let ends = [
-        count(regions.len()),
-        count(zones.len()),
-        count(of_site.len()),
-        racks_end.max(1),
-        count(paths.len()),
-    ];
-    (paths, ends)
-}
-
-fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -2,7 +2,7 @@
 //! nearness and distance between groups and to other jobs, bounds per node, on the total price,
 //! on RTTs within groups or to the head.
 //!
-//! `map` numbers the domains, `tally` keeps what the rules allow next, `lot` places one group,
+//! `paths` numbers the domains, `map` says where each group could go, `tally` keeps what the rules allow next, `lot` places one group,
 //! `sites` chooses sites under an RTT bound, `exact` tries every way where the case is small,
 //! `sizes` says how many to try, `wish` what can be done without, `single` places one replica by
 //! the policy, `apart` says what other jobs leave. Here: greedy, group by group, with a way back to
@@ -14,6 +14,7 @@ mod apart;
 mod exact;
 mod lot;
 mod map;
+mod paths;
 mod single;
 mod sites;
 mod sizes;
@@ -32,7 +33,9 @@ use crate::topology::Sites;
 use crate::view::View;
 pub(super) use apart::Apart;
 use lot::{HINT_LEVELS, LOOK_STEPS, runs};
-use map::{Cand, Map, depth};
+use map::{Cand, Map};
+use paths::depth;
+pub(super) use paths::{KnownPaths, Paths};
 pub(super) use single::place as place_single;
 use sizes::Tried;
 use std::cmp::Reverse;
@@ -53,23 +56,18 @@ pub(super) fn applies(ask: &Ask<'_>) -> bool {
 
 /// As many replicas as can be placed, at least the minimum of every group.
 pub(super) fn place(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Option<Vec<Placement>> {
-    let map = look(ask, base, steps);
+    let map = Map::new(ask, base, steps);
     sizes::largest(ask, map.is_small(), |targets| solve(ask, &map, base, targets, steps))
 }
 
 /// Any number of replicas from the minimum of every group on, for a start the least.
 pub(super) fn least(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Option<Vec<Placement>> {
-    let map = look(ask, base, steps);
+    let map = Map::new(ask, base, steps);
     sizes::least(ask, map.is_small(), |targets| solve(ask, &map, base, targets, steps))
 }
 
-fn look(ask: &Ask<'_>, base: Base, steps: &mut Steps) -> Map {
-    steps.spend(ask.view.nodes_len() as u64 * ask.groups.len() as u64 * LOOK_STEPS);
-    Map::new(ask, &Draft::new(ask, base), base)
-}
-
 /// Places so many replicas of each group.
-fn solve(ask: &Ask<'_>, map: &Map, base: Base, targets: &[u32], steps: &mut Steps) -> Tried {
+fn solve(ask: &Ask<'_>, map: &Map<'_>, base: Base, targets: &[u32], steps: &mut Steps) -> Tried {
     if steps.is_spent() {
         return Tried::Cut;
     }
@@ -114,7 +112,7 @@ fn solve(ask: &Ask<'_>, map: &Map, base: Base, targets: &[u32], steps: &mut Step
 
 struct Search<'a, 's> {
     ask: &'a Ask<'a>,
-    map: &'a Map,
+    map: &'a Map<'a>,
     draft: Draft,
     tally: Tally<'a>,
     /// Replicas to place of each group of the ask.

@@ -3,7 +3,8 @@
 //! **Invariant:** sites chosen here keep the RTT bound among themselves; whether they hold the
 //! replicas in fact is found out by placing them.
 
-use super::map::{Cand, depth};
+use super::map::Cand;
+use super::paths::depth;
 use super::wish::Wish;
 use super::{Search, Way};
 use crate::id::SiteId;

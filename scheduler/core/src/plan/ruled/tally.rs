@@ -4,7 +4,8 @@
 //! **Invariant:** a cap never forbids what the rules allow, but for two things that hold only once
 //! all are placed and are checked then: nearness to a group that comes later, and evenness.
 
-use super::map::{Map, depth};
+use super::map::Map;
+use super::paths::depth;
 use super::wish::Wishes;
 use crate::fit::{Around, milli_price_max};
 use crate::id::{NodeId, Rank};
@@ -39,7 +40,7 @@ pub(super) enum Rule {
 #[derive(Debug)]
 pub(super) struct Tally<'a> {
     view: &'a View,
-    map: &'a Map,
+    map: &'a Map<'a>,
     /// Per group of the spec.
     rules: Vec<Vec<Rule>>,
     /// Per group of the spec and depth, by domain; empty where no rule asks.
@@ -61,7 +62,7 @@ impl<'a> Tally<'a> {
     /// `wishes`: preferences that count as required.
     pub(super) fn new(
         view: &'a View,
-        map: &'a Map,
+        map: &'a Map<'a>,
         spec: &JobSpec,
         around: &Around,
         wishes: &Wishes,
@@ -282,7 +283,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-fn rules(map: &Map, spec: &JobSpec, around: &Around, wishes: &Wishes) -> Vec<Vec<Rule>> {
+fn rules(map: &Map<'_>, spec: &JobSpec, around: &Around, wishes: &Wishes) -> Vec<Vec<Rule>> {
     let groups = spec.groups.len();
     let mut rules: Vec<Vec<Rule>> = vec![Vec::new(); groups];
     let common: Vec<usize> =
