@@ -1,7 +1,7 @@
 //! Spot nodes coming and going, as Bamboo's authors record them (Thorpe et al., NSDI 2023): lines of
 //! `milliseconds,add|remove,node` without a header, or of `YYYY-MM-DD, hh:mm:ss, N` where N nodes
-//! were there at the time. Of numbers, the first line is the beginning, and whoever came last goes
-//! first.
+//! were there at the time. Of numbers, the first line is the beginning, a line holds against those
+//! above it that tell of its time or later, and whoever came last goes first.
 //!
 //! **Invariant:** a node is added only when it is not there, and removed only when it is.
 
@@ -20,7 +20,7 @@ const COUNT_MAX: u64 = 100_000;
 /// Changes of the file by rising time: nodes joining and being removed.
 pub fn read(file: &Path, bad: &mut BadRows) -> Result<Vec<NodeChange>, TraceError> {
     let mut lines = Lines::open(file)?;
-    let mut reader = Reader { file, there: BTreeSet::new(), count: 0, times: None };
+    let mut reader = Reader { file, there: BTreeSet::new(), counts: Vec::new() };
     let mut changes = Vec::new();
     loop {
         let told = match lines.next() {
@@ -28,8 +28,9 @@ pub fn read(file: &Path, bad: &mut BadRows) -> Result<Vec<NodeChange>, TraceErro
             Ok(Some((number, line))) => reader.line(line, number),
             Err(error) => Err(error),
         };
-        changes.extend(bad.take(told)?.into_iter().flatten());
+        changes.extend(bad.take(told)?.flatten());
     }
+    changes.extend(reader.counted()?);
     if changes.is_empty() {
         return Err(bad.nothing(file));
     }
@@ -41,14 +42,13 @@ struct Reader<'a> {
     file: &'a Path,
     /// Nodes that are there by name.
     there: BTreeSet<String>,
-    /// Nodes that are there by number.
-    count: u64,
-    /// Of the lines with numbers: the first one's time and the last one's.
-    times: Option<(DateTime, DateTime)>,
+    /// Nodes that are there by number, by rising time, and the lines that say so.
+    counts: Vec<(DateTime, u64, u64)>,
 }
 
 impl Reader<'_> {
-    fn line(&mut self, line: &str, number: u64) -> Result<Vec<NodeChange>, TraceError> {
+    /// What a line tells at once: nothing if it tells a number.
+    fn line(&mut self, line: &str, number: u64) -> Result<Option<NodeChange>, TraceError> {
         let cells: Vec<&str> = line.splitn(4, ',').map(str::trim).collect();
         let &[first, second, third] = cells.as_slice() else {
             return Err(TraceError::Row {
@@ -62,9 +62,9 @@ impl Reader<'_> {
             });
         };
         if first.contains('-') {
-            self.counted(first, second, third, number)
+            self.count(first, second, third, number).map(|()| None)
         } else {
-            self.named(first, second, third, number).map(|change| vec![change])
+            self.named(first, second, third, number).map(Some)
         }
     }
 
@@ -96,13 +96,7 @@ impl Reader<'_> {
         Ok(NodeChange { at: TimeMs(ms), node: node.to_owned(), change })
     }
 
-    fn counted(
-        &mut self,
-        date: &str,
-        time: &str,
-        count: &str,
-        line: u64,
-    ) -> Result<Vec<NodeChange>, TraceError> {
+    fn count(&mut self, date: &str, time: &str, count: &str, line: u64) -> Result<(), TraceError> {
         let told = format!("{date} {time}");
         let now = DateTime::strptime("%Y-%m-%d %H:%M:%S", &told)
             .map_err(|_| self.bad(line, "time", &told, "is no YYYY-MM-DD, hh:mm:ss"))?;
@@ -110,24 +104,31 @@ impl Reader<'_> {
         let wanted = wanted.ok_or_else(|| {
             self.bad(line, "nodes", count, &format!("is not a number from 0 to {COUNT_MAX}"))
         })?;
-        let (first, last) = self.times.unwrap_or((now, now));
-        if now < last {
-            return Err(self.bad(line, "time", &told, "is before the line above"));
+        while self.counts.last().is_some_and(|(then, ..)| *then >= now) {
+            self.counts.pop();
         }
-        let seconds = now.duration_since(first).as_secs();
-        let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds <= SECONDS_MAX);
-        let seconds =
-            seconds.ok_or_else(|| self.bad(line, "time", &told, "is too long after the first"))?;
-        self.times = Some((first, now));
-        let change = |node: u64, change| NodeChange {
-            at: TimeMs(seconds * 1_000),
-            node: format!("spot-{node}"),
-            change,
-        };
-        let joined = (self.count..wanted).map(|node| change(node, Change::Joined));
-        let removed = (wanted..self.count).rev().map(|node| change(node, Change::Removed));
-        let changes = joined.chain(removed).collect();
-        self.count = wanted;
+        self.counts.push((now, wanted, line));
+        Ok(())
+    }
+
+    /// The numbers as changes.
+    fn counted(self) -> Result<Vec<NodeChange>, TraceError> {
+        let (mut changes, mut count) = (Vec::new(), 0);
+        for &(now, wanted, line) in &self.counts {
+            let seconds = now.duration_since(self.counts[0].0).as_secs();
+            let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds <= SECONDS_MAX);
+            let seconds = seconds.ok_or_else(|| {
+                self.bad(line, "time", &now.to_string(), "is too long after the first")
+            })?;
+            let change = |node: u64, change| NodeChange {
+                at: TimeMs(seconds * 1_000),
+                node: format!("spot-{node}"),
+                change,
+            };
+            changes.extend((count..wanted).map(|node| change(node, Change::Joined)));
+            changes.extend((wanted..count).rev().map(|node| change(node, Change::Removed)));
+            count = wanted;
+        }
         Ok(changes)
     }
 }
@@ -173,12 +174,17 @@ mod tests {
             node(150_000, 2, true),
         ];
         assert_eq!(told(text).as_deref(), Ok(&wanted[..]));
+
+        let stepping_back = "2022-01-01, 00:00:00, 1\n2022-01-01, 00:01:00, 1\n\
+                             2022-01-01, 00:02:00, 1\n2022-01-01, 00:01:00, 0\n\
+                             2022-01-01, 00:03:00, 0\n";
+        let wanted = [node(0, 0, true), node(60_000, 0, false)];
+        assert_eq!(told(stepping_back).as_deref(), Ok(&wanted[..]));
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
         for (text, wanted) in [
-            ("2022-01-01, 00:00:00, 1\n2021-01-01, 00:00:00, 2\n", "line 2, column \"time\""),
             ("2022-01-01, 25:00:00, 1\n", "is no YYYY-MM-DD, hh:mm:ss"),
             ("2022-01-01, 00:00:00, -1\n", "column \"nodes\": \"-1\" is not a number"),
             ("2022-01-01, 00:00:00, 100001\n", "is not a number from 0 to 100000"),
