@@ -7,7 +7,8 @@ use crate::replay::Input;
 use crate::replay::output::Replayed;
 use crate::trace::rtt::RttTable;
 use crate::trace::{BadRows, Source, TraceNode, faults, jsonl, nodes, prices, spot};
-use scheduler_core::unit::RttUs;
+use scheduler_core::duty::office::Reserve;
+use scheduler_core::unit::{DurationMs, RttUs};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ const CPU_MILLI_PER_GPU: u64 = 32_000;
 const MEMORY_MIB_PER_GPU: u64 = 256 * 1_024;
 /// Nodes told by number at most: what the state takes.
 const NODES_MAX: u32 = 262_144;
+/// Nobody waits for a reservation for longer than a year.
+const RESERVE_AFTER_S_MAX: u64 = 31_536_000;
 /// Before the name of a file of our own format.
 const JSONL: &str = "jsonl:";
 
@@ -54,9 +57,26 @@ pub(super) struct InputArgs {
     /// Largest RTT between two members of a job of several replicas, in milliseconds.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     max_rtt_ms: Option<u32>,
+    /// Jobs that have waited for so many seconds get a reservation: others may not be in the way of it
+    /// unless they end before. Jobs then declare how long they run. 0 = nobody gets one.
+    #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=RESERVE_AFTER_S_MAX))]
+    reserve_after: u64,
+    /// Reservations at a time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    reservations: u32,
+    /// Jobs declare up to so many times as long as they run, by an even draw from 1 on.
+    #[arg(long, value_name = "X", value_parser = overestimate)]
+    overestimate: Option<f64>,
     /// Leave out rows that cannot be read, and say how many.
     #[arg(long)]
     skip_bad: bool,
+}
+
+fn overestimate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(times) if (1.0..=100.0).contains(&times) => Ok(times),
+        _ => Err("is not a number from 1 to 100".to_owned()),
+    }
 }
 
 fn usage(error: impl Display) -> Error {
@@ -120,6 +140,10 @@ impl InputArgs {
             let table = bad.apart(|bad| RttTable::read(file, bad)).map_err(usage)?;
             input.join_rtts(&table).map_err(|error| about(file, &error))?;
         }
+        let after = DurationMs(self.reserve_after * 1_000);
+        let reserve = Reserve { after, most: self.reservations };
+        input.reserve = Some(reserve).filter(|reserve| reserve.is_on());
+        input.overestimate = self.overestimate.or(input.reserve.map(|_| 1.0));
         input.rtt_max = self.max_rtt_ms.map(|ms| RttUs(ms.saturating_mul(1_000)));
         Ok(())
     }
@@ -135,6 +159,8 @@ impl InputArgs {
             spot: named(&self.spot),
             prices: named(&self.prices),
             rtt: named(&self.rtt),
+            reserve_after_s: Some(self.reserve_after).filter(|&after| after > 0),
+            overestimate: self.overestimate,
         }
     }
 }

@@ -18,16 +18,18 @@ use crate::trace::specs::{self, SpecError, Specs};
 use crate::trace::{NodeChange, TraceJob, TraceNode};
 use crate::world::{self, Violation};
 use fleet::Histories;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use scheduler_core::command::SiteRtt;
+use scheduler_core::duty::office::Reserve;
 use scheduler_core::node::NodeSpec;
 use scheduler_core::plan::Policy;
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, PriceMicroUsd, RttUs, TimeMs};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -47,6 +49,11 @@ pub struct Input {
     pub faults: Option<Histories>,
     /// Largest RTT between members of a job of several replicas that does not say itself.
     pub rtt_max: Option<RttUs>,
+    /// Who gets a reservation.
+    pub reserve: Option<Reserve>,
+    /// Jobs declare as their duration how long they ran, times an even draw from 1 to this; those
+    /// that declared one themselves keep it. `None` = nobody does.
+    pub overestimate: Option<f64>,
 }
 
 /// One way to replay it.
@@ -144,7 +151,10 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
     // What never ran in the trace would run for ever here.
     let ran = |job: &&TraceJob| job.duration.is_some();
     let arrivals = input.jobs.iter().filter(ran).map(|job| {
-        let arrival = specs.to_arrival(job)?;
+        let mut arrival = specs.to_arrival(job)?;
+        if let Some(most) = input.overestimate {
+            declare(&mut arrival, rng.random_range(1.0..=most));
+        }
         // The same jobs in less time.
         Ok(Arrival { at: TimeMs((arrival.at.0 as f64 / case.load) as u64), ..arrival })
     });
@@ -162,9 +172,17 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
         arrivals,
         events,
         policy: case.policy,
+        reserve: input.reserve.unwrap_or(Reserve::NOBODY),
         check_every: CHECK_EVERY,
         ..Scenario::default()
     })
+}
+
+/// Declares so many times the job's life as its duration.
+fn declare(arrival: &mut Arrival, times: f64) {
+    let Some(DurationMs(life)) = arrival.life else { return };
+    let spec = Arc::make_mut(&mut arrival.spec);
+    spec.duration.get_or_insert(DurationMs((life as f64 * times).ceil() as u64));
 }
 
 /// Runs a case; `None` if it was stopped.

@@ -2,7 +2,7 @@
 //! fields and columns are added at the end, never renamed.
 //!
 //! The document has `format` (1), `command`, `version`, `complete` (false when it was stopped), `trace`,
-//! `nodes`, and where they were given `faults`, `spot`, `prices` and `rtt`, and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
+//! `nodes`, and where they were given `faults`, `spot`, `prices`, `rtt`, `reserve_after_s` and `overestimate`, and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
 //! `state_hash`, `figures` (see [`crate::metrics::Figures`]) and `wall`, the only part that two
 //! runs of one command may differ in. CSV has one row for every run and size class, and one for
 //! all jobs of the run, whose class is `all`.
@@ -42,6 +42,10 @@ pub struct Replayed {
     pub prices: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve_after_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overestimate: Option<f64>,
 }
 
 impl<'a> Head<'a> {

@@ -11,6 +11,7 @@ pub(crate) use model::{happens, sample};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scheduler_core::command::{Quota, SiteRtt};
+use scheduler_core::duty::office::Reserve;
 use scheduler_core::id::{Name, TenantId};
 use scheduler_core::job::JobSpec;
 use scheduler_core::node::NodeSpec;
@@ -35,6 +36,8 @@ pub struct Scenario {
     /// In any order; those of one time come in the order given, before arrivals of that time.
     pub events: Vec<(TimeMs, Happening)>,
     pub policy: Policy,
+    /// Who gets a reservation.
+    pub reserve: Reserve,
     pub budget: Budget,
     pub planner: PlannerModel,
     pub start: StartModel,
@@ -62,6 +65,7 @@ impl Default for Scenario {
             arrivals: Vec::new(),
             events: Vec::new(),
             policy: Policy::default(),
+            reserve: Reserve::NOBODY,
             budget: Budget::default(),
             planner: PlannerModel::default(),
             start: StartModel::default(),

@@ -158,7 +158,7 @@ impl Leader {
             state.jobs_after(None).filter_map(|job| job.ended_at).collect();
         ended.sort_unstable();
         Self {
-            office: Office::new(state, scenario.policy, now),
+            office: Office::new(state, scenario.policy, scenario.reserve, now),
             leases: Leases::of_silent(Timing::new(scenario.servers.lease), now),
             asks: VecDeque::new(),
             linger: None,

@@ -28,6 +28,8 @@ struct Wait {
     in_flight: bool,
     /// When its reason was last told to the state.
     told: Option<TimeMs>,
+    /// It gets no reservation before.
+    reserve_not_before: TimeMs,
 }
 
 /// All waiting jobs.
@@ -55,7 +57,14 @@ impl Backlog {
     /// Whether the job is new here.
     fn insert(&mut self, job: JobId, tried: Option<u64>, now: TimeMs) -> bool {
         let told = tried.map(|_| now);
-        let fresh = Wait { tried, not_before: now, pause: PAUSE_MIN, in_flight: false, told };
+        let fresh = Wait {
+            tried,
+            not_before: now,
+            pause: PAUSE_MIN,
+            in_flight: false,
+            told,
+            reserve_not_before: TimeMs::ZERO,
+        };
         let known = self.jobs.contains_key(&job);
         self.jobs.entry(job).or_insert(fresh);
         !known
@@ -168,6 +177,31 @@ impl Backlog {
             wait.told = Some(now);
         }
         due
+    }
+
+    /// The job's next try need not wait for its pause to end.
+    pub fn hurry(&mut self, job: JobId, now: TimeMs) {
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            (wait.not_before, wait.pause) = (now, PAUSE_MIN);
+        }
+    }
+
+    /// Jobs of which no commit is under way, oldest first, each with the time before which it gets no
+    /// reservation.
+    pub fn oldest(&self) -> impl Iterator<Item = (JobId, TimeMs)> {
+        let idle = self.jobs.iter().filter(|(_, wait)| !wait.in_flight);
+        idle.map(|(&job, wait)| (job, wait.reserve_not_before))
+    }
+
+    /// The job gets no reservation before this time.
+    pub fn reserve_later(&mut self, job: JobId, at: TimeMs) {
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.reserve_not_before = at;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
     }
 
     /// The job waits no more.

@@ -3,20 +3,24 @@
 //!
 //! An [`Office`] takes notes of what changed, tries waiting jobs, decides new ones, and sends what
 //! comes of it as batches of entries. Batches under way are claims in its view, so that the next
-//! ones plan around them; plans that went stale are made anew. Whoever runs it is its [`Shell`]: a
+//! ones plan around them; plans that went stale are made anew. The oldest waiting jobs may have
+//! reservations (`reserve`), for which capacity is held (`holds`). Whoever runs it is its [`Shell`]: a
 //! server's planner thread, or a simulated leader. A new term has a new office, made from the state.
 //! **Invariant:** decides nothing for good: every plan is checked again by `State::apply`. Every
 //! submission is answered once, or still waiting here or in a batch.
 
 mod batch;
 mod decide;
+mod holds;
 mod hopeless;
 pub mod look;
 mod notes;
 mod offers;
+mod reserve;
 mod shell;
 
 pub use batch::{Batch, Returned, Sent};
+pub use holds::Reserve;
 pub use look::{Accepted, Answer};
 pub use notes::Notes;
 pub use shell::Shell;
@@ -29,9 +33,11 @@ use crate::plan::Policy;
 use crate::state::State;
 use crate::unit::{DurationMs, TimeMs};
 use crate::view::View;
+use holds::{Holds, Lifted, end_of};
 use hopeless::Hopeless;
 use look::Waiting;
 use offers::Offers;
+use reserve::Looks;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -105,13 +111,19 @@ pub struct Office<T> {
     policy: Policy,
     offers: Offers,
     hopeless: Hopeless,
+    holds: Holds,
+    looks: Looks,
 }
 
 impl<T> Office<T> {
     /// An office that continues every waiting job. The state must show all of earlier terms.
-    pub fn new(state: &State, policy: Policy, now: TimeMs) -> Self {
+    pub fn new(state: &State, policy: Policy, reserve: Reserve, now: TimeMs) -> Self {
         let mut backlog = Backlog::default();
         state.waiting().for_each(|job| backlog.add(job, now));
+        let mut looks = Looks::default();
+        if reserve.is_on() {
+            looks.want(now);
+        }
         Self {
             view: view_of(state),
             backlog,
@@ -121,6 +133,8 @@ impl<T> Office<T> {
             policy,
             offers: Offers::default(),
             hopeless: Hopeless::default(),
+            holds: Holds::new(reserve),
+            looks,
         }
     }
 
@@ -143,7 +157,9 @@ impl<T> Office<T> {
         match (self.has_room(), self.asks.is_empty()) {
             (false, _) => None,
             (true, false) => Some(now),
-            (true, true) => self.backlog.next_at(now),
+            (true, true) => {
+                [self.backlog.next_at(now), self.looks.next_at()].into_iter().flatten().min()
+            }
         }
     }
 
@@ -170,14 +186,27 @@ impl<T> Office<T> {
         for ask in batch.again.into_iter().rev() {
             self.asks.push_front(ask);
         }
+        if self.holds.rules.is_on() && !batch.waiting.is_empty() {
+            self.looks.want(now.after(self.holds.rules.after));
+        }
         for (job, growth) in batch.waiting {
             match growth {
                 Some(growth) => self.backlog.add_tried(job, growth, now),
                 None => self.backlog.add(job, now),
             }
         }
+        if !self.backlog.is_empty() {
+            batch.placed.into_iter().for_each(|job| self.holds.note_start(job));
+        }
         for (job, accepted) in batch.commits {
             self.backlog.came_back(job, accepted, now);
+            match accepted {
+                true => {
+                    self.end_reservation(job);
+                    self.holds.note_start(job);
+                }
+                false => self.holds.was_refused(job),
+            }
         }
         if batch.freed {
             self.grew();
@@ -206,9 +235,14 @@ impl<T> Office<T> {
         for slice in nodes.chunks(REFRESH_SLICE) {
             shell.look(|state| view.refresh(state, slice));
         }
+        if self.holds.note_nodes(view, &nodes) {
+            self.looks.want(now);
+        }
         notes.waiting.take().into_iter().for_each(|job| backlog.add(job, now));
         if notes.grew || notes.sites || notes.everything {
             self.grew();
+            let due = self.holds.due(shell.clock());
+            due.for_each(|job| self.backlog.hurry(job, now));
         }
     }
 
@@ -229,13 +263,24 @@ impl<T> Office<T> {
         }
         let mut batch = self.new_batch();
         self.try_waiting(shell, &mut batch);
+        self.reserve(shell, &mut batch);
         self.decide(shell, &mut batch);
+        self.hold_all();
         self.send(shell, batch);
     }
 
-    fn new_batch(&mut self) -> Batch<T> {
+    /// Nothing is lifted any more.
+    fn hold_all(&mut self) {
+        self.holds.lift(&mut self.view, Lifted::NONE);
+    }
+
+    fn new_claim(&mut self) -> u64 {
         self.claims += 1;
-        Batch::new(self.claims)
+        self.claims
+    }
+
+    fn new_batch(&mut self) -> Batch<T> {
+        Batch::new(self.new_claim())
     }
 
     fn send<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: Batch<T>) {
@@ -268,18 +313,23 @@ impl<T> Office<T> {
     fn try_one<S: Shell<Ticket = T>>(&mut self, shell: &mut S, job: JobId, batch: &mut Batch<T>) {
         let now = shell.now();
         let Some(wait) = shell.look(|state| look::waiting(state, job)) else {
+            self.end_reservation(job);
             return self.backlog.remove(job);
         };
         match self.find_waiting(shell, &wait) {
             Ok(plan) => {
                 self.view.claim(batch.claim(), &wait.job.spec, &plan);
                 self.backlog.sent(job);
+                self.holds.sent(job);
                 batch.commit(job, plan, shell.clock());
             }
             Err(reason) => {
                 self.backlog.in_vain(job, now);
                 let news = wait.job.reason.code != reason.code;
                 let every = if news { DurationMs::ZERO } else { TELL_EVERY };
+                if news && self.holds.rules.is_on() {
+                    self.looks.want(now);
+                }
                 if wait.job.reason != reason && self.backlog.tell(job, every, now) {
                     batch.tell(job, reason, shell.clock());
                 }
@@ -295,18 +345,51 @@ impl<T> Office<T> {
         if let Some(reason) = &wait.over_quota {
             return Err(reason.clone());
         }
-        let (spec, is_whole) = (&wait.job.spec, wait.ranks.is_none());
-        if let Some(why) = self.hopeless.why(spec).filter(|_| is_whole) {
+        let lifted = self.lift_for_waiting(shell, wait);
+        let (spec, job) = (&wait.job.spec, wait.job.id);
+        let is_usual = wait.is_whole() && self.holds.of(job).is_none();
+        if let Some(why) = self.hopeless.why(spec, lifted).filter(|_| is_usual) {
             return Err(why.clone());
         }
         let found = shell.plan(&self.view, &wait.request(), self.policy);
-        let found = found.map_err(|unplaceable| unplaceable.to_reason());
+        let found = found.map_err(|no| self.holds.tell(no.to_reason(), Some(job), lifted));
         if let Err(why) = &found
-            && is_whole
+            && is_usual
         {
-            self.hopeless.note(spec, why);
+            self.hopeless.note(spec, lifted, why);
         }
         found
+    }
+
+    /// Lifts the holds that a waiting job need not mind; a repair minds none.
+    fn lift_for_waiting<S: Shell>(&mut self, shell: &S, wait: &Waiting) -> Lifted {
+        if self.holds.is_empty() {
+            return Lifted::NONE;
+        }
+        let lifted = match (wait.is_repair, wait.is_whole()) {
+            (true, _) => {
+                self.holds.doubt();
+                self.looks.want(shell.now());
+                Lifted::ALL
+            }
+            (false, true) => {
+                let end = end_of(&wait.job.spec, shell.clock());
+                self.holds.lifted(Some(wait.job.id), end)
+            }
+            (false, false) => Lifted::NONE,
+        };
+        self.holds.lift(&mut self.view, lifted);
+        lifted
+    }
+
+    /// Lifts the holds that a new job need not mind: those that begin when it has ended.
+    fn lift_for_new<S: Shell>(&mut self, shell: &S, spec: &JobSpec) -> Lifted {
+        if self.holds.is_empty() {
+            return Lifted::NONE;
+        }
+        let lifted = self.holds.lifted(None, end_of(spec, shell.clock()));
+        self.holds.lift(&mut self.view, lifted);
+        lifted
     }
 }
 

@@ -4,11 +4,13 @@
 //! kinds of GPUs, `single` is the short way for what fits on one node; for gangs
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
-//! not all fits, `explain` says why nothing does, `quote` what a plan amounts to. `ruled` takes the
+//! not all fits, `explain` says why nothing does, `ahead` when something will, `quote` what a plan
+//! amounts to. `ruled` takes the
 //! gangs with rules among their members that the others do not know.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
 
+mod ahead;
 mod alternatives;
 mod ask;
 mod draft;
@@ -31,6 +33,8 @@ mod touched;
 
 pub use explain::{Cause, Explanation, Nearest, Outlook, Unplaceable, Verdict, explain};
 pub use policy::{Policy, PolicyError};
+
+pub(crate) use ahead::Lookahead;
 
 use crate::command::{Placement, Plan};
 use crate::fit::{Around, NOBODY};

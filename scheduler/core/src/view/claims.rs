@@ -105,6 +105,11 @@ impl Claims {
         freed
     }
 
+    /// What is free on the node but for the claims, if there are any on it.
+    pub(super) fn base(&self, node: u32) -> Option<&Free> {
+        self.nodes.get(&node).map(|claimed| &claimed.base)
+    }
+
     /// Takes over what is free by the state now; returns what the claims leave of it.
     pub(super) fn rebase(&mut self, node: u32, base: Free) -> Free {
         match self.nodes.get_mut(&node) {

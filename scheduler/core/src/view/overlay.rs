@@ -1,7 +1,7 @@
 //! Overlay: the view as it would be if some work ended or some nodes came back, and back again.
 //!
 //! **Invariant:** undoing all changes, last first, leaves the view as it was; a node never has
-//! more free than the whole of it.
+//! more free than the whole of it less its claims.
 
 use super::{Free, View};
 use crate::node::{Custom, Resources};
@@ -22,23 +22,28 @@ pub struct Held {
 /// One change of an overlay.
 #[derive(Debug)]
 pub(crate) enum Undo {
-    /// What was free on the node.
+    /// What was free on the node but for the claims on it.
     Free(u32, Free),
     /// The node was not open.
     Closed(u32),
 }
 
 impl View {
-    /// Gives back what a replica holds; `None` if its node is gone.
+    /// Gives back what a replica holds; `None` if its node is gone. What is claimed of it stays so.
     pub(crate) fn release(&mut self, held: &Held) -> Option<Undo> {
         let node = held.node.0;
         let slot = self.slot(node)?;
-        let before = slot.free.clone();
+        let before = self.claims.base(node).unwrap_or(&slot.free).clone();
         let mut free = before.clone();
         free.give(&Free::whole(&slot.node), held.gpus, held.share_milli, held.used);
         free.give_custom(&slot.node.custom, &held.custom);
-        self.set_free(node, free);
+        self.rebase(node, free);
         Some(Undo::Free(node, before))
+    }
+
+    fn rebase(&mut self, node: u32, base: Free) {
+        let free = self.claims.rebase(node, base);
+        self.set_free(node, free);
     }
 
     /// Lets the planner use a node that is down, cordoned or draining; `None` if it may already.
@@ -49,7 +54,7 @@ impl View {
     /// Takes a change back.
     pub(crate) fn undo(&mut self, undo: Undo) {
         match undo {
-            Undo::Free(node, free) => self.set_free(node, free),
+            Undo::Free(node, base) => self.rebase(node, base),
             Undo::Closed(node) => {
                 self.set_open(node, false);
             }

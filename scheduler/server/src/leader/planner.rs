@@ -15,7 +15,7 @@ use crate::clock;
 use crate::convert;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
-use scheduler_core::duty::office::{Answer, Batch, Notes, Office, Shell};
+use scheduler_core::duty::office::{Answer, Batch, Notes, Office, Reserve, Shell};
 use scheduler_core::plan::{self, Budget, Policy, Request, Unplaceable};
 use scheduler_core::state::State;
 use scheduler_core::unit::TimeMs;
@@ -43,7 +43,8 @@ impl Planner {
     /// A planner that continues every waiting job. The state must show all of earlier terms.
     fn new(desk: Desk, explainer: Explainer) -> Self {
         let now = clock::monotonic();
-        let office = desk.quorum.read(|state| Office::new(state, Policy::default(), now));
+        let office =
+            desk.quorum.read(|state| Office::new(state, Policy::default(), Reserve::NOBODY, now));
         desk.inbox.knows(office.view().index());
         tracing::info!(nodes = office.view().nodes_len(), "planning begins");
         Self { office, desk, explainer, to_explain: Vec::new() }

@@ -24,6 +24,7 @@ use load::Load;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use scheduler_core::command::Quota;
+use scheduler_core::duty::office::Reserve;
 use scheduler_core::id::{Name, TenantId};
 use scheduler_core::plan::Policy;
 use scheduler_core::unit::{DurationMs, TimeMs};
@@ -36,6 +37,9 @@ pub const GRAMMAR: &str = include_str!("grammar.txt");
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most jobs of one line: beyond any day that we build for, and within a machine's memory.
 const ARRIVALS_MAX: u64 = 10_000_000;
+/// Reservations at a time, most and where nothing is said.
+const RESERVATIONS_MAX: u64 = 64;
+const RESERVATIONS_USUAL: u64 = 4;
 /// Most seeds of one file.
 const SEEDS_MAX: u64 = 1_000_000;
 /// Fleets up to this size are recounted after every event when nothing else is said; larger ones
@@ -181,7 +185,7 @@ impl Script {
     fn statement(&mut self, line: &str, words: &mut Words<'_>) -> Result<(), Fault> {
         let heads = [
             "fleet", "start", "commit", "network", "servers", "policy", "check", "until", "at",
-            "every", "about", "expect", "eval", "tenant", "load", "planner",
+            "every", "about", "expect", "eval", "tenant", "load", "planner", "reserve",
         ];
         match words.one_of(&heads)?.0 {
             0 => {
@@ -213,6 +217,7 @@ impl Script {
             13 => self.tenant(words)?,
             14 => self.loads.push(Load::parse(words)?),
             15 => self.planner(words)?,
+            16 => self.reserve(words)?,
             _ => {
                 let pairs = words.pairs(&["seeds"])?;
                 let seeds = pairs.number("seeds", 1, SEEDS_MAX)?;
@@ -232,6 +237,15 @@ impl Script {
             pending_jobs_max: waiting.and_then(|jobs| u32::try_from(jobs).ok()).unwrap_or(u32::MAX),
         };
         self.base.tenants.push((tenant, quota));
+        Ok(())
+    }
+
+    fn reserve(&mut self, words: &mut Words<'_>) -> Result<(), Fault> {
+        let pairs = words.pairs(&["after", "most"])?;
+        let after = pairs.read("after", Word::duration)?;
+        let after = after.ok_or_else(|| pairs.missing("after="))?;
+        let most = pairs.number("most", 1, RESERVATIONS_MAX)?.unwrap_or(RESERVATIONS_USUAL);
+        self.base.reserve = Reserve { after, most: u32::try_from(most).unwrap_or(u32::MAX) };
         Ok(())
     }
 

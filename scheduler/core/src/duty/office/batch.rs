@@ -60,6 +60,8 @@ pub struct Returned<T> {
     pub(super) again: Vec<Ask<T>>,
     /// Jobs now waiting, and as of which growth they were found not to fit.
     pub(super) waiting: Vec<(JobId, Option<u64>)>,
+    /// New jobs with a duration that were placed.
+    pub(super) placed: Vec<JobId>,
     /// Commits for waiting jobs, and whether they were accepted.
     pub(super) commits: Vec<(JobId, bool)>,
     /// A plan did not come true: what it held is free for those who were planned around it.
@@ -184,7 +186,8 @@ impl<T> Sent<T> {
     fn back(self) -> (Returned<T>, Vec<Item<T>>) {
         let Self { claim, items, nodes } = self;
         let (again, waiting, commits) = (Vec::new(), Vec::new(), Vec::new());
-        (Returned { claim, nodes, again, waiting, commits, freed: false }, items)
+        let placed = Vec::new();
+        (Returned { claim, nodes, again, waiting, placed, commits, freed: false }, items)
     }
 }
 
@@ -210,8 +213,11 @@ impl<T> Returned<T> {
                     let why = "the log answered a submission with something else";
                     return answer(ask.ticket, Answer::Odd { why });
                 };
-                if !placed && !known {
-                    self.waiting.push((job, growth));
+                match placed {
+                    _ if known => {}
+                    false => self.waiting.push((job, growth)),
+                    true if ask.call.spec.duration.is_some() => self.placed.push(job),
+                    true => {}
                 }
                 let decide_us = if known { 0 } else { decide_us };
                 let accepted = Accepted { job, known, placed, index, decide_us };

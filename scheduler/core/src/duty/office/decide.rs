@@ -85,6 +85,7 @@ impl<T> Office<T> {
         }
         self.catch_up(shell);
         if let Some(plan) = self.offers.find(&call.tenant, call.body_digest, check) {
+            self.lift_for_new(shell, &call.spec);
             if quote::is_free(&self.view, &plan.placements) {
                 return Ok(Plan::clone(&plan));
             }
@@ -118,7 +119,9 @@ impl<T> Office<T> {
             Some(refusal) => Err(refusal),
             None => Ok(look::over_quota(state, tenant, spec.gpu_milli()).is_some()),
         })?;
-        Ok(if is_over { None } else { self.find_surely(shell, tenant, spec).ok() })
+        let found = if is_over { None } else { self.find_surely(shell, tenant, spec).ok() };
+        self.hold_all();
+        Ok(found)
     }
 
     /// Remembers a plan that a caller was told of, so that a [`Check`] finds it. `body` is the
@@ -131,18 +134,20 @@ impl<T> Office<T> {
     where
         S: Shell<Ticket = T>,
     {
-        if self.hopeless.why(&call.spec).is_some() {
+        let lifted = self.lift_for_new(shell, &call.spec);
+        if self.hopeless.why(&call.spec, lifted).is_some() {
             self.catch_up(shell);
         }
-        if let Some(why) = self.hopeless.why(&call.spec) {
+        if let Some(why) = self.hopeless.why(&call.spec, lifted) {
             return Err(why.clone());
         }
         let found = self.find_surely(shell, &call.tenant, &call.spec);
-        let found = found.map_err(|unplaceable| unplaceable.to_reason());
-        if let Err(why) = &found {
-            self.hopeless.note(&call.spec, why);
-        }
-        found
+        found.map_err(|unplaceable| {
+            let lifted = self.lift_for_new(shell, &call.spec);
+            let why = self.holds.tell(unplaceable.to_reason(), None, lifted);
+            self.hopeless.note(&call.spec, lifted, &why);
+            why
+        })
     }
 
     fn find_surely<S: Shell<Ticket = T>>(
@@ -159,7 +164,7 @@ impl<T> Office<T> {
     }
 
     fn find<S: Shell<Ticket = T>>(
-        &self,
+        &mut self,
         shell: &mut S,
         tenant: &TenantId,
         spec: &JobSpec,
@@ -169,6 +174,7 @@ impl<T> Office<T> {
             false => Around::default(),
         };
         let request = Request { around: &around, ..Request::whole(spec) };
+        self.lift_for_new(shell, spec);
         shell.plan(&self.view, &request, self.policy)
     }
 }

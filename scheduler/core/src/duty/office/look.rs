@@ -6,7 +6,7 @@ use super::Submission;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
-use crate::job::{Job, JobSpec, Reason, ReasonCode};
+use crate::job::{Job, JobSpec, Reason, ReasonCode, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,8 @@ pub struct Waiting {
     pub ranks: Option<Vec<Rank>>,
     /// Live members that stay where they are.
     pub fixed: Vec<(Rank, NodeId)>,
+    /// Some of the ranks were lost and are to be replaced.
+    pub is_repair: bool,
     pub over_quota: Option<Reason>,
     /// Where the tenant's other jobs stand, as far as the job's rules go.
     pub around: Around,
@@ -117,6 +119,11 @@ impl Waiting {
         let ranks = self.ranks.as_deref().map_or(Ranks::All, Ranks::Some);
         let (spec, fixed, around) = (&*self.job.spec, &self.fixed[..], &self.around);
         Request { spec, ranks, fixed, avoid: &[], around }
+    }
+
+    /// Whether all replicas wait.
+    pub fn is_whole(&self) -> bool {
+        self.ranks.is_none()
     }
 
     /// Replicas that wait.
@@ -131,10 +138,12 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let job = state.job(id).filter(|job| !job.phase.is_over())?;
     let mut ranks = Vec::new();
     let mut fixed = Vec::new();
+    let mut is_repair = false;
     let mut asked = 0u64;
     for (rank, replica) in state.replicas(id) {
         if replica.phase.is_waiting() {
             ranks.push(rank);
+            is_repair |= replica.phase == ReplicaPhase::Failed;
             let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
             asked = asked.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()));
         } else if let Some(allocation) = replica.allocation.filter(|_| replica.phase.is_live()) {
@@ -148,7 +157,7 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let ranks = (!all).then_some(ranks);
     let over_quota = over_quota(state, &job.tenant, asked);
     let around = state.around(&job.tenant, &job.spec, Some(id));
-    Some(Waiting { job: Arc::clone(job), ranks, fixed, over_quota, around })
+    Some(Waiting { job: Arc::clone(job), ranks, fixed, is_repair, over_quota, around })
 }
 
 /// Why a dry run is refused before anything is planned.

@@ -13,6 +13,8 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::cell::Cell;
 
+mod reserve;
+
 /// A leader's log, whose batches are applied when the test says so.
 struct Desk {
     world: World,
@@ -92,7 +94,7 @@ impl Term {
     fn new(nodes: usize) -> Self {
         let world = World::with_nodes(nodes, 8);
         let now = TimeMs(5_000);
-        let office = Office::new(&world.state, Policy::default(), now);
+        let office = Office::new(&world.state, Policy::default(), Reserve::NOBODY, now);
         let desk = Desk {
             world,
             now,
@@ -387,7 +389,7 @@ fn a_new_term_goes_on_with_those_who_wait() {
     let (first, gang) = (term.accepted(first), term.accepted(gang));
     assert_eq!(term.phase(gang.job), JobPhase::Pending);
     let (state, now) = (&term.desk.world.state, term.desk.now);
-    term.office = Office::new(state, Policy::default(), now);
+    term.office = Office::new(state, Policy::default(), Reserve::NOBODY, now);
     term.cancel(first.job);
     term.settle(TimeMs(60_000));
     assert_eq!(term.phase(gang.job), JobPhase::Placed);

@@ -65,6 +65,12 @@ impl Outlook {
         }
     }
 
+    /// Takes a job in that is not ready yet, and expected to end then.
+    pub fn expect(&mut self, job: JobId, at: TimeMs) {
+        let place = self.ends.partition_point(|end| (end.at, end.job) < (at, job));
+        self.ends.insert(place, End { at, job, own: false, gpu_milli: 0, held: Vec::new() });
+    }
+
     /// Reads what the jobs from number `next` on hold, about `slice` replicas in one go; whether
     /// there is more to read. A job that has changed since [`Outlook::begin`] counts as holding
     /// nothing.

@@ -12,6 +12,7 @@ use crate::command::Placement;
 use crate::fit::label;
 use crate::id::{Name, SiteId};
 use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy};
+use crate::plan::ahead::{Ahead, least};
 use crate::plan::{Budget, Ranks, Request, Steps, attempt, probe};
 use crate::topology::FAR;
 use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
@@ -416,67 +417,32 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The first time at which enough has ended. Looks 1, 2, 4 ... ends ahead, then bisects.
+    /// The first time at which enough has ended.
     fn wait(&mut self, standing: &Standing<'_>) {
-        let count = standing.outlook.ends.len();
+        let ends = &standing.outlook.ends;
         let cut_before = std::mem::take(&mut self.is_cut);
-        let mut ahead = Ahead { undo: Vec::new(), own_gpu_milli: 0 };
-        let (mut low, mut high) = (0, 1.min(count));
-        let mut found = false;
-        while low < high {
-            if self.fits_after(&mut ahead, standing, high) {
-                found = true;
-                break;
-            }
-            if self.steps.is_spent() {
-                break;
-            }
-            (low, high) = (high, (high * 2).min(count));
-        }
-        // `low` ends are too few, `high` are enough.
-        while found && low + 1 < high {
-            let middle = low + (high - low) / 2;
-            if self.fits_after(&mut ahead, standing, middle) { high = middle } else { low = middle }
-        }
-        self.go_to(&mut ahead, standing, 0);
+        let mut ahead = Ahead::default();
+        let first = least(0, ends.len(), 1, |count| {
+            let fits = self.fits_after(&mut ahead, standing, count);
+            (fits || !self.steps.is_spent()).then_some(fits)
+        });
+        ahead.go_to(self.view, ends, 0);
         let is_least = !std::mem::replace(&mut self.is_cut, cut_before);
         self.is_cut |= !is_least;
-        let end = high.checked_sub(1).and_then(|last| standing.outlook.ends.get(last));
-        if let Some(end) = end.filter(|_| found) {
+        let end = first.and_then(|count| ends.get(count.checked_sub(1)?));
+        if let Some(end) = end {
             self.tell(Change::Wait { until: end.at, job: end.job, own: end.own }, is_least);
         }
     }
 
-    fn fits_after(&mut self, ahead: &mut Ahead, standing: &Standing<'_>, ends: usize) -> bool {
-        self.go_to(ahead, standing, ends);
-        standing.missing_quota() <= ahead.own_gpu_milli && self.place(self.request.spec).is_some()
+    fn fits_after(&mut self, ahead: &mut Ahead, standing: &Standing<'_>, count: usize) -> bool {
+        let ends = &standing.outlook.ends;
+        let left = ahead.go_to(self.view, ends, count);
+        self.steps.spend(left * RELEASE_STEPS);
+        let own = ends.iter().take(count).filter(|end| end.own).map(|end| end.gpu_milli);
+        let given_back = own.fold(0, u64::saturating_add);
+        standing.missing_quota() <= given_back && self.place(self.request.spec).is_some()
     }
-
-    /// Makes the view what it would be after so many ends.
-    fn go_to(&mut self, ahead: &mut Ahead, standing: &Standing<'_>, ends: usize) {
-        while ahead.undo.len() > ends {
-            let Some(undo) = ahead.undo.pop() else { return };
-            undo.into_iter().rev().for_each(|undo| self.view.undo(undo));
-            let end = standing.outlook.ends.get(ahead.undo.len());
-            let own = end.filter(|end| end.own).map_or(0, |end| end.gpu_milli);
-            ahead.own_gpu_milli = ahead.own_gpu_milli.saturating_sub(own);
-        }
-        while ahead.undo.len() < ends {
-            let Some(end) = standing.outlook.ends.get(ahead.undo.len()) else { return };
-            self.steps.spend(end.held.len() as u64 * RELEASE_STEPS);
-            ahead.undo.push(end.held.iter().filter_map(|held| self.view.release(held)).collect());
-            let own = if end.own { end.gpu_milli } else { 0 };
-            ahead.own_gpu_milli = ahead.own_gpu_milli.saturating_add(own);
-        }
-    }
-}
-
-/// How far ahead in time the view is.
-struct Ahead {
-    /// How to take back each end.
-    undo: Vec<Vec<Undo>>,
-    /// Thousandths of GPUs that the tenant's own jobs have given back.
-    own_gpu_milli: u64,
 }
 
 /// GPU models that a shape allows; empty = any.
