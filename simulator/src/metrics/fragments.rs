@@ -42,6 +42,28 @@ struct Free {
     memory_mib: u64,
 }
 
+/// What replicas of one size need.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    replicas: u64,
+    /// 0 = a part of one.
+    whole: u64,
+    part_milli: u64,
+    cpu_milli: u128,
+    memory_mib: u128,
+}
+
+impl Need {
+    fn fits(&self, free: Free) -> bool {
+        let room = match self.whole {
+            0 => free.whole > 0 || free.part_milli >= self.part_milli,
+            whole => free.whole >= whole,
+        };
+        room && u128::from(free.cpu_milli) >= self.cpu_milli
+            && u128::from(free.memory_mib) >= self.memory_mib
+    }
+}
+
 impl Demand {
     pub(super) fn note(&mut self, spec: &JobSpec) {
         for group in &spec.groups {
@@ -68,6 +90,7 @@ impl Demand {
     /// when nothing is free or nothing was asked for.
     pub(super) fn lost_ppht(&self, state: &State) -> Option<u64> {
         let asked: u64 = self.sizes.iter().sum();
+        let needs = self.needs();
         let (mut free, mut lost) = (0u128, 0u128);
         for node in state.nodes() {
             if !matches!(node.status, NodeStatus::Up) {
@@ -78,28 +101,29 @@ impl Demand {
                 continue;
             }
             free += u128::from(here.gpu_milli);
-            lost += u128::from(here.gpu_milli) * u128::from(self.kept_out(here));
+            lost += u128::from(here.gpu_milli) * u128::from(kept_out(&needs, here));
         }
         let whole = free * u128::from(asked);
         (whole > 0).then(|| u64::try_from(lost * 100_000 / whole).unwrap_or(100_000))
     }
 
-    /// How many of the replicas seen so far would not fit.
-    fn kept_out(&self, free: Free) -> u64 {
-        let sizes = self.sizes.iter().zip(0u64..).filter(|&(&count, _)| count > 0);
-        sizes.filter(|&(_, size)| !self.fits(size, free)).map(|(&count, _)| count).sum()
-    }
-
-    fn fits(&self, size: u64, free: Free) -> bool {
-        let mean_share = self.share_milli / self.sizes.first().copied().unwrap_or(0).max(1);
-        let (milli, room) = match size {
-            0 => (mean_share, free.whole > 0 || free.part_milli >= mean_share),
-            _ => (size * u64::from(GPU_MILLI_WHOLE), free.whole >= size),
+    /// Of every size that was asked for.
+    fn needs(&self) -> Vec<Need> {
+        let part_milli = self.share_milli / self.sizes.first().copied().unwrap_or(0).max(1);
+        let sizes = self.sizes.iter().zip(0u64..).filter(|&(&replicas, _)| replicas > 0);
+        let need = |(&replicas, whole): (&u64, u64)| {
+            let milli = if whole == 0 { part_milli } else { whole * u64::from(GPU_MILLI_WHOLE) };
+            let part = |all: u128| all * u128::from(milli) / self.gpu_milli.max(1);
+            let (cpu_milli, memory_mib) = (part(self.cpu_milli), part(self.memory_mib));
+            Need { replicas, whole, part_milli, cpu_milli, memory_mib }
         };
-        let needs = |all: u128| all * u128::from(milli) / self.gpu_milli.max(1);
-        room && u128::from(free.cpu_milli) >= needs(self.cpu_milli)
-            && u128::from(free.memory_mib) >= needs(self.memory_mib)
+        sizes.map(need).collect()
     }
+}
+
+/// How many replicas would not fit.
+fn kept_out(needs: &[Need], free: Free) -> u64 {
+    needs.iter().filter(|need| !need.fits(free)).map(|need| need.replicas).sum()
 }
 
 fn free_on(state: &State, node: &scheduler_core::node::Node) -> Free {
@@ -141,12 +165,12 @@ mod tests {
     #[test]
     fn a_job_is_kept_out_by_gpus_or_by_what_goes_with_them() {
         let demand = demand(&[(3, 8), (1, 2)]);
-        assert_eq!(demand.kept_out(free(8, 0)), 0);
-        assert_eq!(demand.kept_out(free(7, 900)), 3);
-        assert_eq!(demand.kept_out(free(1, 0)), 4);
+        assert_eq!(kept_out(&demand.needs(), free(8, 0)), 0);
+        assert_eq!(kept_out(&demand.needs(), free(7, 900)), 3);
+        assert_eq!(kept_out(&demand.needs(), free(1, 0)), 4);
         let no_cpu = Free { cpu_milli: 0, ..free(8, 0) };
         let asks_cpu = demand.cpu_milli > 0;
-        assert_eq!(demand.kept_out(no_cpu), if asks_cpu { 4 } else { 0 });
+        assert_eq!(kept_out(&demand.needs(), no_cpu), if asks_cpu { 4 } else { 0 });
     }
 
     #[test]
@@ -155,8 +179,8 @@ mod tests {
         let mut workers = group("workers", 2, 1);
         workers.shape.gpus = GpuAsk::Share(400);
         demand.note(&job_spec(vec![workers]));
-        assert_eq!(demand.kept_out(free(0, 400)), 0);
-        assert_eq!(demand.kept_out(free(0, 399)), 2);
-        assert_eq!(demand.kept_out(free(1, 0)), 0);
+        assert_eq!(kept_out(&demand.needs(), free(0, 400)), 0);
+        assert_eq!(kept_out(&demand.needs(), free(0, 399)), 2);
+        assert_eq!(kept_out(&demand.needs(), free(1, 0)), 0);
     }
 }

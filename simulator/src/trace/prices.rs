@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// Dollars for a GPU-hour: what the state takes.
 const USD_MAX: u64 = 1_000;
-/// Left out of models' names.
-const VENDOR: &str = "NVIDIA";
+/// Left out at the beginning of models' names, in this order: a vendor and its brand.
+const BRANDS: [&str; 2] = ["NVIDIA", "TESLA"];
 /// Video memory of a GPU in GB.
 const VRAM_GB_MAX: u64 = 4_096;
 
@@ -47,7 +47,7 @@ fn offer(row: &Row<'_>) -> Result<Offer, TraceError> {
 /// What a GPU of a model usually costs: the median of the offers of that model, spot or not, the lower
 /// of two in the middle. `None` = nobody offers it.
 ///
-/// Lists differ in how they write models, so that case, blanks, marks and the vendor's name count for
+/// Lists differ in how they write models, so that case, blanks, marks and vendor and brand count for
 /// nothing (`A100-SXM` is `NVIDIA A100 SXM`), and a model that is not on the list by its whole name is
 /// taken for the longest one that it begins with, as long as no number is cut in two: `V100M32` is a
 /// `V100`, `A100` is no `A10`.
@@ -71,7 +71,9 @@ pub fn usual(offers: &[Offer], model: &str, spot: bool) -> Option<PriceMicroUsd>
 fn letters(model: &str) -> String {
     let text: String = model.chars().filter(char::is_ascii_alphanumeric).collect();
     let text = text.to_ascii_uppercase();
-    text.strip_prefix(VENDOR).map_or_else(|| text.clone(), str::to_owned)
+    let bare =
+        BRANDS.iter().fold(text.as_str(), |bare, brand| bare.strip_prefix(brand).unwrap_or(bare));
+    bare.to_owned()
 }
 
 #[cfg(test)]
@@ -92,7 +94,7 @@ mod tests {
             offer("A100-SXM", false, 10),
             offer("A100 SXM", false, 20),
             offer("A100", false, 7),
-            offer("V100", false, 4),
+            offer("Tesla V100", false, 4),
             offer("A10", false, 2),
             offer("A10", true, 1),
         ];
