@@ -1,5 +1,6 @@
 //! How long explanations take over 69,000 nodes with 461,772 GPUs, half of them occupied: the short
-//! form that every refusal carries, and the long form with all that would help.
+//! form that every refusal carries, and the long form with all that would help; and what it costs to
+//! copy the view for them.
 //!
 //! **Invariant:** the fleet comes from a seed, so figures of two runs are of the same case.
 
@@ -82,6 +83,23 @@ fn explanations(c: &mut Criterion) {
     let mut group = c.benchmark_group("explain/69000");
     group.sample_size(10);
     group.bench_function("copy of the view", |b| b.iter(|| black_box(view.clone())));
+    // What copies share is parted where one of them changes: on the planner's side by its plans.
+    let large = gang("large", 1_250, GpuAsk::Whole(8));
+    let found = plan(&view, &Request::whole(&large), &policy, Budget::default()).expect("fits");
+    group.bench_function("1250x8 claimed", |b| {
+        b.iter(|| {
+            view.claim(1, &large, &found);
+            view.unclaim(1);
+        });
+    });
+    group.bench_function("1250x8 claimed beside a new copy", |b| {
+        b.iter(|| {
+            let copy = view.clone();
+            view.claim(1, &large, &found);
+            view.unclaim(1);
+            copy
+        });
+    });
     for (called, spec) in cases() {
         let request = Request::whole(&spec);
         let answer = explain(&mut view, &request, &policy, &outlook, BUDGET);

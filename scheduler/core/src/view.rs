@@ -12,6 +12,7 @@ mod demand;
 mod free;
 mod node_set;
 mod overlay;
+mod pages;
 mod states;
 
 pub(crate) use class::{Class, ClassId, Classes, KindId, NodeKind};
@@ -32,6 +33,7 @@ use crate::topology::{Net, Sites};
 use crate::unit::GpuSet;
 use claims::{Claims, Part};
 use demand::Demand;
+use pages::Pages;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Jobs of the state that a new view learns from: enough for a mix, within milliseconds.
@@ -60,15 +62,15 @@ pub(crate) struct Brief {
     pub(crate) epoch: Epoch,
 }
 
-/// The fleet as the planner sees it.
+/// The fleet as the planner sees it. A copy shares what neither changes afterwards.
 #[derive(Clone, Debug)]
 pub struct View {
     index: u64,
     nodes: usize,
     /// By node id.
-    slots: Vec<Option<Slot>>,
+    slots: Pages<Option<Slot>>,
     /// By node id: small enough that a gang's thousands of nodes stay in the caches.
-    briefs: Vec<Brief>,
+    briefs: Pages<Brief>,
     classes: Classes,
     states: States,
     claims: Claims,
@@ -91,9 +93,10 @@ impl Memo {
     }
 }
 
+/// A copy begins with nothing: making again what is asked for is cheaper than copying all.
 impl Clone for Memo {
     fn clone(&self) -> Self {
-        Self(Mutex::new(self.lock().clone()))
+        Self::default()
     }
 }
 
@@ -103,8 +106,8 @@ impl View {
         let mut view = Self {
             index: state.index(),
             nodes: 0,
-            slots: Vec::new(),
-            briefs: Vec::new(),
+            slots: Pages::default(),
+            briefs: Pages::default(),
             classes: Classes::default(),
             states: States::default(),
             claims: Claims::default(),
@@ -115,8 +118,8 @@ impl View {
             outlook: (0, Arc::default()),
             boards: Memo::default(),
         };
-        view.slots.resize(state.node_id_end() as usize, None);
-        view.briefs.resize(state.node_id_end() as usize, Brief::default());
+        view.slots.grow(state.node_id_end() as usize);
+        view.briefs.grow(state.node_id_end() as usize);
         for node in state.nodes() {
             view.put(node, free_of(node, state.usage(node.id)));
         }
@@ -244,7 +247,7 @@ impl View {
 
     /// All nodes by rising id.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
-        (0u32..).zip(&self.slots).filter_map(|(node, slot)| Some((node, slot.as_ref()?)))
+        (0u32..).zip(self.slots.iter()).filter_map(|(node, slot)| Some((node, slot.as_ref()?)))
     }
 
     /// One past the largest node id.
@@ -298,9 +301,11 @@ impl View {
     /// Memory held by the planning index, in bytes: slots, classes, states and claims. Nodes, sites
     /// and RTTs, which are shared with the state, are not counted.
     pub fn index_bytes(&self) -> usize {
-        let slots = self.slots.capacity() * size_of::<Option<Slot>>();
-        let slots = slots + self.briefs.capacity() * size_of::<Brief>();
-        slots + self.classes.bytes() + self.states.bytes() + self.claims.bytes()
+        self.slots.bytes()
+            + self.briefs.bytes()
+            + self.classes.bytes()
+            + self.states.bytes()
+            + self.claims.bytes()
     }
 
     fn reread(&mut self, at: usize, node: &Arc<Node>, usage: Option<&Usage>) {
@@ -318,10 +323,8 @@ impl View {
     /// Takes in a node of which nothing is known yet.
     fn put(&mut self, node: &Arc<Node>, free: Free) {
         let at = node.id.0 as usize;
-        if at >= self.slots.len() {
-            self.slots.resize(at + 1, None);
-            self.briefs.resize(at + 1, Brief::default());
-        }
+        self.slots.grow(at + 1);
+        self.briefs.grow(at + 1);
         let class = self.classes.enter(node);
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
         let (site, open, epoch) = (node.site, node.is_schedulable(), node.epoch);

@@ -11,12 +11,14 @@ use super::draft::{Base, Draft};
 use super::field::{Amounts, Domain, Field, covers};
 use super::near::{self, Answer, Objective, Question, Vertex};
 use super::pack;
+use super::ruled::Paths;
 use crate::command::Placement;
 use crate::fit::same_domain;
 use crate::id::{Name, SiteId};
 use crate::job::{Level, RttObjective, Strategy};
 use crate::topology::{FAR, Site};
 use crate::unit::RttUs;
+use crate::view::Slot;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -205,17 +207,28 @@ impl Solver<'_> {
     fn racks(&self, sites: &[u16], targets: &[u32]) -> Vec<Domain> {
         let replicas: u64 = targets.iter().map(|&count| u64::from(count)).sum();
         let all = Domain { sites: sites.to_vec(), rack: None };
-        let mut racks: BTreeMap<(u16, Name), u64> = BTreeMap::new();
+        let numbers = Paths::of(self.ask);
+        let mut rooms: Vec<(u64, Option<&Slot>)> = vec![(0, None); numbers.len(Level::Rack)];
         for at in 0..self.ask.groups.len() {
             for (cand, slot) in self.field.cands(self.ask, at, &all, true) {
-                let key = (slot.site.0, slot.node.place.rack.clone());
-                *racks.entry(key).or_default() += u64::from(cand.room);
+                let number = numbers.domain(Level::Rack, cand.node) as usize;
+                if let Some((room, first)) = rooms.get_mut(number) {
+                    *room += u64::from(cand.room);
+                    first.get_or_insert(slot);
+                }
             }
         }
         // The barest racks first, as with other domains.
-        let mut racks: Vec<_> = racks.into_iter().filter(|(_, room)| *room >= replicas).collect();
-        racks.sort_by_key(|(key, room)| (*room, key.clone()));
-        let domain = |((site, rack), _)| Domain { sites: vec![site], rack: Some(rack) };
+        let mut racks: Vec<_> = rooms
+            .into_iter()
+            .filter(|(room, _)| *room >= replicas)
+            .filter_map(|(room, slot)| Some((room, slot?.site.0, &slot?.node.place.rack)))
+            .collect();
+        racks.sort_unstable();
+        let domain = |(_, site, rack): (u64, u16, &Name)| Domain {
+            sites: vec![site],
+            rack: Some(rack.clone()),
+        };
         racks.into_iter().map(domain).collect()
     }
 

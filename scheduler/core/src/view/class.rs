@@ -5,6 +5,7 @@
 //! site, supplier, labels, taints and price; name, rack and bandwidth may differ.
 
 use super::node_set::NodeSet;
+use super::pages::Pages;
 use crate::id::SiteId;
 use crate::node::{Gpu, Node, Vendor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +49,7 @@ type GpuKey = (u16, u32, u8, Option<Vendor>, u16);
 /// All classes that have nodes, and the kinds of GPU lists among them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
-    list: Vec<Option<Class>>,
+    list: Pages<Option<Arc<Class>>>,
     free: Vec<u32>,
     by_digest: BTreeSet<(u64, u32)>,
     /// By content, which is the order in which kinds are met.
@@ -59,7 +60,7 @@ pub(crate) struct Classes {
 
 impl Classes {
     pub(crate) fn get(&self, id: ClassId) -> Option<&Class> {
-        self.list.get(id.0 as usize)?.as_ref()
+        self.list.get(id.0 as usize)?.as_deref()
     }
 
     pub(crate) fn kind(&self, KindId(kind): KindId) -> Option<&NodeKind> {
@@ -92,7 +93,8 @@ impl Classes {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ClassId, &Class)> {
-        (0u32..).map(ClassId).zip(&self.list).filter_map(|(id, class)| Some((id, class.as_ref()?)))
+        let classes = (0u32..).map(ClassId).zip(self.list.iter());
+        classes.filter_map(|(id, class)| Some((id, class.as_deref()?)))
     }
 
     /// Takes the node into its class, which is made if there is none.
@@ -136,11 +138,11 @@ impl Classes {
     /// Memory held, in bytes, without the nodes that stand for the classes.
     pub(super) fn bytes(&self) -> usize {
         let nodes: usize = self.list.iter().flatten().map(|class| class.nodes.bytes()).sum();
-        nodes + self.list.capacity() * size_of::<Option<Class>>()
+        nodes + self.list.iter().flatten().count() * size_of::<Class>() + self.list.bytes()
     }
 
     fn class_mut(&mut self, id: u32) -> Option<&mut Class> {
-        self.list.get_mut(id as usize)?.as_mut()
+        self.list.get_mut(id as usize)?.as_mut().map(Arc::make_mut)
     }
 
     fn begin(&mut self, node: &Arc<Node>, digest: u64) -> u32 {
@@ -154,12 +156,12 @@ impl Classes {
             open: 0,
             digest,
         };
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.list.push(None);
-            u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
-        });
+        let id = self
+            .free
+            .pop()
+            .unwrap_or_else(|| u32::try_from(self.list.push(None)).unwrap_or(u32::MAX));
         if let Some(place) = self.list.get_mut(id as usize) {
-            *place = Some(class);
+            *place = Some(Arc::new(class));
         }
         self.by_digest.insert((digest, id));
         id

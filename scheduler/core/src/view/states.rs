@@ -12,7 +12,9 @@ use super::changes::Changes;
 use super::class::{ClassId, KindId};
 use super::free::Free;
 use super::node_set::NodeSet;
+use super::pages::Pages;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Number of a state, reused when its last node has left.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -98,7 +100,7 @@ struct Hole {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct States {
-    list: Vec<Option<Box<NodeState>>>,
+    list: Pages<Option<Arc<NodeState>>>,
     unused: Vec<StateId>,
     by_key: BTreeMap<Key, StateId>,
     holes: BTreeSet<Hole>,
@@ -175,6 +177,7 @@ impl States {
             None => self.begin(key, alike),
         };
         if let Some(Some(state)) = self.list.get_mut(id.0 as usize) {
+            let state = Arc::make_mut(state);
             let pool = state.pools.entry(slot.class).or_default();
             let before = pool.first();
             if pool.insert(node) {
@@ -191,7 +194,7 @@ impl States {
             self.holes.remove(&hole);
         }
         let Some(place) = self.list.get_mut(id.0 as usize) else { return };
-        let Some(state) = place.as_deref_mut() else { return };
+        let Some(state) = place.as_mut().map(Arc::make_mut) else { return };
         let Some(pool) = state.pools.get_mut(&slot.class) else { return };
         let before = pool.first();
         if !pool.remove(node) {
@@ -221,7 +224,7 @@ impl States {
         let states: usize = self.list.iter().flatten().map(|state| pools(state)).sum();
         let keys = self.by_key.len() * TREE_SLACK * size_of::<(Key, StateId)>();
         let holes = self.holes.len() * TREE_SLACK * size_of::<Hole>();
-        states + keys + holes + self.list.capacity() * size_of::<usize>()
+        states + keys + holes + self.list.bytes()
     }
 
     fn range(
@@ -243,12 +246,12 @@ impl States {
             pools: BTreeMap::new(),
             firsts: BTreeSet::new(),
         };
-        let id = self.unused.pop().unwrap_or_else(|| {
-            self.list.push(None);
-            StateId(u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX))
-        });
+        let id = self
+            .unused
+            .pop()
+            .unwrap_or_else(|| StateId(u32::try_from(self.list.push(None)).unwrap_or(u32::MAX)));
         if let Some(place) = self.list.get_mut(id.0 as usize) {
-            *place = Some(Box::new(state));
+            *place = Some(Arc::new(state));
         }
         self.by_key.insert(key, id);
         self.changes.note(id);

@@ -6,14 +6,14 @@
 
 use super::refusal::fits;
 use crate::command::Placement;
-use crate::fit::Domain as Place;
 use crate::id::SiteId;
 use crate::job::{JobSpec, Level, RttScope};
 use crate::plan::Steps;
 use crate::plan::ask::Ask;
 use crate::plan::draft::Base;
-use crate::plan::field::{Amounts, Domain, Field};
+use crate::plan::field::{Domain, Field};
 use crate::plan::near::{self, Objective, Question, Vertex};
+use crate::plan::ruled::Paths;
 use crate::topology::FAR;
 use crate::unit::RttUs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,7 +93,7 @@ pub(super) fn largest_part(
 ) -> Domain {
     let everywhere = Domain { sites: field.sites(), rack: None };
     match (ask.spec.topology_required, ask.spec.rtt_max, ask.spec.rtt_scope) {
-        (Some(Level::Rack | Level::Node), ..) => best_rack(ask, field, &everywhere),
+        (Some(Level::Rack), ..) => best_rack(ask, field, &everywhere),
         // All sites that a head has near it, wherever it is: too many kinds of parts to tell one.
         (None, _, RttScope::HeadToMembers) => everywhere,
         (None, Some(_), scope) => {
@@ -161,24 +161,29 @@ fn fixed(ask: &Ask<'_>) -> Vec<(u16, u64)> {
 }
 
 fn best_rack(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {
-    let mut racks: BTreeMap<Place<'_>, (Amounts, u16)> = BTreeMap::new();
-    for at in 0..ask.groups.len() {
-        for (cand, slot) in field.cands(ask, at, everywhere, true) {
-            let none = || (vec![0; ask.groups.len()], slot.site.0);
-            let (rooms, _) = racks.entry(Place::of(Level::Rack, &slot.node)).or_insert_with(none);
-            rooms[at] += u64::from(cand.room);
+    let racks = Paths::of(ask);
+    let number = |node: u32| racks.domain(Level::Rack, node) as usize;
+    let mut parts = vec![0u64; racks.len(Level::Rack)];
+    let mut rooms = vec![0u64; parts.len()];
+    for (at, want) in ask.wanted().into_iter().enumerate() {
+        rooms.fill(0);
+        for (cand, _) in field.cands(ask, at, everywhere, true) {
+            if let Some(room) = rooms.get_mut(number(cand.node)) {
+                *room += u64::from(cand.room);
+            }
         }
+        parts.iter_mut().zip(&rooms).for_each(|(part, room)| *part += (*room).min(want.into()));
     }
-    let part = |rooms: &[u64]| -> u64 {
-        rooms.iter().zip(ask.wanted()).map(|(room, want)| (*room).min(want.into())).sum()
-    };
-    let best =
-        racks.iter().max_by_key(|(place, (rooms, _))| (part(rooms), std::cmp::Reverse(**place)));
-    let Some((place, (_, site))) = best else { return everywhere.clone() };
-    let is_there =
-        |(_, slot): &(u32, &crate::view::Slot)| Place::of(Level::Rack, &slot.node) == *place;
-    let rack = ask.view.slots().find(is_there).map(|(_, slot)| slot.node.place.rack.clone());
-    Domain { sites: vec![*site], rack }
+    // Of equal ones the rack of the least node.
+    let best = parts.iter().enumerate().max_by_key(|&(at, part)| (part, std::cmp::Reverse(at)));
+    let slot = best.filter(|(_, part)| **part > 0).and_then(|(best, _)| {
+        let mut slots = ask.view.slots();
+        slots.find(|&(node, _)| number(node) == best).map(|(_, slot)| slot)
+    });
+    slot.map_or_else(
+        || everywhere.clone(),
+        |slot| Domain { sites: vec![slot.site.0], rack: Some(slot.node.place.rack.clone()) },
+    )
 }
 
 /// Around each site the others that keep the RTT bound towards all taken so far, the roomiest

@@ -115,6 +115,11 @@ impl Paths {
         self.of_node(node)[depth(level)]
     }
 
+    /// Domains of the level.
+    pub(in crate::plan) fn len(&self, level: Level) -> usize {
+        self.end(depth(level))
+    }
+
     /// One past the largest number of a domain at the depth.
     pub(super) fn end(&self, depth: usize) -> usize {
         self.ends[depth] as usize
@@ -125,8 +130,8 @@ impl Paths {
 fn reads_racks(ask: &Ask<'_>) -> bool {
     let rack = Some(Level::Rack);
     let spec = ask.spec;
-    spec.topology_required == rack
-        || spec.topology_preferred == rack
+    // A job that would be kept within a node is kept within a rack.
+    spec.topology_required.max(spec.topology_preferred) >= rack
         || spec.affinities.iter().any(|one| one.level == Level::Rack)
         || ask.around.closed.iter().any(|(level, _)| *level == Level::Rack)
         || spec.groups.iter().map(|group| &group.rules).any(|rules| {
