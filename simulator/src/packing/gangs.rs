@@ -108,7 +108,6 @@ pub fn run(
     arrivals.extend(coming_gangs);
     arrivals.sort_by_key(|coming| (coming.at_ms, coming.job));
     let mut comings = single_source.residents(single_rate, &mut rng);
-    let residents = comings.len();
     comings.extend(arrivals);
     let jobs: Vec<TraceJob> = singles.iter().chain(&gangs).cloned().collect();
     let patience = |job: &TraceJob| match job.replicas {
@@ -119,7 +118,6 @@ pub fn run(
     let plot = Plot {
         jobs: &jobs,
         comings: &comings,
-        residents,
         measure_from_ms,
         patience: &patience,
         policy: case.policy,

@@ -79,7 +79,6 @@ struct Waiting {
 struct World<'a> {
     jobs: &'a [TraceJob],
     comings: &'a [Coming],
-    residents: usize,
     patience: &'a dyn Fn(&TraceJob) -> Patience,
     policy: Policy,
     bed: Bed,
@@ -100,9 +99,6 @@ pub(super) struct Plot<'a> {
     pub(super) jobs: &'a [TraceJob],
     /// Residents first, then arrivals by time.
     pub(super) comings: &'a [Coming],
-    /// How many residents. They stand for a long past in which as many left as came, and the view
-    /// is told so.
-    pub(super) residents: usize,
     /// From when on it is counted.
     pub(super) measure_from_ms: u64,
     pub(super) patience: &'a dyn Fn(&TraceJob) -> Patience,
@@ -122,7 +118,6 @@ pub(super) fn run(bed: Bed, plot: &Plot<'_>) -> Result<Counted, BedError> {
     let mut world = World {
         jobs: plot.jobs,
         comings: plot.comings,
-        residents: plot.residents,
         patience: plot.patience,
         policy: plot.policy,
         bed,
@@ -188,9 +183,6 @@ impl World<'_> {
         let (milli, patience) = (job.total_milli(), (self.patience)(job));
         if let Some((_, spec)) = self.specs.get(coming.job) {
             self.bed.view.note_arrival(spec);
-            if at < self.residents {
-                self.bed.view.note_departure(spec);
-            }
         }
         self.tally(at, |tally| {
             tally.jobs += 1;

@@ -104,14 +104,8 @@ pub fn run(
         Service::Reject => Patience::None,
         Service::Queue => Patience::Ms(u64::MAX),
     };
-    let plot = Plot {
-        jobs,
-        comings: &comings,
-        residents,
-        measure_from_ms,
-        patience: &patience,
-        policy: case.policy,
-    };
+    let plot =
+        Plot { jobs, comings: &comings, measure_from_ms, patience: &patience, policy: case.policy };
     let counted = play(bed, &plot)?;
     Ok(Some(row(workload, case, capacity, &counted)))
 }

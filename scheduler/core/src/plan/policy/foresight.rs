@@ -1,9 +1,10 @@
 //! Foresight, our default: it adds up estimates of the GPUs that a choice leaves unused.
 //!
-//! 1. The growth of the node's fragment as `fgd` has it, the kinds weighted by number times a power
+//! 1. The growth of the node's fragment as `fgd` has it, the kinds weighted by number times the root
 //!    of their GPUs.
 //! 2. For a share, the rise of the hole's price (`holes`): which remainders find takers.
-//! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole.
+//! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole; or what a
+//!    rare room loses of its price (`rooms`).
 //! 4. For the best few states by these: the same sequences of likely arrivals are offered to the
 //!    node as it is and as it would be, and the GPUs left over compared. A kind is offered at the
 //!    rate at which it would reach one node: its share of arrivals over the nodes that can host it
@@ -11,7 +12,8 @@
 //!
 //! What serves a fleet that only fills up harms one where work comes and goes: there holes open
 //! again, and whole machines must be kept for what needs them. So the weights follow what was seen:
-//! see [`Weights`]. The mix is learned from arrivals alone.
+//! see [`Weights`]. A fleet that fills up may be at its start only, so the last of its large rooms
+//! are kept too. The mix is learned from arrivals alone.
 //! **Invariant:** the outlook is a snapshot of the view; sequences follow from it and a fixed seed.
 
 use super::Scorer;
@@ -20,6 +22,7 @@ use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
 use super::future::{Future, OFFERS_MAX, Offer};
 use super::holes::{Prices, SIZES};
 use super::look::{Look, Opening, Spare};
+use super::rooms::Rooms;
 use super::{SCORE_MAX, SCORE_MIN};
 use crate::job::GpuAsk;
 use crate::node::Models;
@@ -55,12 +58,12 @@ const SEED: u64 = 42;
 /// How the estimates are weighed. Found by search on the openb workloads, in both regimes.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Weights {
-    /// Power of a kind's GPUs in its weight for the fragment.
-    kind_power: f64,
     fragment: f64,
     hole: f64,
     /// Of the node's free GPUs.
     free: f64,
+    /// Whether rooms have a price.
+    rooms: bool,
     played: f64,
     /// Sequences played through.
     sequences: usize,
@@ -73,10 +76,10 @@ impl Weights {
     fn fill(allocated_percent: f64, nodes: usize) -> Self {
         let roomy = nodes > LARGE_FLEET_NODES && allocated_percent < TIGHT_PERCENT;
         Self {
-            kind_power: 0.0,
             fragment: 0.1,
             hole: 2.0,
             free: 0.0,
+            rooms: !roomy,
             played: if roomy { 0.0 } else { 1.0 },
             sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
@@ -88,10 +91,10 @@ impl Weights {
         let tight = ((allocated_percent - TIGHT_PERCENT) / TIGHT_RISE).clamp(0.0, 1.0);
         let played = tight * 0.5;
         Self {
-            kind_power: 0.5,
             fragment: 1.0,
             hole: 0.0,
             free: 0.03,
+            rooms: false,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },
@@ -119,6 +122,7 @@ struct Played {
 pub(crate) struct Outlook {
     future: Future,
     prices: Prices,
+    rooms: Rooms,
     weights: Weights,
     /// A large fleet with much room.
     roomy: bool,
@@ -146,8 +150,9 @@ impl Outlook {
             0 => Future::default(),
             count => future(view, played(view, mix), count, &mut draw),
         };
+        let rooms = if weights.rooms { Rooms::new(view) } else { Rooms::default() };
         let roomy = view.nodes_len() > LARGE_FLEET_NODES && allocated < TIGHT_PERCENT;
-        Self { future, prices, weights, roomy, number }
+        Self { future, prices, rooms, weights, roomy, number }
     }
 
     /// Whether whole GPUs are as well placed on the fullest node that holds them, which is found
@@ -284,11 +289,6 @@ impl Fleet {
     }
 }
 
-/// The powers in use, without a library's rounding.
-fn power(of: f64, power: f64) -> f64 {
-    if power == 0.0 { 1.0 } else { of.sqrt() }
-}
-
 pub(super) struct Foresight {
     fragment: Fragment,
     outlook: Arc<Outlook>,
@@ -309,7 +309,7 @@ impl Foresight {
                 GpuAsk::Whole(count) => f64::from(count),
                 GpuAsk::Share(milli) => f64::from(milli) / f64::from(GPU_MILLI_WHOLE),
             };
-            *count as f64 * power(gpus, outlook.weights.kind_power)
+            *count as f64 * gpus.sqrt()
         });
         let weights: Vec<f64> = weights.collect();
         let sum: f64 = weights.iter().sum();
@@ -322,10 +322,16 @@ impl Foresight {
         Self { fragment: Fragment::new(&weighted, classes, models), outlook }
     }
 
+    /// What is bad about the rooms and fragments of a node with so much to spare.
+    fn burden(&self, look: &Look<'_>, spare: &Spare) -> f64 {
+        let fragment = self.outlook.weights.fragment * self.fragment.of(look.kind, spare);
+        fragment - self.outlook.rooms.price(spare)
+    }
+
     /// Cost without the future, and what is free afterwards, for a GPU that has room.
     fn at(&self, look: &Look<'_>, before: f64, opening: Option<Opening>) -> (f64, Spare) {
         let after = look.after(opening);
-        let growth = self.fragment.of(look.kind, &after) - before;
+        let growth = self.burden(look, &after) - before;
         let rise = match (look.gpus, opening) {
             (GpuAsk::Share(milli), Some(opening)) => {
                 let prices = &self.outlook.prices;
@@ -336,12 +342,12 @@ impl Foresight {
         };
         let weights = &self.outlook.weights;
         let free = f64::from(look.spare.gpu_milli());
-        (weights.fragment * growth + weights.hole * rise + weights.free * free, after)
+        (growth + weights.hole * rise + weights.free * free, after)
     }
 
     /// The least cost without the future, what is free then, and on which GPU.
     fn best(&self, look: &Look<'_>) -> (f64, Spare, Option<u8>) {
-        let before = self.fragment.of(look.kind, &look.spare);
+        let before = self.burden(look, &look.spare);
         let GpuAsk::Share(milli) = look.gpus else {
             let (cost, after) = self.at(look, before, None);
             return (cost, after, None);

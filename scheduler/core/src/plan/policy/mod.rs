@@ -17,6 +17,7 @@ mod future;
 mod holes;
 mod look;
 mod published;
+mod rooms;
 mod standing;
 
 pub(crate) use boards::Boards;

@@ -231,3 +231,26 @@ fn foresight_keeps_whole_machines_where_work_comes_and_goes() {
     }
     assert_eq!(nodes.len(), 1, "three GPUs' worth of work fits on one node: {nodes:?}");
 }
+
+#[test]
+fn foresight_spends_the_largest_machine_last() {
+    let mut world = World::new();
+    for number in 0..12 {
+        let mut spec = node_spec(&format!("n{number}"), 8);
+        spec.resources.cpu.0 *= if number == 0 { 2 } else { 1 };
+        world.done(register(spec));
+    }
+    let mut view = View::new(&world.state);
+    let (one, share) = (job(GpuAsk::Whole(1)), job(GpuAsk::Share(500)));
+    let specs = [&one, &share, &share, &one];
+    // Many have come and none has left, wherever they went.
+    specs.iter().cycle().take(256).for_each(|spec| view.note_arrival(spec));
+    let mut claims = 0u64..;
+    let mut nodes = specs.iter().cycle().zip(&mut claims).map_while(|(spec, claim)| {
+        let (node, _) = place(&mut view, claim, spec, Policy::Foresight)?;
+        Some(node)
+    });
+    let before = nodes.position(|node| node == 0);
+    // 11 nodes of 8 GPUs, and four jobs for every three GPUs.
+    assert_eq!(before, Some(117), "jobs placed elsewhere before");
+}
