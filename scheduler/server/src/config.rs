@@ -6,7 +6,9 @@
 //! from the environment, and no secret is printed.
 
 use scheduler_core::command::Quota;
+use scheduler_core::duty::office::Reserve;
 use scheduler_core::id::{Name, SupplierId, TenantId};
+use scheduler_core::unit::DurationMs;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,6 +31,10 @@ const LEASE_MS_MAX: u64 = 600_000;
 /// day, nobody would notice that a route has changed.
 const PROBING_MS_MIN: u64 = 100;
 const PROBING_MS_MAX: u64 = 86_400_000;
+/// Longest wait for a reservation in milliseconds: thirty days, after which nobody waits for one.
+const RESERVE_AFTER_MS_MAX: u64 = 2_592_000_000;
+/// Most reservations at a time: what is held for all of them must leave something for others.
+const RESERVATIONS_MAX: u32 = 64;
 /// Longest `host:port`.
 const ADDRESS_BYTES_MAX: usize = 255;
 
@@ -55,6 +61,7 @@ pub struct Cluster {
     pub tenants: Vec<FirstTenant>,
     pub timing: Timing,
     pub probing: Probing,
+    pub reservations: Reservations,
 }
 
 /// What is this server's own.
@@ -154,6 +161,29 @@ impl Default for Probing {
     }
 }
 
+/// Which waiting jobs get a reservation, so that others do not take what they wait for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reservations {
+    /// Those that have waited so long; 0 = none.
+    pub after_ms: u64,
+    /// At most so many at a time.
+    pub most: u32,
+}
+
+impl Reservations {
+    /// The same in the planner's words.
+    pub fn rules(&self) -> Reserve {
+        Reserve { after: DurationMs(self.after_ms), most: self.most }
+    }
+}
+
+impl Default for Reservations {
+    fn default() -> Self {
+        Self { after_ms: 0, most: 4 }
+    }
+}
+
 /// A secret that never shows in logs.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -218,6 +248,8 @@ struct File {
     timing: Timing,
     #[serde(default)]
     probing: Probing,
+    #[serde(default)]
+    reservations: Reservations,
 }
 
 #[derive(Deserialize)]
@@ -292,6 +324,7 @@ impl Config {
             tenants: Vec::new(),
             timing: Timing::default(),
             probing: Probing::default(),
+            reservations: Reservations::default(),
         };
         let server = PerServer {
             id,
@@ -337,6 +370,7 @@ impl Config {
             tenants,
             timing: file.timing,
             probing: file.probing,
+            reservations: file.reservations,
         };
         let config = Self { cluster, server };
         config.find_faults(&mut faults);
@@ -371,6 +405,7 @@ impl Config {
         let allowed = PROBING_MS_MIN..=PROBING_MS_MAX;
         let problem = format!("is {round}; {PROBING_MS_MIN} to {PROBING_MS_MAX} are allowed");
         faults.unless(allowed.contains(&round), "probing.round_ms", problem);
+        check_reservations(&cluster.reservations, faults);
         if cluster.tenants.len() > TENANTS_MAX {
             let count = cluster.tenants.len();
             faults.add("tenants", format!("has {count} items; at most {TENANTS_MAX} are allowed"));
@@ -445,6 +480,14 @@ fn read_tenant(at: usize, tenant: &FileTenant, faults: &mut Faults) -> Option<Fi
     };
     let name = faults.name(&format!("tenants[{at}].name"), &tenant.name)?;
     Some(FirstTenant { tenant: TenantId(name), quota })
+}
+
+fn check_reservations(asked: &Reservations, faults: &mut Faults) {
+    let Reservations { after_ms, most } = *asked;
+    let problem = format!("is {after_ms}; 0 to {RESERVE_AFTER_MS_MAX} are allowed");
+    faults.unless(after_ms <= RESERVE_AFTER_MS_MAX, "reservations.after_ms", problem);
+    let problem = format!("is {most}; 1 to {RESERVATIONS_MAX} are allowed");
+    faults.unless((1..=RESERVATIONS_MAX).contains(&most), "reservations.most", problem);
 }
 
 fn check_secret(path: &str, secret: &Secret, faults: &mut Faults) {

@@ -147,6 +147,11 @@ impl<T> Office<T> {
         self.policy
     }
 
+    /// Waiting jobs that have a reservation, and the claim in the view that is held for each.
+    pub fn holds(&self) -> impl Iterator<Item = (JobId, u64)> {
+        self.holds.iter().map(|held| (held.job, held.claim))
+    }
+
     /// Batches under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight
@@ -195,8 +200,9 @@ impl<T> Office<T> {
                 None => self.backlog.add(job, now),
             }
         }
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() && !batch.placed.is_empty() {
             batch.placed.into_iter().for_each(|job| self.holds.note_start(job));
+            self.look_for_more(now);
         }
         for (job, accepted) in batch.commits {
             self.backlog.came_back(job, accepted, now);
@@ -210,6 +216,13 @@ impl<T> Office<T> {
         }
         if batch.freed {
             self.grew();
+        }
+    }
+
+    /// Something grew or started: a job for which no time was known may get a reservation now.
+    fn look_for_more(&mut self, now: TimeMs) {
+        if self.holds.vacant().is_some() && !self.backlog.is_empty() {
+            self.looks.want(now);
         }
     }
 
@@ -241,6 +254,7 @@ impl<T> Office<T> {
         notes.waiting.take().into_iter().for_each(|job| backlog.add(job, now));
         if notes.grew || notes.sites || notes.everything {
             self.grew();
+            self.look_for_more(now);
             let due = self.holds.due(shell.clock());
             due.for_each(|job| self.backlog.hurry(job, now));
         }

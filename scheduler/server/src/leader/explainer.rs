@@ -14,7 +14,7 @@ use raft_store::Quorum;
 use scheduler_core::command::Plan;
 use scheduler_core::duty::office::look;
 use scheduler_core::fit::Around;
-use scheduler_core::id::TenantId;
+use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, REASON_BYTES_MAX, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
 use scheduler_core::plan::quote::{Quote, digest};
@@ -32,15 +32,17 @@ const NO_HELPS: Budget = Budget { steps_max: 0 };
 const READ_SLICE: usize = HELD_MAX / 16;
 
 /// Questions, and the view to answer them on.
-struct Work {
-    view: View,
-    policy: Policy,
-    runs: Vec<DryRun>,
+pub(super) struct Questions {
+    pub(super) view: View,
+    /// Waiting jobs with a reservation, and the claim in the view that is held for each.
+    pub(super) holds: Vec<(JobId, u64)>,
+    pub(super) policy: Policy,
+    pub(super) runs: Vec<DryRun>,
 }
 
 /// The planner's hold of the explainer.
 pub(super) struct Explainer {
-    send: Sender<Work>,
+    send: Sender<Questions>,
     is_busy: bool,
 }
 
@@ -63,17 +65,17 @@ impl Explainer {
     }
 
     /// Asks; it must not be busy.
-    pub(super) fn ask(&mut self, view: View, policy: Policy, runs: Vec<DryRun>) {
+    pub(super) fn ask(&mut self, questions: Questions) {
         self.is_busy = true;
         // If the thread is gone, the questions are dropped, which answers them.
-        let _ = self.send.send(Work { view, policy, runs });
+        let _ = self.send.send(questions);
     }
 }
 
-fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Work>) {
-    while let Ok(Work { mut view, policy, runs }) = receive.recv() {
+fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Questions>) {
+    while let Ok(Questions { mut view, holds, policy, runs }) = receive.recv() {
         for run in runs.into_iter().filter(|run| !run.is_abandoned()) {
-            let mut desk = Desk { quorum, view: &mut view, policy: &policy };
+            let mut desk = Desk { quorum, view: &mut view, holds: &holds, policy: &policy };
             // A caller that has gone away needs no answer.
             match run {
                 DryRun::Plan { call, answer } => {
@@ -91,6 +93,7 @@ fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Work>) {
 struct Desk<'a> {
     quorum: &'a Quorum,
     view: &'a mut View,
+    holds: &'a [(JobId, u64)],
     policy: &'a Policy,
 }
 
@@ -126,7 +129,7 @@ impl Desk<'_> {
             ExplainTarget::Job(job) => {
                 let wait = self.quorum.read(|state| look::waiting(state, *job));
                 wait.map_or((0, None), |wait| {
-                    let why = self.why(&call.tenant, &wait.request(), HELPS);
+                    let why = self.why_waiting(*job, &call.tenant, &wait.request());
                     (wait.replicas(), Some(why))
                 })
             }
@@ -138,6 +141,16 @@ impl Desk<'_> {
     /// Where the tenant's jobs stand, as far as the rules of a job that is not one go.
     fn around(&self, tenant: &TenantId, spec: &JobSpec) -> Around {
         self.quorum.read(|state| state.around(tenant, spec, None))
+    }
+
+    /// Why a waiting job waits, for whom what is held for it is free.
+    fn why_waiting(&mut self, job: JobId, tenant: &TenantId, request: &Request<'_>) -> NoPlan {
+        let Some(&(_, claim)) = self.holds.iter().find(|(held, _)| *held == job) else {
+            return self.why(tenant, request, HELPS);
+        };
+        let mut view = self.view.clone();
+        view.unclaim(claim);
+        Desk { view: &mut view, ..*self }.why(tenant, request, HELPS)
     }
 
     fn why(&mut self, tenant: &TenantId, request: &Request<'_>, budget: Budget) -> NoPlan {

@@ -271,7 +271,8 @@ impl Leader {
         let follower: Arc<dyn crate::applied::Follow> = Arc::clone(&inbox) as _;
         fanout.follow(Some(follower));
         let runtime = tokio::runtime::Handle::current();
-        match planner::spawn(self.0.quorum.clone(), inbox, runtime) {
+        let reserve = cluster.reservations.rules();
+        match planner::spawn(self.0.quorum.clone(), inbox, runtime, reserve) {
             Ok(thread) => holdings.planner = Some(thread),
             Err(error) => {
                 tracing::error!(%error, "no thread for the planner; leadership is given away");

@@ -8,7 +8,7 @@
 
 use super::answer::Slot;
 use super::batch;
-use super::explainer::{Explainer, offer};
+use super::explainer::{Explainer, Questions, offer};
 use super::inbox::{DRY_RUNS_QUEUED_MAX, DryRun, Inbox, RETRY_MS, Work};
 use crate::call::{CallError, PlanCall, Planned};
 use crate::clock;
@@ -41,10 +41,9 @@ struct Desk {
 
 impl Planner {
     /// A planner that continues every waiting job. The state must show all of earlier terms.
-    fn new(desk: Desk, explainer: Explainer) -> Self {
+    fn new(desk: Desk, explainer: Explainer, reserve: Reserve) -> Self {
         let now = clock::monotonic();
-        let office =
-            desk.quorum.read(|state| Office::new(state, Policy::default(), Reserve::NOBODY, now));
+        let office = desk.quorum.read(|state| Office::new(state, Policy::default(), reserve, now));
         desk.inbox.knows(office.view().index());
         tracing::info!(nodes = office.view().nodes_len(), "planning begins");
         Self { office, desk, explainer, to_explain: Vec::new() }
@@ -115,7 +114,8 @@ impl Planner {
         if !self.explainer.is_busy() && !self.to_explain.is_empty() {
             self.office.catch_up(&mut self.desk);
             let runs = std::mem::take(&mut self.to_explain);
-            self.explainer.ask(self.office.view().clone(), self.office.policy(), runs);
+            let (view, holds) = (self.office.view().clone(), self.office.holds().collect());
+            self.explainer.ask(Questions { view, holds, policy: self.office.policy(), runs });
         }
     }
 }
@@ -180,12 +180,13 @@ pub(super) fn spawn(
     quorum: Quorum,
     inbox: Arc<Inbox>,
     runtime: Handle,
+    reserve: Reserve,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let explainer = Explainer::start(quorum.clone(), Arc::clone(&inbox))?;
     let desk = Desk { quorum, inbox, runtime };
     std::thread::Builder::new().name("planner".to_owned()).spawn(move || {
         let guard = EndsProcess;
-        Planner::new(desk, explainer).run();
+        Planner::new(desk, explainer, reserve).run();
         std::mem::forget(guard);
     })
 }

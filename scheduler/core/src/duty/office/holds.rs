@@ -71,7 +71,7 @@ pub(super) struct Reservation {
     pub(super) plan: Plan,
     /// Nodes of the plan, rising.
     nodes: Vec<NodeId>,
-    claim: u64,
+    pub(super) claim: u64,
     /// By then all that runs on it has ended, by the leader's wall clock.
     pub(super) at: TimeMs,
     /// Growth of capacity that it knows of.

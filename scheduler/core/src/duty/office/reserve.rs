@@ -34,7 +34,7 @@ const LOOK_EVERY: DurationMs = DurationMs(30_000);
 const PAUSE_MIN: DurationMs = DurationMs(1_000);
 /// Looks take at most one part in so many of the planner's time.
 const WORK_PART: u64 = 32;
-/// When a job is looked at again for which no time was found.
+/// Before that, no time is looked for again for a job for which none was found.
 const AGAIN_AFTER: DurationMs = DurationMs(60_000);
 /// What has not ended by its time for so long does not keep its promise: expiry takes a tick and a
 /// commit.
@@ -170,18 +170,14 @@ impl<T> Office<T> {
                     continue;
                 };
                 let waited = clock.since(waiting.submitted_at);
-                let eligible = now.after(DurationMs(after.0.saturating_sub(waited.0)));
-                let eligible = eligible.max(not_before);
-                if eligible > now {
-                    next = Some(next.map_or(eligible, |next| next.min(eligible)));
-                    if waited < after {
-                        // Whoever comes after it has waited less.
-                        return;
-                    }
-                    continue;
+                if waited < after {
+                    // Whoever comes after it has waited less.
+                    next = Some(now.after(after.saturating_sub(waited)));
+                    return;
                 }
                 let of_tenant = of_tenants.iter().filter(|tenant| **tenant == waiting.tenant);
-                if of_tenant.count() < OF_TENANT_MAX && holds.of(job).is_none() {
+                let is_free = not_before <= now && holds.of(job).is_none();
+                if is_free && of_tenant.count() < OF_TENANT_MAX {
                     of_tenants.push(waiting.tenant.clone());
                     found.push(job);
                 }
@@ -202,7 +198,7 @@ impl<T> Office<T> {
     ) {
         let Some(wait) = shell.look(|state| look::waiting(state, job)) else { return };
         if !wait.is_whole() || self.is_over_quota_with_others(shell, &wait) {
-            return self.reserve_later(job, shell.now().after(AGAIN_AFTER));
+            return self.backlog.reserve_later(job, shell.now().after(AGAIN_AFTER));
         }
         let ends = self.ends(shell, &wait.job.tenant);
         self.holds.lift(&mut self.view, Lifted::NONE);
@@ -229,17 +225,15 @@ impl<T> Office<T> {
                 self.looks.want(shell.now());
             }
             Err(_) => {
-                // What is under way counts as never ending.
-                let is_settled = self.in_flight == 0 && batch.is_empty();
-                let again = if is_settled { AGAIN_AFTER } else { PAUSE_MIN };
-                self.reserve_later(job, shell.now().after(again));
+                let now = shell.now();
+                if self.in_flight == 0 && batch.is_empty() {
+                    // Something must grow or start first.
+                    return self.backlog.reserve_later(job, now.after(AGAIN_AFTER));
+                }
+                // What is under way counted as never ending.
+                self.looks.want(now.after(PAUSE_MIN));
             }
         }
-    }
-
-    fn reserve_later(&mut self, job: JobId, at: TimeMs) {
-        self.backlog.reserve_later(job, at);
-        self.looks.want(at);
     }
 
     /// Whether the tenant may not hold this job and those that have a reservation.

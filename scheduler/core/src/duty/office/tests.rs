@@ -190,7 +190,7 @@ impl Term {
                 continue;
             }
             match self.office.next_at(self.desk.now) {
-                Some(at) if at <= until => self.desk.now = at,
+                Some(at) if at <= until => self.desk.now = self.desk.now.max(at),
                 _ => return,
             }
         }

@@ -252,6 +252,7 @@ fn where_no_end_is_known_or_the_tenant_may_not_have_it_nothing_is_held() {
     let too_large = play.job(3, 8, 50);
     play.go_to(100);
     assert!(play.term.office.holds.is_empty());
+    assert_eq!(play.term.office.next_at(play.term.desk.now), None, "there is nothing to look for");
     assert_eq!(play.term.reason(too_large), ReasonCode::NeverFits);
     // Ten GPUs more than it holds already are too many for its tenant.
     let (tenant, quota) = (tenant(TENANT), quota(26_000, 10));
