@@ -113,6 +113,7 @@ impl<T> Office<T> {
         if !has_news {
             return;
         }
+        let is_settled = self.in_flight == 0 && batch.is_empty();
         let ends = self.ends(shell, &wait.job.tenant);
         self.holds.lift(&mut self.view, Lifted::only(place));
         let mut ahead = Lookahead::new(&mut self.view, wait.request(), &ends, TRY);
@@ -123,6 +124,10 @@ impl<T> Office<T> {
             ahead.first(0, before, 1, goes_on)
         } else if !is_late && ahead.is_free_after(until, &plan.placements) {
             return;
+        } else if !is_late && !is_settled {
+            // Who is being placed on it may end in time, but is not known to end yet.
+            drop(ahead);
+            return self.look_again(place, shell.now());
         } else {
             ahead.first(before, ends.len(), 1, goes_on)
         };
@@ -136,6 +141,13 @@ impl<T> Office<T> {
         // Others may have what is not held any more.
         self.grew();
         self.tell_reserved(shell, &wait, TELL_EVERY, batch);
+    }
+
+    fn look_again(&mut self, place: usize, now: TimeMs) {
+        if let Some(held) = self.holds.get(place) {
+            held.is_doubtful = true;
+        }
+        self.looks.want(now.after(PAUSE_MIN));
     }
 
     fn reserve_more<S: Shell<Ticket = T>>(
