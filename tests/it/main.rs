@@ -14,6 +14,7 @@ mod manifest;
 mod placement;
 mod probing;
 mod quorum;
+mod reservation;
 mod scaling;
 mod sessions;
 mod smoke;
