@@ -105,7 +105,7 @@ pub enum Command {
     Record(RecordArgs),
     /// Replay load through the planner under virtual time.
     #[command(subcommand)]
-    Sim(simulator::cli::Verb),
+    Sim(Box<simulator::cli::Verb>),
     /// Measure.
     #[command(subcommand)]
     Bench(BenchCommand),
