@@ -57,7 +57,7 @@ async fn a_gang_starts_when_it_was_promised_though_small_jobs_come_all_the_time(
     assert_eq!(late.phase(), JobPhase::Pending);
     let short = submit(&client, "short", lasting(job(1, 1), 1)).await;
     assert_ne!(short.phase(), JobPhase::Pending);
-    client.until_phase(short.id, JobPhase::Ended).await;
+    client.until_phase(short.id, JobPhase::Expired).await;
     // What is held for the gang is not in its own way.
     let target = Some(Target::JobId(gang.id));
     let message = v1::ExplainJobRequest { target, tenant: String::new() };
