@@ -475,6 +475,14 @@ pub struct Reason {
 /// Longest reason text in bytes.
 pub const REASON_BYTES_MAX: usize = 512;
 
+impl Reason {
+    /// A reason whose text is cut where it is too long.
+    pub fn new(code: ReasonCode, mut message: String) -> Self {
+        message.truncate(message.floor_char_boundary(REASON_BYTES_MAX));
+        Self { code, message: message.into() }
+    }
+}
+
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
@@ -537,4 +545,20 @@ pub struct Job {
     pub modified_index: u64,
     /// Distinguishes this job's replicas for its agents' processes; made by the proposer.
     pub token: u128,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_between_letters() {
+        let long = format!("{}\u{e9}t\u{e9}", "a".repeat(REASON_BYTES_MAX - 1));
+        let reason = Reason::new(ReasonCode::Busy, long);
+        assert_eq!(&*reason.message, "a".repeat(REASON_BYTES_MAX - 1));
+        assert_eq!(
+            &*Reason::new(ReasonCode::Busy, "\u{e9}t\u{e9}".into()).message,
+            "\u{e9}t\u{e9}"
+        );
+    }
 }

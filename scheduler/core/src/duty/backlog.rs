@@ -179,6 +179,16 @@ impl Backlog {
         due
     }
 
+    /// The job is tried again now, though nothing grew, and its reason is told whenever it was told
+    /// last.
+    pub fn tell_anew(&mut self, job: JobId, now: TimeMs) {
+        self.hurry(job, now);
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            (wait.tried, wait.told) = (None, None);
+            self.start_sweep();
+        }
+    }
+
     /// The job's next try need not wait for its pause to end.
     pub fn hurry(&mut self, job: JobId, now: TimeMs) {
         if let Some(wait) = self.jobs.get_mut(&job) {
@@ -297,5 +307,17 @@ mod tests {
         backlog.add_tried(JobId(2), 0, now);
         backlog.grew();
         assert_eq!(backlog.next(5, now), ids(&[1, 2]));
+    }
+
+    #[test]
+    fn a_job_that_is_to_be_told_anew_is_tried_though_nothing_grew() {
+        let now = TimeMs(1_000);
+        let mut backlog = Backlog::default();
+        backlog.add_tried(JobId(1), backlog.growth(), now);
+        assert_eq!(backlog.next(1, now), vec![]);
+        assert!(!backlog.tell(JobId(1), DurationMs(5_000), now));
+        backlog.tell_anew(JobId(1), now);
+        assert_eq!(backlog.next(1, now), ids(&[1]));
+        assert!(backlog.tell(JobId(1), DurationMs(5_000), now));
     }
 }

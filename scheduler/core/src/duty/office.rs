@@ -277,7 +277,7 @@ impl<T> Office<T> {
         }
         let mut batch = self.new_batch();
         self.try_waiting(shell, &mut batch);
-        self.reserve(shell, &mut batch);
+        self.reserve(shell, &batch);
         self.decide(shell, &mut batch);
         self.hold_all();
         self.send(shell, batch);

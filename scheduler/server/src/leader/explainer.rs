@@ -15,7 +15,7 @@ use scheduler_core::command::Plan;
 use scheduler_core::duty::office::look;
 use scheduler_core::fit::Around;
 use scheduler_core::id::{JobId, TenantId};
-use scheduler_core::job::{JobSpec, REASON_BYTES_MAX, Reason};
+use scheduler_core::job::{JobSpec, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
 use scheduler_core::plan::quote::{Quote, digest};
 use scheduler_core::plan::{Budget, Explanation, Outlook, Policy, Request, Verdict, explain, plan};
@@ -172,10 +172,7 @@ impl Desk<'_> {
 
 fn no_plan(answer: Explanation, over_quota: Option<Reason>) -> NoPlan {
     let code = answer.verdict.map_or_else(Default::default, Verdict::code);
-    let mut message = answer.summary;
-    // All ASCII, so any byte is a boundary.
-    message.truncate(REASON_BYTES_MAX);
-    let reason = over_quota.unwrap_or_else(|| Reason { code, message: message.into() });
+    let reason = over_quota.unwrap_or_else(|| Reason::new(code, answer.summary));
     let groups = answer.groups.into_iter().map(|group| GroupNoPlan {
         group: group.group,
         causes: group.counts.iter().map(|(cause, nodes)| (cause.to_string(), *nodes)).collect(),

@@ -7,7 +7,7 @@
 
 use crate::command::{Placement, Plan};
 use crate::id::{JobId, NodeId, TenantId};
-use crate::job::{JobSpec, REASON_BYTES_MAX, Reason, ReasonCode};
+use crate::job::{JobSpec, Reason, ReasonCode};
 use crate::unit::{DurationMs, TimeMs};
 use crate::view::View;
 use std::collections::BTreeSet;
@@ -267,9 +267,7 @@ impl Holds {
         if jobs > 0 {
             let _ = write!(message, "; {gpus} GPUs are held for {jobs} other waiting job(s)");
         }
-        // All ASCII, so any byte is a boundary.
-        message.truncate(REASON_BYTES_MAX);
-        Reason { message: message.into(), ..reason }
+        Reason::new(reason.code, message)
     }
 }
 

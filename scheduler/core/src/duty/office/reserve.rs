@@ -13,7 +13,7 @@
 use super::batch::Batch;
 use super::holds::{BRING_UP, Lifted, Reservation};
 use super::look::{self, Waiting};
-use super::{Office, Shell, TELL_EVERY, TRIES_TIME_US};
+use super::{Office, Shell, TRIES_TIME_US};
 use crate::command::Plan;
 use crate::id::{JobId, TenantId};
 use crate::job::{JobPhase, Reason, ReasonCode};
@@ -73,17 +73,18 @@ impl Looks {
 
 impl<T> Office<T> {
     /// Looks after reservations, if it is time.
-    pub(super) fn reserve<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &mut Batch<T>) {
+    pub(super) fn reserve<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &Batch<T>) {
         let now = shell.now();
         if self.looks.next_at().is_none_or(|at| at > now) {
             return;
         }
         let begun_us = shell.work_us();
         self.looks.due = None;
+        let is_settled = self.in_flight == 0 && batch.is_empty();
         for place in 0..self.holds.len() {
-            self.look_after(shell, place, begun_us, batch);
+            self.look_after(shell, place, begun_us, is_settled);
         }
-        self.reserve_more(shell, begun_us, batch);
+        self.reserve_more(shell, begun_us, is_settled);
         if !self.holds.is_empty() {
             self.looks.want(now.after(LOOK_EVERY));
         }
@@ -98,7 +99,7 @@ impl<T> Office<T> {
         shell: &mut S,
         place: usize,
         begun_us: u64,
-        batch: &mut Batch<T>,
+        is_settled: bool,
     ) {
         let (clock, growth) = (shell.clock(), self.backlog.growth());
         let Some(held) = self.holds.get(place).filter(|held| !held.in_flight) else { return };
@@ -113,7 +114,6 @@ impl<T> Office<T> {
         if !has_news {
             return;
         }
-        let is_settled = self.in_flight == 0 && batch.is_empty();
         let ends = self.ends(shell, &wait.job.tenant);
         self.holds.lift(&mut self.view, Lifted::only(place));
         let mut ahead = Lookahead::new(&mut self.view, wait.request(), &ends, TRY);
@@ -134,13 +134,12 @@ impl<T> Office<T> {
         drop(ahead);
         let Ok((count, placements)) = found else {
             self.end_reservation(job);
-            return self.tell_reserved(shell, &wait, DurationMs::ZERO, batch);
+            return self.backlog.tell_anew(job, shell.now());
         };
         let at = end_at(&ends, count).max(clock);
         self.holds.renew(&mut self.view, place, Plan { placements }, at);
         // Others may have what is not held any more.
         self.grew();
-        self.tell_reserved(shell, &wait, TELL_EVERY, batch);
     }
 
     fn look_again(&mut self, place: usize, now: TimeMs) {
@@ -154,7 +153,7 @@ impl<T> Office<T> {
         &mut self,
         shell: &mut S,
         begun_us: u64,
-        batch: &mut Batch<T>,
+        is_settled: bool,
     ) {
         if self.holds.vacant().is_none() {
             return;
@@ -164,7 +163,7 @@ impl<T> Office<T> {
             if shell.work_us().saturating_sub(begun_us) >= TRIES_TIME_US {
                 return self.looks.want(shell.now());
             }
-            self.reserve_for(shell, job, place, begun_us, batch);
+            self.reserve_for(shell, job, place, begun_us, is_settled);
         }
     }
 
@@ -206,7 +205,7 @@ impl<T> Office<T> {
         job: JobId,
         place: usize,
         begun_us: u64,
-        batch: &mut Batch<T>,
+        is_settled: bool,
     ) {
         let Some(wait) = shell.look(|state| look::waiting(state, job)) else { return };
         if !wait.is_whole() || self.is_over_quota_with_others(shell, &wait) {
@@ -229,7 +228,7 @@ impl<T> Office<T> {
                 let promised = (Plan { placements }, at);
                 let (claim, growth) = (self.new_claim(), self.backlog.growth());
                 self.holds.put(place, Reservation::new(job, whose, promised, claim, growth));
-                self.tell_reserved(shell, &wait, DurationMs::ZERO, batch);
+                self.backlog.tell_anew(job, shell.now());
             }
             Err(too_few) if too_few < ends.len() => {
                 let (too_early, step) = (end_at(&ends, too_few), step.saturating_mul(2));
@@ -238,7 +237,7 @@ impl<T> Office<T> {
             }
             Err(_) => {
                 let now = shell.now();
-                if self.in_flight == 0 && batch.is_empty() {
+                if is_settled {
                     // Something must grow or start first.
                     return self.backlog.reserve_later(job, now.after(AGAIN_AFTER));
                 }
@@ -281,24 +280,6 @@ impl<T> Office<T> {
     pub(super) fn end_reservation(&mut self, job: JobId) {
         if self.holds.end(&mut self.view, job) {
             self.grew();
-        }
-    }
-
-    /// Tells the job's tenant of its reservation, or that it has none any more.
-    fn tell_reserved<S: Shell<Ticket = T>>(
-        &mut self,
-        shell: &mut S,
-        wait: &Waiting,
-        every: DurationMs,
-        batch: &mut Batch<T>,
-    ) {
-        let job = wait.job.id;
-        let told = &wait.job.reason;
-        let message = told.message.split("; reserved").next().unwrap_or_default();
-        let bare = Reason { message: message.into(), ..told.clone() };
-        let reason = self.holds.tell(bare, Some(job), Lifted::ALL);
-        if reason != *told && self.backlog.tell(job, every, shell.now()) {
-            batch.tell(job, reason, shell.clock());
         }
     }
 }

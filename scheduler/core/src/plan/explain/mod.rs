@@ -24,7 +24,7 @@ pub use outlook::Outlook;
 pub(super) use refusal::{alone, unplaceable};
 pub use rule::Rule;
 
-use crate::job::{REASON_BYTES_MAX, Reason, ReasonCode};
+use crate::job::{Reason, ReasonCode};
 use crate::unit::{RttUs, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write};
@@ -153,10 +153,7 @@ impl std::error::Error for Unplaceable {}
 impl Unplaceable {
     /// The reason a pending job carries.
     pub fn to_reason(&self) -> Reason {
-        let mut message = self.to_string();
-        // All ASCII, so any byte is a boundary.
-        message.truncate(REASON_BYTES_MAX);
-        Reason { code: self.verdict.code(), message: message.into() }
+        Reason::new(self.verdict.code(), self.to_string())
     }
 }
 
