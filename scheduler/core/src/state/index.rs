@@ -10,14 +10,13 @@ use super::replicas::Replicas;
 use super::usage::{Usage, answers};
 use super::{ENDED_JOBS_MAX, RETENTION};
 use crate::command::Quota;
-use crate::hash::Hasher;
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
 use crate::job::{Job, JobPhase, JobSpec, Replica, ReplicaPhase, Shape};
 use crate::node::{Labels, Node};
 use crate::table::Table;
 use crate::unit::TimeMs;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Replicas by phase.
@@ -135,15 +134,13 @@ struct NodeUse {
     work: Vec<(JobId, Rank)>,
 }
 
-/// A request id by its hash first, so that the tree compares numbers and touches no text. Equal
-/// hashes fall back to the texts: collisions, even made on purpose, cost nothing but that.
-type RequestKey = (u64, TenantId, Arc<str>);
-
-fn request_key(tenant: &TenantId, request_id: Arc<str>) -> RequestKey {
-    let mut hasher = Hasher::new();
+/// A tenant's request id as a number: a million of them take little room, and most lookups touch no
+/// text. The hash of the standard library, which is hard to make collisions of on purpose.
+fn request_hash(tenant: &TenantId, request_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
     tenant.hash(&mut hasher);
     request_id.hash(&mut hasher);
-    (hasher.finish(), tenant.clone(), request_id)
+    hasher.finish()
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -152,7 +149,8 @@ pub(super) struct Index {
     nodes: Table<NodeUse>,
     /// Counts per group of every job that is not over.
     counts: Table<Box<[PhaseCounts]>>,
-    requests: BTreeMap<RequestKey, JobId>,
+    /// Jobs by the hash of tenant and request id.
+    requests: BTreeSet<(u64, JobId)>,
     waiting: BTreeSet<JobId>,
     expiring: BTreeSet<(TimeMs, JobId)>,
     ended: BTreeSet<(TimeMs, JobId)>,
@@ -182,8 +180,17 @@ impl Index {
         self.counts.get(job.0).map(AsRef::as_ref)
     }
 
-    pub(super) fn job_by_request(&self, tenant: &TenantId, request_id: Arc<str>) -> Option<JobId> {
-        self.requests.get(&request_key(tenant, request_id)).copied()
+    pub(super) fn job_by_request(
+        &self,
+        facts: &Facts,
+        tenant: &TenantId,
+        request_id: &str,
+    ) -> Option<JobId> {
+        let hash = request_hash(tenant, request_id);
+        let alike = self.requests.range((hash, JobId(0))..=(hash, JobId(u64::MAX)));
+        let is_it = |job: &Job| job.tenant == *tenant && *job.request_id == *request_id;
+        let of = |id: JobId| facts.jobs.get(id.0).is_some_and(|slot| is_it(&slot.job));
+        alike.map(|&(_, id)| id).find(|&id| of(id))
     }
 
     /// Jobs of the tenant that are not over and have the first of these labels, rising.
@@ -299,8 +306,7 @@ impl Index {
 
     /// A job that came into being, with its replicas; live ones must be announced afterwards.
     pub(super) fn job_added(&mut self, job: &Job, counts: Vec<PhaseCounts>) {
-        let key = request_key(&job.tenant, job.request_id.clone());
-        self.requests.insert(key, job.id);
+        self.requests.insert((request_hash(&job.tenant, &job.request_id), job.id));
         self.enter(job);
         if !job.phase.is_over() {
             if sum(&counts).to_place() > 0 {
@@ -313,8 +319,7 @@ impl Index {
     /// The job is forgotten; it must be over.
     pub(super) fn job_removed(&mut self, job: &Job) {
         self.leave(job);
-        let key = request_key(&job.tenant, job.request_id.clone());
-        self.requests.remove(&key);
+        self.requests.remove(&(request_hash(&job.tenant, &job.request_id), job.id));
         self.counts.remove(job.id.0);
         self.waiting.remove(&job.id);
     }
@@ -445,7 +450,7 @@ impl Index {
         }
         for (key, slot) in facts.jobs.iter() {
             let job = &slot.job;
-            let known = index.job_by_request(&job.tenant, job.request_id.clone());
+            let known = index.job_by_request(facts, &job.tenant, &job.request_id);
             if job.id.0 != key || known.is_some() {
                 findings.push(Finding::DuplicateJob { job: job.id });
             }

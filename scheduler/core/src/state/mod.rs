@@ -173,7 +173,7 @@ impl State {
 
     /// The job that the tenant submitted under this request id, while it is remembered.
     pub fn job_by_request(&self, tenant: &TenantId, request_id: &str) -> Option<JobId> {
-        self.index.job_by_request(tenant, request_id.into())
+        self.index.job_by_request(&self.facts, tenant, request_id)
     }
 
     /// The replica of a rank, be it absent.

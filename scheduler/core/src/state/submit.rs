@@ -27,7 +27,7 @@ impl State {
         }
         validate::request_id(&asked.request_id)?;
         self.known_tenant(&asked.tenant)?;
-        let known = self.index.job_by_request(&asked.tenant, asked.request_id.clone());
+        let known = self.job_by_request(&asked.tenant, &asked.request_id);
         if let Some(known) = known {
             return self.repeated(asked, known);
         }
