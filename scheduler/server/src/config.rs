@@ -33,8 +33,6 @@ const PROBING_MS_MIN: u64 = 100;
 const PROBING_MS_MAX: u64 = 86_400_000;
 /// Longest wait for a reservation in milliseconds: thirty days, after which nobody waits for one.
 const RESERVE_AFTER_MS_MAX: u64 = 2_592_000_000;
-/// Most reservations at a time: what is held for all of them must leave something for others.
-const RESERVATIONS_MAX: u32 = 64;
 /// Longest `host:port`.
 const ADDRESS_BYTES_MAX: usize = 255;
 
@@ -180,7 +178,7 @@ impl Reservations {
 
 impl Default for Reservations {
     fn default() -> Self {
-        Self { after_ms: 0, most: 4 }
+        Self { after_ms: 0, most: Reserve::MOST_USUAL }
     }
 }
 
@@ -486,8 +484,8 @@ fn check_reservations(asked: &Reservations, faults: &mut Faults) {
     let Reservations { after_ms, most } = *asked;
     let problem = format!("is {after_ms}; 0 to {RESERVE_AFTER_MS_MAX} are allowed");
     faults.unless(after_ms <= RESERVE_AFTER_MS_MAX, "reservations.after_ms", problem);
-    let problem = format!("is {most}; 1 to {RESERVATIONS_MAX} are allowed");
-    faults.unless((1..=RESERVATIONS_MAX).contains(&most), "reservations.most", problem);
+    let problem = format!("is {most}; 1 to {} are allowed", Reserve::MOST);
+    faults.unless((1..=Reserve::MOST).contains(&most), "reservations.most", problem);
 }
 
 fn check_secret(path: &str, secret: &Secret, faults: &mut Faults) {

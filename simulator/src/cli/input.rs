@@ -62,7 +62,7 @@ pub(super) struct InputArgs {
     #[arg(long, value_name = "S", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=RESERVE_AFTER_S_MAX))]
     reserve_after: u64,
     /// Reservations at a time.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = Reserve::MOST_USUAL, value_parser = clap::value_parser!(u32).range(1..=Reserve::MOST as i64))]
     reservations: u32,
     /// Jobs declare up to so many times as long as they run, by an even draw from 1 on.
     #[arg(long, value_name = "X", value_parser = overestimate)]

@@ -28,6 +28,8 @@ const GOOD: &str = r#"
     [[tenants]]
     name = "acme"
     gpu_milli_max = 8000
+    [reservations]
+    after_ms = 900000
     [timing]
     lease_ms = 2000
 "#;
@@ -47,6 +49,8 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.server.id, 2);
     assert_eq!(config.cluster.servers.len(), 2);
     assert_eq!(config.cluster.timing.lease_ms, 2_000);
+    let promised = Reserve { after: DurationMs(900_000), most: Reserve::MOST_USUAL };
+    assert_eq!(config.cluster.reservations.rules(), promised);
     assert_eq!(config.cluster.timing.election_ms_max, Timing::default().election_ms_max);
     assert_eq!(config.cluster.tenants[0].quota.gpu_milli_max, 8_000);
     assert!(!format!("{config:?}").contains("acme-acme"), "secrets must not show");
@@ -60,11 +64,14 @@ fn every_fault_is_told_at_once() {
         .replace("s1:7071", "s1")
         .replace("\"tenant\"", "\"tenants\"")
         .replace("operator-operator", "short")
+        .replace("after_ms = 900000", "after_ms = 2592000001\n    most = 65")
         .replace("lease_ms = 2000", "lease_ms = 1\n    election_ms_min = 700")
         .replace("name = \"acme\"\n    gpu", "name = \"../acme\"\n    gpu");
     let mut found = faults(&bad);
     found.sort();
     let expected = [
+        "reservations.after_ms",
+        "reservations.most",
         "server.api_address",
         "server.api_listen",
         "servers",

@@ -37,9 +37,6 @@ pub const GRAMMAR: &str = include_str!("grammar.txt");
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most jobs of one line: beyond any day that we build for, and within a machine's memory.
 const ARRIVALS_MAX: u64 = 10_000_000;
-/// Reservations at a time, most and where nothing is said.
-const RESERVATIONS_MAX: u64 = 64;
-const RESERVATIONS_USUAL: u64 = 4;
 /// Most seeds of one file.
 const SEEDS_MAX: u64 = 1_000_000;
 /// Fleets up to this size are recounted after every event when nothing else is said; larger ones
@@ -244,8 +241,9 @@ impl Script {
         let pairs = words.pairs(&["after", "most"])?;
         let after = pairs.read("after", Word::duration)?;
         let after = after.ok_or_else(|| pairs.missing("after="))?;
-        let most = pairs.number("most", 1, RESERVATIONS_MAX)?.unwrap_or(RESERVATIONS_USUAL);
-        self.base.reserve = Reserve { after, most: u32::try_from(most).unwrap_or(u32::MAX) };
+        let most = pairs.number("most", 1, u64::from(Reserve::MOST))?;
+        let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(Reserve::MOST_USUAL);
+        self.base.reserve = Reserve { after, most };
         Ok(())
     }
 

@@ -17,8 +17,6 @@ use std::sync::Arc;
 /// Time for which a job that starts now may hold its GPUs before its duration begins: fetching an
 /// image of usual size and starting its processes.
 pub(super) const BRING_UP: DurationMs = DurationMs(60_000);
-/// Reservations at a time at most: a bit each in [`Lifted`].
-const RESERVATIONS_MAX: usize = 64;
 /// Jobs remembered that are not ready yet: more start within a minute only where nothing waits.
 const STARTING_MAX: usize = 4_096;
 
@@ -33,6 +31,10 @@ pub struct Reserve {
 
 impl Reserve {
     pub const NOBODY: Self = Self { after: DurationMs::ZERO, most: 0 };
+    /// Reservations at a time at most: a bit each in [`Lifted`].
+    pub const MOST: u32 = 64;
+    /// Reservations at a time where nothing is said.
+    pub const MOST_USUAL: u32 = 4;
 
     /// Whether anybody does.
     pub fn is_on(self) -> bool {
@@ -123,8 +125,8 @@ pub(super) struct Holds {
 
 impl Holds {
     pub(super) fn new(rules: Reserve) -> Self {
-        let most = usize::try_from(rules.most).unwrap_or(usize::MAX).min(RESERVATIONS_MAX);
-        let places = if rules.is_on() { vec![None; most] } else { Vec::new() };
+        let most = if rules.is_on() { rules.most.min(Reserve::MOST) } else { 0 };
+        let places = (0..most).map(|_| None).collect();
         Self { rules, places, starting: BTreeSet::new() }
     }
 
