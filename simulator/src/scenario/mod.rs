@@ -150,6 +150,10 @@ pub enum Happening {
     Heal {
         target: Target,
     },
+    /// Connections between agents and servers break, and both ends notice; agents connect again.
+    Reset {
+        target: Target,
+    },
     /// Other machines with the same identities are switched on, as from copied images, and off again
     /// after `length`.
     Clone {

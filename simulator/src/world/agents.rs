@@ -45,7 +45,7 @@ impl World<'_> {
         machine.id = Some(node);
         machine.epoch = epoch;
         machine.session = Session::Open;
-        machine.joined_at = now;
+        machine.opened_at = now;
         machine.outage = None;
         let slot = node.0 as usize;
         if slot >= self.by_node.len() {
@@ -189,8 +189,9 @@ impl World<'_> {
         let now = self.now();
         let Some(machine) = self.machines.get(at) else { return };
         let Some(node) = machine.id.filter(|_| machine.session != Session::None) else { return };
-        let (epoch, joined_at) = (machine.epoch, machine.joined_at);
-        let (heard, answered) = self.network.last_words(at, joined_at, now, &mut self.dice.network);
+        let (epoch, opened_at) = (machine.epoch, machine.opened_at);
+        let times = (opened_at, self.answered_until(), now);
+        let (heard, answered) = self.network.last_words(at, times, &mut self.dice.network);
         let answered = self.last_answer(at).unwrap_or(answered);
         let lengths = self.network.lengths;
         let begun = self.outage(at, now).with_lease(lengths.lease, answered);
@@ -227,6 +228,7 @@ impl World<'_> {
         if machine.era != era || !over {
             return;
         }
+        self.report.agents_fenced += 1;
         let reachable = machine.is_reachable();
         let machine = &mut self.machines[at];
         machine.fence();
@@ -305,6 +307,7 @@ impl World<'_> {
     fn resume(&mut self, at: usize, node: NodeId) {
         let machine = &mut self.machines[at];
         machine.session = Session::Open;
+        machine.opened_at = self.heap.now();
         machine.outage = None;
         machine.era += 1;
         self.begin_beats(at);

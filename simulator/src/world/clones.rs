@@ -8,7 +8,8 @@
 
 use super::machine::{Machine, Session};
 use super::{Turn, Violation, World};
-use scheduler_core::duty::leases::Heard;
+use rand::RngExt;
+use scheduler_core::duty::leases::{Closed, Heard};
 use scheduler_core::id::{Epoch, NodeId};
 use scheduler_core::unit::{DurationMs, TimeMs};
 use std::collections::BTreeMap;
@@ -153,6 +154,27 @@ impl World<'_> {
         } else {
             let delay = self.network.delay(at, &mut self.dice.network);
             self.push_after(delay, Turn::Told { machine: at, era, wanted: None });
+        }
+    }
+
+    /// The agent's stream has closed: the leader hears of it with the next digest, if anybody else
+    /// might ask for the node meanwhile.
+    pub(super) fn tell_closed(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        let (era, instance) = (machine.era, machine.instance(at));
+        let Some(node) = machine.id.filter(|_| self.clones.share(machine.identity)) else { return };
+        let closed = Closed { node, epoch: machine.epoch, instance };
+        let digest = self.dice.network.random_range(0..=self.network.lengths.digest.0);
+        let turn = Turn::Closed { machine: at, era, closed };
+        self.push_after(DurationMs(digest), turn);
+    }
+
+    /// The leader hears of it. From then on nobody holds the node, so that a restarted agent may
+    /// join at once; so may a copy, though what the agent ran before runs on until its lease ends.
+    pub(super) fn closed(&mut self, at: usize, era: u32, closed: Closed) {
+        let now = self.now();
+        if let (true, Some(leader)) = (self.machines[at].era == era, &mut self.leader) {
+            leader.closed(closed, now);
         }
     }
 

@@ -23,6 +23,7 @@ impl World<'_> {
             Happening::Restore { target } => self.each(target, Self::switch_on),
             Happening::Cut { target } => self.each(target, Self::cut),
             Happening::Heal { target } => self.each(target, Self::heal),
+            Happening::Reset { target } => self.each(target, Self::reset_stream),
             Happening::Clone { target, length } => {
                 self.each(target, |world, at| world.clone_machine(at, *length));
             }

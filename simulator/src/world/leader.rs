@@ -11,7 +11,7 @@ use crate::observe::{Observer, Seen};
 use crate::scenario::Scenario;
 use scheduler_core::command::{Actor, Command, Entry, Outcome, Plan, Rejection};
 use scheduler_core::duty::expiry;
-use scheduler_core::duty::leases::{Heard, Held, Instance, Leases};
+use scheduler_core::duty::leases::{Closed, Heard, Held, Instance, Leases};
 use scheduler_core::duty::office::{
     self, Answer, Ask, Batch, Notes, Office, Sent, Shell, Submission,
 };
@@ -244,6 +244,11 @@ impl Leader {
         self.leases.heard((), &[heard], &[], now).is_empty()
     }
 
+    /// A session of the node is over; its agent may come back.
+    pub(super) fn closed(&mut self, closed: Closed, now: TimeMs) {
+        self.leases.heard((), &[], &[closed], now);
+    }
+
     /// Several machines may have the identity of this node.
     pub(super) fn watch(&mut self, node: NodeId, epoch: Epoch, now: TimeMs) {
         self.leases.watch(node, epoch, now);
@@ -311,13 +316,15 @@ pub(super) struct Lengths {
     pub(super) lease: DurationMs,
     pub(super) heartbeat: DurationMs,
     pub(super) digest: DurationMs,
+    /// Without a leader for so long, servers send their agents away.
+    pub(super) cut_off: DurationMs,
 }
 
 impl Lengths {
     pub(super) fn new(scenario: &Scenario, fleet: u32) -> Self {
         let timing = Timing::new(scenario.servers.lease);
         let (lease, heartbeat) = (timing.lease(fleet), timing.heartbeat(fleet));
-        Self { lease, heartbeat, digest: timing.digest() }
+        Self { lease, heartbeat, digest: timing.digest(), cut_off: timing.cut_off(fleet) }
     }
 }
 

@@ -238,8 +238,11 @@ impl World<'_> {
     /// The leading server dies, or is cut off from the others. Of what was under way, the first
     /// records survive.
     pub(super) fn lose_leader(&mut self, dies: bool) {
+        if self.leader.is_some() {
+            self.report.leaders_lost += 1;
+            self.note_last_answers();
+        }
         let Some(leader) = self.leader.take() else { return };
-        self.report.leaders_lost += 1;
         self.unanswered(leader.close());
         for (_, _, said) in std::mem::take(&mut self.log.planned) {
             match said {

@@ -62,7 +62,8 @@ pub(super) struct Machine {
     pub(super) life: u32,
     /// How often it was switched off: each time its agent is another process.
     boots: u32,
-    pub(super) joined_at: TimeMs,
+    /// When its session was opened, or opened again.
+    pub(super) opened_at: TimeMs,
     /// When the last heartbeat was sent that was answered; kept only where others have its identity.
     pub(super) answered_at: TimeMs,
     /// No message overtakes another one on its way to the agent.
@@ -115,7 +116,7 @@ impl Machine {
             era: 0,
             life: 0,
             boots: 0,
-            joined_at: TimeMs::ZERO,
+            opened_at: TimeMs::ZERO,
             answered_at: TimeMs::ZERO,
             told_at: TimeMs::ZERO,
             outage: None,

@@ -41,7 +41,7 @@ use rand::rngs::StdRng;
 use scheduler_core::command::{
     Actor, Command, Entry, Outcome, PutTenant, Quota, RegisterNode, Rejection, ReplicaReport,
 };
-use scheduler_core::duty::leases::Heard;
+use scheduler_core::duty::leases::{Closed, Heard};
 use scheduler_core::event;
 use scheduler_core::id::{Epoch, JobId, Name, NodeId, SupplierId, TenantId};
 use scheduler_core::job::JobPhase;
@@ -84,6 +84,8 @@ pub struct Report {
     pub joins_held: u64,
     /// Nodes that another machine of their identity took over, each time anew.
     pub nodes_taken_over: u64,
+    /// Agents whose lease ended, each time anew: they stopped all that they ran.
+    pub agents_fenced: u64,
     /// Times that a leader was lost.
     pub leaders_lost: u64,
     /// Most thousandths of GPUs held at one time.
@@ -127,6 +129,10 @@ enum Turn {
     Duty,
     /// Another server leads.
     Elect,
+    /// Nobody has led since this many leaders were lost: the servers send their agents away.
+    SendAway {
+        leaders_lost: u64,
+    },
     /// What the machine should run reaches it; `None` = its session is over.
     Told {
         machine: usize,
@@ -165,6 +171,12 @@ enum Turn {
         era: u32,
         sent: TimeMs,
         heard: Heard,
+    },
+    /// The leader hears of the end of such an agent's session.
+    Closed {
+        machine: usize,
+        era: u32,
+        closed: Closed,
     },
     /// Of several machines of an identity one joined in this epoch, a lease ago.
     Alone {
@@ -376,6 +388,7 @@ impl<'a> World<'a> {
             Turn::Say => self.say_planned()?,
             Turn::Duty => self.duty(),
             Turn::Elect => self.elect()?,
+            Turn::SendAway { leaders_lost } => self.send_away(leaders_lost),
             Turn::Told { machine, era, wanted } => self.told(machine, era, wanted),
             Turn::Step { machine, life, step } => self.step(machine, life, step),
             Turn::Report(report) => self.heard(report),
@@ -385,6 +398,7 @@ impl<'a> World<'a> {
             Turn::Fence { machine, era } => self.fence(machine, era),
             Turn::Beat { machine, era } => self.beat(machine, era),
             Turn::Counted { machine, era, sent, heard } => self.counted(machine, era, sent, heard),
+            Turn::Closed { machine, era, closed } => self.closed(machine, era, closed),
             Turn::Alone { identity, epoch } => self.must_be_alone(identity, epoch)?,
             Turn::Retire { machine } => self.retire(machine),
             Turn::Restore { machine, life } => self.restore(machine, life),

@@ -84,12 +84,12 @@ impl Network {
     }
 
     /// Of a machine that falls silent now: when the servers last heard it, and when its agent sent
-    /// the last heartbeat that was answered.
+    /// the last heartbeat that was answered. Times are when its session opened, up to when
+    /// heartbeats were answered at all, and now.
     pub(super) fn last_words(
         &self,
         machine: usize,
-        joined_at: TimeMs,
-        now: TimeMs,
+        (opened_at, answered_until, now): (TimeMs, TimeMs, TimeMs),
         rng: &mut StdRng,
     ) -> (TimeMs, TimeMs) {
         let way = self.delay(machine, rng);
@@ -98,11 +98,11 @@ impl Network {
         let phase = (machine as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) % heartbeat;
         let last_before = |at: TimeMs| {
             let beats = at.0.saturating_sub(phase) / heartbeat;
-            TimeMs(phase.saturating_add(beats * heartbeat)).min(at).max(joined_at)
+            TimeMs(phase.saturating_add(beats * heartbeat)).min(at).max(opened_at)
         };
         let heard = last_before(TimeMs(now.0.saturating_sub(way.0))).after(way).min(now);
         let round = way.0.saturating_mul(2).saturating_add(self.lengths.digest.0);
-        let answered = last_before(TimeMs(now.0.saturating_sub(round)));
-        (heard.max(joined_at), answered)
+        let answered = last_before(TimeMs(answered_until.0.saturating_sub(round)));
+        (heard.max(opened_at), answered)
     }
 }

@@ -22,13 +22,24 @@ pub(super) struct Servers {
     ahead_ms: Vec<i64>,
     /// Whether an election waits until there is a majority again.
     stuck: bool,
+    /// Since when the server on the seat leads.
+    led_from: TimeMs,
+    /// Up to when the leaders before it counted heartbeats.
+    counted_until: TimeMs,
 }
 
 impl Servers {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let count = scenario.servers.count.max(1);
-        let ahead_ms = vec![0; count as usize];
-        Self { count, seat: 0, cut_off: BTreeSet::new(), ahead_ms, stuck: false }
+        Self {
+            count,
+            seat: 0,
+            cut_off: BTreeSet::new(),
+            ahead_ms: vec![0; count as usize],
+            stuck: false,
+            led_from: TimeMs::ZERO,
+            counted_until: TimeMs::ZERO,
+        }
     }
 
     /// What the clock of the leading server shows.
@@ -91,15 +102,53 @@ impl World<'_> {
         cut_off > 0 && self.dice.servers.random_range(0..self.servers.count) < cut_off
     }
 
+    /// Up to when heartbeats were answered: none is without a leader, nor before the first digest
+    /// that a new one counts.
+    pub(super) fn answered_until(&self) -> TimeMs {
+        let (now, led_from) = (self.now(), self.servers.led_from);
+        let counts = self.leader.is_some() && now.since(led_from) >= self.network.lengths.digest;
+        if counts { now } else { self.servers.counted_until }
+    }
+
+    /// The leader is about to be lost. Should nobody lead for long, all agents will be sent away.
+    pub(super) fn note_last_answers(&mut self) {
+        self.servers.counted_until = self.answered_until();
+        let leaders_lost = self.report.leaders_lost;
+        self.push_after(self.network.lengths.cut_off, Turn::SendAway { leaders_lost });
+    }
+
+    /// No server can have heartbeats answered, and each tells its agents to look for another one.
+    pub(super) fn send_away(&mut self, leaders_lost: u64) {
+        if self.leader.is_some() || self.report.leaders_lost != leaders_lost {
+            return;
+        }
+        for at in 0..self.machines.len() {
+            self.lose_stream(at, true);
+        }
+    }
+
+    fn lose_stream(&mut self, at: usize, noticed: bool) {
+        if self.machines[at].is_in_session() {
+            self.falls_silent(at, noticed);
+            self.come_back(at);
+        }
+    }
+
+    /// The agent's connection breaks, which both ends notice.
+    pub(super) fn reset_stream(&mut self, at: usize) {
+        let was = self.machines[at].is_in_session();
+        self.lose_stream(at, true);
+        if was {
+            self.tell_closed(at);
+        }
+    }
+
     /// Sessions on the server that led are gone, and their agents look for another one. `noticed`:
     /// its death closed them; else no heartbeat is answered any more.
     pub(super) fn lose_streams(&mut self, noticed: bool) {
         let (first, step) = (self.servers.seat as usize, self.servers.count as usize);
         for at in (first..self.machines.len()).step_by(step) {
-            if self.machines[at].is_in_session() {
-                self.falls_silent(at, noticed);
-                self.come_back(at);
-            }
+            self.lose_stream(at, noticed);
         }
     }
 
@@ -123,6 +172,7 @@ impl World<'_> {
         let next = (1..=servers.count).map(|step| (servers.seat + step) % servers.count);
         let heard = next.into_iter().find(|server| !servers.cut_off.contains(server));
         servers.seat = heard.unwrap_or(servers.seat);
+        servers.led_from = self.heap.now();
         true
     }
 }

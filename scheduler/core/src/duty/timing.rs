@@ -14,6 +14,9 @@ const LEASE_US_PER_NODE: u64 = 300;
 const HEARTBEATS_PER_LEASE: u64 = 4;
 /// Digests in one lease: a heartbeat waits at most this part of the lease for its answer.
 const DIGESTS_PER_LEASE: u64 = 10;
+/// Servers whose digests have not come through for this part of a lease send their agents away: there
+/// is still time for another server to keep the leases.
+const CUT_OFFS_PER_LEASE: u64 = 3;
 /// Longest time between digests: a restarted agent waits for one before it may join again.
 const DIGEST_MAX: DurationMs = DurationMs(1_000);
 /// Shortest lease of a small fleet: no interval derived from it may be zero.
@@ -59,6 +62,11 @@ impl Timing {
     pub fn digest(&self) -> DurationMs {
         DurationMs(self.lease_base.0 / DIGESTS_PER_LEASE).min(DIGEST_MAX)
     }
+
+    /// A server that no leader has counted the digests of for longer sends its agents away.
+    pub fn cut_off(&self, fleet: u32) -> DurationMs {
+        DurationMs(self.lease(fleet).0 / CUT_OFFS_PER_LEASE)
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +85,7 @@ mod tests {
             assert!(timing.lease(fleet) >= last);
             last = timing.lease(fleet);
             assert!(timing.heartbeat(fleet).0 * 3 < timing.lease(fleet).0);
+            assert!(timing.digest() < timing.cut_off(fleet));
         }
         assert!(timing.lease(u32::MAX) > last);
         assert!(Timing::new(DurationMs::ZERO).digest() > DurationMs::ZERO);

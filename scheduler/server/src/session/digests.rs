@@ -17,9 +17,6 @@ use tokio::time::MissedTickBehavior;
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Pause before a digest out of turn: gathers the agents that come together after a fault.
 const HURRY_PAUSE: Duration = Duration::from_millis(100);
-/// A server whose digests have not come through for this part of a lease sends its agents away
-/// while there is still time for another server to keep their leases.
-const CUT_OFF_LEASE_PART: u32 = 3;
 
 /// Sends digests for as long as it is polled.
 pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table>, timing: Timing) {
@@ -31,8 +28,8 @@ pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table
             _ = tick.tick() => {}
             () = table.hurried() => tokio::time::sleep(HURRY_PAUSE).await,
         }
-        let lease = clock::duration(timing.lease(quorum.read(|state| state.node_id_end())));
-        close_silent(&table, lease);
+        let fleet = quorum.read(|state| state.node_id_end());
+        close_silent(&table, clock::duration(timing.lease(fleet)));
         let sweep = table.sweep(own);
         // When cut off, an empty digest finds out whether that is over.
         let idle = sweep.digest.heard.is_empty() && sweep.digest.closed.is_empty();
@@ -51,7 +48,7 @@ pub async fn run(own: ServerId, quorum: Quorum, router: Router, table: Arc<Table
             answer => {
                 log_failure(answer.err(), sweep.digest.heard.len());
                 table.keep(sweep);
-                if counted_at.elapsed() > lease / CUT_OFF_LEASE_PART {
+                if counted_at.elapsed() > clock::duration(timing.cut_off(fleet)) {
                     table.cut_off(true);
                 }
             }

@@ -15,7 +15,7 @@ type Figure = (&'static str, fn(&Report) -> u64);
 type Comparison = (&'static str, fn(u64, u64) -> bool);
 
 /// All figures.
-const FIGURES: [Figure; 16] = [
+const FIGURES: [Figure; 17] = [
     ("jobs submitted", |report| report.jobs_submitted),
     ("jobs refused", |report| report.jobs_refused),
     ("jobs placed-at-once", |report| report.jobs_placed_at_once),
@@ -27,6 +27,7 @@ const FIGURES: [Figure; 16] = [
     ("starts failed", |report| report.starts_failed),
     ("joins held", |report| report.joins_held),
     ("nodes taken-over", |report| report.nodes_taken_over),
+    ("agents fenced", |report| report.agents_fenced),
     ("answers slowest-ms", |report| report.answer_slowest.0),
     ("planner busy-ms", |report| report.planner_ns / 1_000_000),
     ("leaders lost", |report| report.leaders_lost),
@@ -96,8 +97,8 @@ impl Expectation {
             return Ok(What::Jobs { name, share_ppm, wish: parse_wish(words)? });
         }
         let heads = [
-            "findings", "job", "jobs", "plans", "starts", "joins", "answers", "planner", "leaders",
-            "nodes", "gpus",
+            "findings", "job", "jobs", "plans", "starts", "joins", "agents", "answers", "planner",
+            "leaders", "nodes", "gpus",
         ];
         let (head, word) = words.one_of(&heads)?;
         match head {

@@ -325,7 +325,7 @@ impl Script {
         let at = time(words)?;
         let verbs = [
             "submit", "cancel", "kill", "rtt", "price", "lie", "lose", "restore", "cut", "heal",
-            "drain", "cordon", "uncordon", "remove", "clone", "scale", "clock",
+            "drain", "cordon", "uncordon", "remove", "clone", "scale", "clock", "reset",
         ];
         let verb = words.one_of(&verbs)?.0;
         let happening = match verb {
@@ -375,6 +375,7 @@ impl Script {
                     11 => Happening::Cordon { target },
                     12 => Happening::Uncordon { target },
                     13 => Happening::Remove { target },
+                    17 => Happening::Reset { target },
                     _ => {
                         words.one_of(&["for"])?;
                         let length = words.word("a time")?.duration()?;
