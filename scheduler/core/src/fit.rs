@@ -6,7 +6,9 @@
 
 mod rules;
 
-pub use rules::{Around, Breach, Domain, Fleet, NOBODY, breach, joins_within, milli_price_max};
+pub use rules::{
+    Around, Breach, Domain, Fleet, NOBODY, Outside, breach, joins_within, milli_price_max,
+};
 
 use crate::id::ModelId;
 use crate::job::{
@@ -199,6 +201,11 @@ impl Needs {
         &self.selectors
     }
 
+    /// Least bandwidth up and down.
+    pub fn bandwidth_min(&self) -> (BandwidthMbps, BandwidthMbps) {
+        (self.bandwidth_up_min, self.bandwidth_down_min)
+    }
+
     pub fn tolerations(&self) -> &[Toleration] {
         &self.tolerations
     }
@@ -219,6 +226,15 @@ impl Needs {
     pub fn only(&self, alternative: usize) -> Self {
         let one = self.alternatives.get(alternative).cloned();
         Self { alternatives: vec![one.unwrap_or_else(Alternative::never)], ..self.clone() }
+    }
+
+    /// How many values, tolerations and models a node is held against at most.
+    pub fn names(&self) -> usize {
+        let values = self.selectors.iter().map(|one| 1 + one.condition.values().len());
+        let models = |one: &Alternative| 1 + one.models.as_ref().map_or(0, Vec::len);
+        values.sum::<usize>()
+            + self.tolerations.len()
+            + self.alternatives.iter().map(models).sum::<usize>()
     }
 
     /// Whether something is read that differs between otherwise equal nodes.
@@ -264,7 +280,7 @@ impl Needs {
                 || self.bandwidth_down_min > node.bandwidth_down
             {
                 Some(Misfit::Bandwidth)
-            } else if !node.custom.holds(&Custom::default(), &self.custom) {
+            } else if !self.is_stocked(&node.custom) {
                 Some(Misfit::Custom)
             } else {
                 None
@@ -350,15 +366,35 @@ impl Needs {
 
     fn rule_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {
         if !selected() {
-            return Some(Misfit::Selector);
+            Some(Misfit::Selector)
+        } else if !self.bears(&node.taints) {
+            Some(Misfit::Taint)
+        } else {
+            (!self.affords(node.price)).then_some(Misfit::Price)
         }
+    }
+
+    /// Whether a node with these taints lets a replica in.
+    pub(crate) fn bears(&self, taints: &[Taint]) -> bool {
         let refused =
             |taint: &Taint| taint.effect == TaintEffect::NoSchedule && !self.tolerates(taint);
-        if node.taints.iter().any(refused) {
-            return Some(Misfit::Taint);
-        }
-        let dear = self.price_max.is_some_and(|bound| node.price > bound);
-        (dear && self.gpus != GpuAsk::None).then_some(Misfit::Price)
+        !taints.iter().any(refused)
+    }
+
+    /// Whether the price of a GPU-hour is within the bound.
+    pub(crate) fn affords(&self, price: PriceMicroUsd) -> bool {
+        self.gpus == GpuAsk::None || self.price_max.is_none_or(|bound| price <= bound)
+    }
+
+    /// Whether an empty node with so much of everything but countable resources has enough.
+    pub(crate) fn is_within(&self, have: Resources) -> bool {
+        let need = self.resources;
+        need.cpu <= have.cpu && need.memory <= have.memory && need.disk <= have.disk
+    }
+
+    /// Whether an empty node with these countable resources has enough.
+    pub(crate) fn is_stocked(&self, have: &Custom) -> bool {
+        self.custom.is_empty() || have.holds(&Custom::default(), &self.custom)
     }
 
     fn tolerates(&self, taint: &Taint) -> bool {

@@ -20,7 +20,9 @@ pub mod unit;
     clippy::panic
 )]
 pub mod validate;
-// Neither of the two knows anything of the scheduler.
+// None of the three knows anything of the scheduler.
+#[deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+mod bits;
 #[deny(clippy::float_arithmetic, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 pub mod hash;
 #[deny(

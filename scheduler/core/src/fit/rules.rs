@@ -3,13 +3,19 @@
 //!
 //! **Invariant:** exact, and from facts alone; wishes ("preferred") are nobody's business here.
 
-use super::Needs;
+#[cfg(test)]
+mod slow;
+#[cfg(test)]
+mod tests;
+
 use crate::id::{NodeId, Rank, SiteId};
 use crate::job::{GpuAsk, JobSpec, Level, RttScope, Spread, Strategy, Target};
-use crate::node::{Models, Node};
+use crate::node::Node;
 use crate::topology::Sites;
 use crate::unit::RttUs;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 /// Which rule about the members as a whole is broken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,7 +44,8 @@ pub struct Around {
     /// For each affinity of the spec: the nodes with replicas of the jobs that it is about, by
     /// rising id; none for affinities between groups.
     pub targets: Vec<Vec<NodeId>>,
-    /// Domains that other jobs keep this one out of: their level, and nodes in them.
+    /// Domains that other jobs keep this one out of: each level once, and nodes in them by rising
+    /// id.
     pub closed: Vec<(Level, Vec<NodeId>)>,
 }
 
@@ -48,10 +55,34 @@ pub static NOBODY: Around = Around { targets: Vec::new(), closed: Vec::new() };
 /// A fleet to hold members against.
 pub trait Fleet {
     fn sites(&self) -> &Sites;
-    fn models(&self) -> &Models;
     fn node(&self, id: NodeId) -> Option<&Node>;
-    /// Any schedulable node that `wanted` says yes to.
-    fn find(&self, wanted: &mut dyn FnMut(&Node) -> bool) -> Option<&Node>;
+    /// The domain of the level in which a node of the fleet lies, as a number. A zone counts inside
+    /// its region, a rack inside its site.
+    fn domain(&self, level: Level, node: &Node) -> u64;
+    /// Whether a schedulable node that could hold a replica of the group, if it were empty, lies in
+    /// none of the domains of some level.
+    fn has_beside(&self, spec: &JobSpec, group: usize, held: &Outside<'_>) -> bool;
+}
+
+/// For each of some levels the domains that are held, by rising number.
+#[derive(Clone, Debug, Default)]
+pub struct Outside<'a>(Vec<(Level, &'a [u64])>);
+
+impl<'a> Outside<'a> {
+    /// Levels of sites and wider.
+    pub fn wide(&self) -> impl Iterator<Item = (Level, &'a [u64])> {
+        self.0.iter().copied().filter(|(level, _)| *level <= Level::Site)
+    }
+
+    /// Levels inside a site.
+    pub fn narrow(&self) -> impl Iterator<Item = (Level, &'a [u64])> {
+        self.0.iter().copied().filter(|(level, _)| *level > Level::Site)
+    }
+
+    /// All levels.
+    pub fn iter(&self) -> impl Iterator<Item = (Level, &'a [u64])> {
+        self.0.iter().copied()
+    }
 }
 
 /// A domain of some level, told by the names down to that level.
@@ -89,10 +120,12 @@ impl<'a> Domain<'a> {
 /// One live member.
 #[derive(Clone, Copy, Debug)]
 struct Member<'a> {
-    group: usize,
     rank: Rank,
     node: &'a Node,
 }
+
+/// Whether a rule holds.
+type Rule = fn(&Check<'_, '_>) -> bool;
 
 /// The first rule that the live members of the job break together; `None` = all hold.
 ///
@@ -105,22 +138,19 @@ pub fn breach<'a>(
     around: &Around,
     members: impl Iterator<Item = (Rank, &'a Node)>,
 ) -> Option<Breach> {
-    let member =
-        |(rank, node): (Rank, &'a Node)| Some(Member { group: spec.group_of(rank)?, rank, node });
-    let members: Vec<Member<'a>> = members.filter_map(member).collect();
-    let check = Check { spec, fleet, around, members: &members };
-    let rules: [(Breach, bool); 8] = [
-        (Breach::Strategy, check.strategies()),
-        (Breach::Topology, check.topologies()),
-        (Breach::PerNode, check.per_node()),
-        (Breach::Segment, check.segments()),
-        (Breach::Affinity, check.affinities() && check.closed()),
-        (Breach::Spread, check.spreads()),
-        (Breach::Cost, check.cost()),
+    let check = Check::new(spec, fleet, around, members);
+    let rules: [(Breach, Rule); 8] = [
+        (Breach::Strategy, |check| check.strategies()),
+        (Breach::Topology, |check| check.topologies()),
+        (Breach::PerNode, |check| check.per_node()),
+        (Breach::Segment, |check| check.segments()),
+        (Breach::Affinity, |check| check.affinities() && check.closed()),
+        (Breach::Spread, |check| check.spreads()),
+        (Breach::Cost, |check| check.cost()),
         // The last: a gang that has drifted apart may still be repaired.
-        (Breach::Rtt, check.rtts()),
+        (Breach::Rtt, |check| check.rtts()),
     ];
-    rules.into_iter().find(|(_, holds)| !holds).map(|(breach, _)| breach)
+    rules.into_iter().find(|(_, holds)| !holds(&check)).map(|(breach, _)| breach)
 }
 
 /// Most that thousandths of GPUs times their prices of an hour may sum up to; `None` = no bound.
@@ -129,33 +159,85 @@ pub fn milli_price_max(spec: &JobSpec) -> Option<u128> {
     Some(u128::from(bound.0) * 1_000 * 3_600_000 / u128::from(duration.0.max(1)))
 }
 
+/// Domains with members, by rising number, and how many each holds.
+#[derive(Debug, Default)]
+struct Counts {
+    domains: Vec<u64>,
+    counts: Vec<u32>,
+}
+
+/// Number of a group, and a level as a place.
+type CountsKey = (usize, Level);
+
 struct Check<'a, 'm> {
     spec: &'m JobSpec,
     fleet: &'a dyn Fleet,
     around: &'m Around,
-    members: &'m [Member<'a>],
+    /// By group, then rank.
+    members: Vec<Member<'a>>,
+    /// Where the members of each group begin, and one past the last.
+    starts: Vec<usize>,
+    /// What was counted so far.
+    counts: RefCell<BTreeMap<CountsKey, Rc<Counts>>>,
 }
 
 impl<'a, 'm> Check<'a, 'm> {
-    fn of_group(&self, group: usize) -> impl Iterator<Item = &'m Member<'a>> + use<'a, 'm> {
-        self.members.iter().filter(move |member| member.group == group)
+    fn new(
+        spec: &'m JobSpec,
+        fleet: &'a dyn Fleet,
+        around: &'m Around,
+        members: impl Iterator<Item = (Rank, &'a Node)>,
+    ) -> Self {
+        let ranks = spec.group_starts();
+        let end = ranks.last().copied().unwrap_or(0);
+        let mut members: Vec<Member<'a>> = members
+            .filter(|(rank, _)| rank.0 < end)
+            .map(|(rank, node)| Member { rank, node })
+            .collect();
+        if !members.is_sorted_by_key(|member| member.rank) {
+            members.sort_by_key(|member| member.rank);
+        }
+        let start = |first: u32| members.partition_point(|member| member.rank.0 < first);
+        let starts = ranks.into_iter().map(start).collect();
+        Self { spec, fleet, around, members, starts, counts: RefCell::default() }
     }
 
-    fn own_strategy(&self, group: usize) -> Option<Strategy> {
-        self.spec.groups.get(group).and_then(|group| group.rules.strategy)
+    fn of_group(&self, group: usize) -> &[Member<'a>] {
+        let bounds = self.starts.get(group).zip(self.starts.get(group + 1));
+        bounds.and_then(|(&from, &to)| self.members.get(from..to)).unwrap_or(&[])
+    }
+
+    /// Members of the group by their domains.
+    fn counts(&self, group: usize, level: Level) -> Rc<Counts> {
+        if let Some(known) = self.counts.borrow().get(&(group, level)) {
+            return Rc::clone(known);
+        }
+        let members = self.of_group(group).iter();
+        let mut all: Vec<u64> =
+            members.map(|member| self.fleet.domain(level, member.node)).collect();
+        all.sort_unstable();
+        let mut counts = Counts::default();
+        for run in all.chunk_by(|a, b| a == b) {
+            counts.domains.extend(run.first());
+            counts.counts.push(u32::try_from(run.len()).unwrap_or(u32::MAX));
+        }
+        let counts = Rc::new(counts);
+        self.counts.borrow_mut().insert((group, level), Rc::clone(&counts));
+        counts
     }
 
     fn strategies(&self) -> bool {
-        let common = self.members.iter().filter(|one| self.own_strategy(one.group).is_none());
-        keeps(self.spec.strategy, common)
-            && self.spec.groups.iter().enumerate().all(|(at, group)| {
+        let groups = self.spec.groups.iter().enumerate();
+        let common = groups.clone().filter(|(_, group)| group.rules.strategy.is_none());
+        keeps(self.spec.strategy, common.flat_map(|(at, _)| self.of_group(at)))
+            && groups.into_iter().all(|(at, group)| {
                 group.rules.strategy.is_none_or(|own| keeps(own, self.of_group(at)))
             })
     }
 
     fn topologies(&self) -> bool {
         let job = self.spec.topology_required;
-        job.is_none_or(|level| together(level, self.members.iter()))
+        job.is_none_or(|level| together(level, &self.members))
             && self.spec.groups.iter().enumerate().all(|(at, group)| {
                 let own = group.rules.topology_required;
                 own.is_none_or(|level| together(level, self.of_group(at)))
@@ -165,7 +247,7 @@ impl<'a, 'm> Check<'a, 'm> {
     fn per_node(&self) -> bool {
         self.spec.groups.iter().enumerate().all(|(at, group)| {
             let most = group.rules.replicas_per_node_max;
-            most == 0 || counts(Level::Node, self.of_group(at)).values().all(|&n| n <= most)
+            most == 0 || self.counts(at, Level::Node).counts.iter().all(|&count| count <= most)
         })
     }
 
@@ -173,12 +255,10 @@ impl<'a, 'm> Check<'a, 'm> {
         let starts = self.spec.group_starts();
         self.spec.groups.iter().zip(starts).enumerate().all(|(at, (group, start))| {
             group.rules.segments.iter().all(|segment| {
-                let mut blocks: BTreeMap<u32, Domain<'_>> = BTreeMap::new();
-                self.of_group(at).all(|member| {
-                    let block = member.rank.0.saturating_sub(start) / segment.size.max(1);
-                    let domain = Domain::of(segment.level, member.node);
-                    *blocks.entry(block).or_insert(domain) == domain
-                })
+                let block =
+                    |member: &Member<'_>| member.rank.0.saturating_sub(start) / segment.size.max(1);
+                let mut blocks = self.of_group(at).chunk_by(|a, b| block(a) == block(b));
+                blocks.all(|members| together(segment.level, members))
             })
         })
     }
@@ -187,33 +267,30 @@ impl<'a, 'm> Check<'a, 'm> {
         let required = self.spec.affinities.iter().enumerate().filter(|(_, one)| !one.preferred);
         required.into_iter().all(|(at, one)| match &one.target {
             Target::Groups { group, with } if group == with => {
-                let mut members = self.of_group(usize::from(*group));
+                let own = usize::from(*group);
                 if one.anti {
-                    counts(one.level, members).values().all(|&count| count <= 1)
+                    self.of_group(own).len() < 2
+                        || self.counts(own, one.level).counts.iter().all(|&count| count <= 1)
                 } else {
-                    let first = members.next();
-                    first.is_none_or(|first| {
-                        let home = Domain::of(one.level, first.node);
-                        members.all(|other| Domain::of(one.level, other.node) == home)
-                    })
+                    together(one.level, self.of_group(own))
                 }
             }
             Target::Groups { group, with } => {
-                let others = counts(one.level, self.of_group(usize::from(*with)));
-                self.of_group(usize::from(*group)).all(|member| {
-                    others.contains_key(&Domain::of(one.level, member.node)) != one.anti
-                })
+                let [own, other] = [*group, *with].map(usize::from);
+                if self.of_group(own).is_empty() || self.of_group(other).is_empty() {
+                    return one.anti || self.of_group(own).is_empty();
+                }
+                let [own, other] = [own, other].map(|group| self.counts(group, one.level));
+                common(&own.domains, &other.domains) == if one.anti { 0 } else { own.domains.len() }
             }
             Target::Jobs { group, .. } => {
                 let nodes = self.around.targets.get(at).map_or(&[][..], Vec::as_slice);
                 let domains = self.domains(one.level, nodes);
-                let concerned = |member: &&Member<'_>| {
-                    group.is_none_or(|group| usize::from(group) == member.group)
+                let members = match group {
+                    Some(group) => self.of_group(usize::from(*group)),
+                    None => &self.members,
                 };
-                self.members
-                    .iter()
-                    .filter(concerned)
-                    .all(|member| domains.contains(&Domain::of(one.level, member.node)) != one.anti)
+                members.iter().all(|member| self.is_in(&domains, one.level, member) != one.anti)
             }
         })
     }
@@ -221,47 +298,62 @@ impl<'a, 'm> Check<'a, 'm> {
     fn closed(&self) -> bool {
         self.around.closed.iter().all(|(level, nodes)| {
             let domains = self.domains(*level, nodes);
-            !self.members.iter().any(|one| domains.contains(&Domain::of(*level, one.node)))
+            !self.members.iter().any(|member| self.is_in(&domains, *level, member))
         })
     }
 
-    fn domains(&self, level: Level, nodes: &[NodeId]) -> BTreeSet<Domain<'a>> {
-        let fleet = self.fleet;
-        nodes.iter().filter_map(|&id| fleet.node(id)).map(|n| Domain::of(level, n)).collect()
+    /// Domains in which the nodes lie, by rising number.
+    fn domains(&self, level: Level, nodes: &[NodeId]) -> Vec<u64> {
+        let nodes = nodes.iter().filter_map(|&id| self.fleet.node(id));
+        let mut domains: Vec<u64> = nodes.map(|node| self.fleet.domain(level, node)).collect();
+        domains.sort_unstable();
+        domains.dedup();
+        domains
+    }
+
+    fn is_in(&self, domains: &[u64], level: Level, member: &Member<'_>) -> bool {
+        domains.binary_search(&self.fleet.domain(level, member.node)).is_ok()
     }
 
     fn spreads(&self) -> bool {
         self.spec.groups.iter().enumerate().all(|(at, group)| {
-            let mut required = group.rules.spread.iter().filter(|one| !one.preferred);
-            required.all(|spread| self.even(at, spread))
+            let crowded = |spread: &&Spread| {
+                let all = self.of_group(at).len();
+                // No domain holds more than there are.
+                !spread.preferred && all > usize::try_from(spread.skew_max).unwrap_or(usize::MAX)
+            };
+            let spreads = group.rules.spread.iter().filter(crowded);
+            let held: Vec<(&Spread, Rc<Counts>)> =
+                spreads.map(|spread| (spread, self.counts(at, spread.level))).collect();
+            self.are_even(at, &held)
         })
     }
 
-    fn even(&self, group: usize, spread: &Spread) -> bool {
-        let held = counts(spread.level, self.of_group(group));
-        let Some(&most) = held.values().max() else { return true };
-        if most <= spread.skew_max {
-            return true;
+    fn are_even(&self, group: usize, held: &[(&Spread, Rc<Counts>)]) -> bool {
+        let mut full: Vec<(Level, &[u64])> = Vec::new();
+        for (spread, held) in held {
+            let most = held.counts.iter().max().copied().unwrap_or(0);
+            let least = held.counts.iter().min().copied().unwrap_or(0);
+            if most - least > spread.skew_max {
+                return false;
+            }
+            if most > spread.skew_max {
+                full.push((spread.level, &held.domains));
+            }
         }
-        // Too full for an empty domain beside it: is there one?
-        let needs = Needs::new(self.spec, group, self.fleet.models());
-        let empty = self.fleet.find(&mut |node| {
-            !held.contains_key(&Domain::of(spread.level, node)) && needs.misfit(node).is_none()
-        });
-        let least = held.values().min().copied().unwrap_or(0);
-        empty.is_none() && most - least <= spread.skew_max
+        // Too full for an empty domain beside them: is there one?
+        full.is_empty() || !self.fleet.has_beside(self.spec, group, &Outside(full))
     }
 
     fn rtts(&self) -> bool {
         let Some(bound) = self.spec.rtt_max else { return true };
-        let within = |members: &mut dyn Iterator<Item = &Member<'_>>| {
-            let sites: Vec<SiteId> = members.map(|member| member.node.site).collect();
-            sites.len() < 2 || sites_within(self.fleet.sites(), sites, bound)
-        };
+        let sites = self.fleet.sites();
+        let of = |members: &[Member<'_>]| members.iter().map(|one| one.node.site).collect();
         match self.spec.rtt_scope {
-            RttScope::AllPairs => within(&mut self.members.iter()),
+            RttScope::AllPairs => sites.are_within(&[of(&self.members)], bound),
             RttScope::WithinGroups => {
-                (0..self.spec.groups.len()).all(|at| within(&mut self.of_group(at)))
+                let each = (0..self.spec.groups.len()).map(|at| of(self.of_group(at)));
+                sites.are_within(&each.collect::<Vec<Vec<SiteId>>>(), bound)
             }
             RttScope::HeadToMembers => {
                 let head = self.spec.head_rank();
@@ -269,22 +361,22 @@ impl<'a, 'm> Check<'a, 'm> {
                     return true;
                 };
                 let others = self.members.iter().filter(|one| one.rank != head);
-                let sites: BTreeSet<SiteId> = others.map(|one| one.node.site).collect();
-                sites.into_iter().all(|site| {
-                    let rtt = self.fleet.sites().rtt(home.node.site, site);
-                    rtt.is_some_and(|rtt| rtt <= bound)
-                })
+                let others: BTreeSet<SiteId> = others.map(|one| one.node.site).collect();
+                let near = |site| sites.rtt(home.node.site, site).is_some_and(|rtt| rtt <= bound);
+                others.into_iter().all(near)
             }
         }
     }
 
     fn cost(&self) -> bool {
         let Some(most) = milli_price_max(self.spec) else { return true };
-        let sum = self.members.iter().fold(0u128, |sum, member| {
-            let shape = self.spec.groups.get(member.group).map(|group| &group.shape);
-            let asked = shape.filter(|shape| shape.gpus != GpuAsk::None);
-            let milli = asked.map_or(0, |shape| shape.gpu_milli());
-            sum.saturating_add(u128::from(milli) * u128::from(member.node.price.0))
+        let groups = self.spec.groups.iter().enumerate();
+        let sum = groups.fold(0u128, |sum, (at, group)| {
+            let asked = group.shape.gpus != GpuAsk::None;
+            let milli = if asked { group.shape.gpu_milli() } else { 0 };
+            self.of_group(at).iter().fold(sum, |sum, member| {
+                sum.saturating_add(u128::from(milli) * u128::from(member.node.price.0))
+            })
         });
         sum <= most
     }
@@ -292,58 +384,42 @@ impl<'a, 'm> Check<'a, 'm> {
 
 fn keeps<'a: 'm, 'm>(
     strategy: Strategy,
-    mut members: impl Iterator<Item = &'m Member<'a>>,
+    members: impl IntoIterator<Item = &'m Member<'a>>,
 ) -> bool {
     match strategy {
         Strategy::Pack | Strategy::Spread => true,
         Strategy::StrictPack => together(Level::Node, members),
         Strategy::StrictSpread => {
-            let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
-            members.all(|member| nodes.insert(member.node.id))
+            let mut nodes: Vec<NodeId> = members.into_iter().map(|one| one.node.id).collect();
+            nodes.sort_unstable();
+            nodes.windows(2).all(|pair| pair.first() != pair.last())
         }
     }
 }
 
-fn together<'a: 'm, 'm>(level: Level, mut members: impl Iterator<Item = &'m Member<'a>>) -> bool {
+fn together<'a: 'm, 'm>(level: Level, members: impl IntoIterator<Item = &'m Member<'a>>) -> bool {
+    let mut members = members.into_iter();
     let Some(first) = members.next() else { return true };
     members.all(|member| super::same_domain(level, first.node, member.node))
 }
 
-fn counts<'a: 'm, 'm>(
-    level: Level,
-    members: impl Iterator<Item = &'m Member<'a>>,
-) -> BTreeMap<Domain<'a>, u32> {
-    let mut counts = BTreeMap::new();
-    for member in members {
-        let count: &mut u32 = counts.entry(Domain::of(level, member.node)).or_default();
-        *count = count.saturating_add(1);
-    }
-    counts
-}
-
-/// Whether every two of the members (one site each, repeats wanted) lie within the bound.
-fn sites_within(sites: &Sites, mut members: Vec<SiteId>, bound: RttUs) -> bool {
-    let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
-    members.sort_unstable();
-    let neighbours = members.iter().zip(members.iter().skip(1));
-    if neighbours.into_iter().any(|(&a, &b)| a == b && !near(a, b)) {
-        return false;
-    }
-    members.dedup();
-    let rest = |at: usize| members.iter().skip(at + 1);
-    members.iter().enumerate().all(|(at, &a)| rest(at).all(|&b| near(a, b)))
+/// How many numbers two rising lists have in common.
+fn common(a: &[u64], b: &[u64]) -> usize {
+    let mut rest = b.iter().peekable();
+    let met = |one: &&u64| {
+        while rest.next_if(|other| other < one).is_some() {}
+        rest.peek() == Some(one)
+    };
+    a.iter().filter(met).count()
 }
 
 /// Whether those who join lie within the bound of each other and of those who stay, one site for
 /// each. Pairs of members that stay are not looked at: RTTs change, and a gang that has drifted
 /// apart must still be repaired.
 pub fn joins_within(sites: &Sites, staying: &[SiteId], joining: &[SiteId], bound: RttUs) -> bool {
-    let once = |list: &[SiteId]| list.iter().copied().collect::<BTreeSet<SiteId>>();
-    let (old, new) = (once(staying), once(joining));
+    let old: BTreeSet<SiteId> = staying.iter().copied().collect();
+    let new: BTreeSet<SiteId> = joining.iter().copied().collect();
     let near = |a: SiteId, b: SiteId| sites.rtt(a, b).is_some_and(|rtt| rtt <= bound);
-    let twice = |site: SiteId| joining.iter().filter(|&&other| other == site).count() > 1;
-    new.iter().all(|&a| {
-        let others = new.iter().filter(|&&b| b != a || twice(a));
-        others.chain(&old).all(|&b| near(a, b))
-    })
+    sites.are_within(&[joining.to_vec()], bound)
+        && new.iter().all(|&a| old.iter().all(|&b| near(a, b)))
 }

@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** nothing here depends on what is free.
 
-use super::ruled::KnownPaths;
+use super::ruled::{KnownEligible, KnownPaths};
 use super::terms::{Term, Terms};
 use super::{Ranks, Request};
 use crate::fit::{Around, Misfit, Needs};
@@ -221,6 +221,8 @@ pub(super) struct Ask<'a> {
     pub(super) spec: &'a JobSpec,
     /// Groups with waiting ranks, in the spec's order.
     pub(super) groups: Vec<GroupAsk>,
+    /// Groups of which only members that stay are looked at.
+    pub(super) rest: Vec<GroupAsk>,
     /// Nodes of the members that stay, one item per member, by rising id.
     pub(super) fixed: Vec<u32>,
     /// Members that stay, with their nodes.
@@ -230,6 +232,7 @@ pub(super) struct Ask<'a> {
     /// Where other jobs stand, as far as the rules of this one go.
     pub(super) around: &'a Around,
     pub(super) paths: KnownPaths,
+    pub(super) eligible: KnownEligible,
 }
 
 impl<'a> Ask<'a> {
@@ -241,7 +244,7 @@ impl<'a> Ask<'a> {
                 *count += 1;
             }
         }
-        let mut groups = Vec::new();
+        let (mut groups, mut rest) = (Vec::new(), Vec::new());
         let starts = spec.group_starts();
         let bounds = starts.iter().zip(starts.iter().skip(1));
         for (((at, group), stay), (&start, &end)) in
@@ -252,15 +255,16 @@ impl<'a> Ask<'a> {
                 Ranks::Some(list) => within(list, start, end),
             };
             let wanted = u32::try_from(ranks.len()).unwrap_or(u32::MAX);
-            if wanted == 0 {
+            if wanted == 0 && stay == 0 {
                 continue;
             }
             let needs = Needs::new(spec, at, view.models());
             let per_node = needs.reads_identity();
             let unconditional = needs.is_unconditional() && !per_node;
             let min = group.replicas_min.saturating_sub(stay).min(wanted);
-            let (place, terms) = (groups.len(), None);
-            groups.push(GroupAsk {
+            let list = if wanted > 0 { &mut groups } else { &mut rest };
+            let (place, terms) = (list.len(), None);
+            list.push(GroupAsk {
                 group: at,
                 needs,
                 ranks,
@@ -273,8 +277,10 @@ impl<'a> Ask<'a> {
                 kind_faults: Known::default(),
             });
         }
-        if let Some(terms) = Terms::new(&groups).map(Rc::new) {
-            groups.iter_mut().for_each(|group| group.terms = Some(Rc::clone(&terms)));
+        for list in [&mut groups, &mut rest] {
+            if let Some(terms) = Terms::new(list).map(Rc::new) {
+                list.iter_mut().for_each(|group| group.terms = Some(Rc::clone(&terms)));
+            }
         }
         let mut fixed: Vec<u32> = request.fixed.iter().map(|(_, node)| node.0).collect();
         fixed.sort_unstable();
@@ -282,7 +288,8 @@ impl<'a> Ask<'a> {
         avoid.sort_unstable();
         let members = request.fixed.iter().map(|&(rank, node)| (rank, node.0)).collect();
         let (around, paths) = (request.around, KnownPaths::default());
-        Self { view, spec, groups, fixed, members, avoid, around, paths }
+        let eligible = KnownEligible::default();
+        Self { view, spec, groups, rest, fixed, members, avoid, around, paths, eligible }
     }
 
     /// The same ask under another spec whose groups are the same.
@@ -294,22 +301,27 @@ impl<'a> Ask<'a> {
             needs: group.needs.at_price(spec.price_max),
             ..group.clone()
         };
-        let mut groups: Vec<GroupAsk> = self.groups.iter().map(group).collect();
-        let known = self.groups.first().and_then(|group| group.terms.clone());
-        if let Some(terms) = known.map(|known| Rc::new(known.again(&groups))) {
-            groups.iter_mut().zip(0..).for_each(|(group, place)| {
-                (group.place, group.terms) = (place, Some(Rc::clone(&terms)));
-            });
-        }
+        let again = |list: &[GroupAsk]| {
+            let mut groups: Vec<GroupAsk> = list.iter().map(group).collect();
+            let known = list.first().and_then(|group| group.terms.clone());
+            if let Some(terms) = known.map(|known| Rc::new(known.again(&groups))) {
+                groups.iter_mut().zip(0..).for_each(|(group, place)| {
+                    (group.place, group.terms) = (place, Some(Rc::clone(&terms)));
+                });
+            }
+            groups
+        };
         Ask {
             view: self.view,
             spec,
-            groups,
+            groups: again(&self.groups),
+            rest: again(&self.rest),
             fixed: self.fixed.clone(),
             members: self.members.clone(),
             avoid: self.avoid.clone(),
             around: self.around,
             paths: self.paths.clone(),
+            eligible: KnownEligible::default(),
         }
     }
 
@@ -319,14 +331,15 @@ impl<'a> Ask<'a> {
             for group in &mut self.groups {
                 group.ranks.truncate(usize::try_from(group.min).unwrap_or(usize::MAX));
             }
-            self.groups.retain(|group| !group.ranks.is_empty());
+            let dropped = self.groups.extract_if(.., |group| group.ranks.is_empty());
+            self.rest.extend(dropped);
         }
     }
 
     /// Steps that looking at nodes has cost since this was last asked; the caller pays them.
     pub(super) fn unpaid(&self) -> u64 {
         let terms = self.groups.first().and_then(|group| group.terms.as_ref());
-        terms.map_or(0, |terms| terms.unpaid()) + self.paths.unpaid()
+        terms.map_or(0, |terms| terms.unpaid()) + self.paths.unpaid() + self.eligible.unpaid()
     }
 
     pub(super) fn avoids(&self, node: u32) -> bool {

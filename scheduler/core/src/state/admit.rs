@@ -5,15 +5,22 @@
 
 use super::State;
 use super::index::count_groups;
+use super::roster::{Fitting, Roster};
 use super::usage::{Lack, Usage};
 use crate::command::{Placement, Plan, Rejection, Stale};
 use crate::fit::{self, Breach, Needs};
 use crate::id::{JobId, NodeId, Rank, SiteId, TenantId};
-use crate::job::{JobSpec, RttScope};
-use crate::node::{Models, Node};
+use crate::job::{JobSpec, Level, RttScope};
+use crate::node::Node;
 use crate::topology::Sites;
 use crate::unit::RttUs;
 use std::sync::Arc;
+
+/// Names in the selectors, tolerations and alternatives of a group up to which a node is asked
+/// itself: a microsecond at most.
+const NAMES_FEW: usize = 64;
+/// Nodes of a group with more that are asked themselves: the roster's answer costs some of them.
+const NODES_FEW: usize = 16;
 
 /// One node's part in a plan while it is checked.
 struct Draft<'a> {
@@ -105,8 +112,7 @@ impl State {
     /// Node by node: session, health, fit, and room beside what is held and what the plan itself
     /// puts there.
     fn check_nodes(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Stale> {
-        let needs: Vec<Needs> =
-            (0..spec.groups.len()).map(|group| Needs::new(spec, group, self.models())).collect();
+        let mut fits = Fits::new(spec, self);
         let mut by_node: Vec<&Placement> = plan.placements.iter().collect();
         by_node.sort_by_key(|placement| (placement.node, placement.rank));
         let mut draft: Option<Draft<'_>> = None;
@@ -118,7 +124,7 @@ impl State {
             if open.node.epoch != placement.node_epoch {
                 return Err(Stale::NodeEpoch { node: placement.node });
             }
-            check_placement(spec, &needs, &mut open, placement)?;
+            check_placement(spec, &mut fits, &mut open, placement)?;
             draft = Some(open);
         }
         Ok(())
@@ -174,34 +180,70 @@ impl fit::Fleet for State {
         self.sites()
     }
 
-    fn models(&self) -> &Models {
-        self.models()
-    }
-
     fn node(&self, id: NodeId) -> Option<&Node> {
         self.node(id).map(AsRef::as_ref)
     }
 
-    fn find(&self, wanted: &mut dyn FnMut(&Node) -> bool) -> Option<&Node> {
-        let mut open = self.nodes().map(AsRef::as_ref).filter(|node: &&Node| node.is_schedulable());
-        open.find(|node| wanted(node))
+    fn domain(&self, level: Level, node: &Node) -> u64 {
+        self.index.roster().domain(level, node)
+    }
+
+    fn has_beside(&self, spec: &JobSpec, group: usize, held: &fit::Outside<'_>) -> bool {
+        let needs = Needs::new(spec, group, self.models());
+        self.index.roster().any_outside(&needs, held)
+    }
+}
+
+/// Whether nodes could hold replicas of each group: asked of the node itself, or, where groups name
+/// much and have many nodes, of the roster.
+struct Fits<'a> {
+    roster: &'a Roster,
+    groups: Vec<GroupFits>,
+}
+
+struct GroupFits {
+    needs: Needs,
+    /// Nodes asked so far; none where there is little to ask.
+    asked: Option<usize>,
+    fitting: Option<Fitting>,
+}
+
+impl<'a> Fits<'a> {
+    fn new(spec: &JobSpec, state: &'a State) -> Self {
+        let group = |at| {
+            let needs = Needs::new(spec, at, state.models());
+            let asked = (needs.names() > NAMES_FEW).then_some(0);
+            GroupFits { needs, asked, fitting: None }
+        };
+        let groups = (0..spec.groups.len()).map(group).collect();
+        Self { roster: state.index.roster(), groups }
+    }
+
+    fn fits(&mut self, group: usize, node: &Node) -> bool {
+        let Some(group) = self.groups.get_mut(group) else { return false };
+        if let Some(asked) = &mut group.asked {
+            *asked += 1;
+            if *asked > NODES_FEW {
+                let make = || self.roster.fitting(&group.needs);
+                return self.roster.fits(group.fitting.get_or_insert_with(make), node.id);
+            }
+        }
+        group.needs.misfit(node).is_none()
     }
 }
 
 fn check_placement(
     spec: &JobSpec,
-    needs: &[Needs],
+    fits: &mut Fits<'_>,
     draft: &mut Draft<'_>,
     placement: &Placement,
 ) -> Result<(), Stale> {
     let (node, rank) = (placement.node, placement.rank);
     let misfit = Stale::DoesNotFit { node, rank };
     let group = spec.group_of(rank).ok_or(Stale::Malformed)?;
-    let (Some(needs), Some(group_spec)) = (needs.get(group), spec.groups.get(group)) else {
-        return Err(Stale::Malformed);
-    };
+    let group_spec = spec.groups.get(group).ok_or(Stale::Malformed)?;
     if draft.fits != Some(group) {
-        if needs.misfit(draft.node).is_some() {
+        if !fits.fits(group, draft.node) {
             return Err(misfit);
         }
         draft.fits = Some(group);
@@ -213,6 +255,7 @@ fn check_placement(
         Some(Lack::Resources) => return Err(Stale::NodeFull { node }),
         None => {}
     }
+    let needs = &fits.groups.get(group).ok_or(Stale::Malformed)?.needs;
     if !needs.accepts_gpus(draft.node, gpus, share) {
         return Err(misfit);
     }

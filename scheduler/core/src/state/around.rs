@@ -6,8 +6,9 @@
 use super::State;
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, TenantId};
-use crate::job::{Affinity, Job, JobSpec, Target};
+use crate::job::{Affinity, Job, JobSpec, Level, Target};
 use crate::node::Labels;
+use std::collections::BTreeMap;
 
 impl State {
     /// What the rules of a job of the tenant need to know of the tenant's other jobs; `job` is the
@@ -33,22 +34,22 @@ impl State {
         tenant: &TenantId,
         spec: &JobSpec,
         job: Option<JobId>,
-    ) -> Vec<(crate::job::Level, Vec<NodeId>)> {
+    ) -> Vec<(Level, Vec<NodeId>)> {
         if spec.labels.is_empty() {
             return Vec::new();
         }
-        let mut closed = Vec::new();
+        let mut closed: BTreeMap<Level, Vec<NodeId>> = BTreeMap::new();
         for other in self.index.repelling(tenant).filter(|&id| Some(id) != job) {
             let Some(other) = self.job(other) else { continue };
             for affinity in other.spec.affinities.iter().filter(|one| one.anti && !one.preferred) {
                 let Target::Jobs { group, labels } = &affinity.target else { continue };
                 if is_within(labels, &spec.labels) {
-                    let nodes = sorted(self.live_nodes(other.id, *group));
-                    closed.push((affinity.level, nodes));
+                    let nodes = self.live_nodes(other.id, *group);
+                    closed.entry(affinity.level).or_default().extend(nodes);
                 }
             }
         }
-        closed
+        closed.into_iter().map(|(level, nodes)| (level, sorted(nodes.into_iter()))).collect()
     }
 
     /// Nodes of the live replicas of a job, or of one of its groups.

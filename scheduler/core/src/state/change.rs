@@ -47,17 +47,20 @@ impl State {
 
     /// A node under a new id.
     pub(super) fn add_node(&mut self, node: Node) {
+        let node = Arc::new(node);
         self.dirty.mark(node_row(node.id));
         self.index.node_added(&node);
         self.facts.meta.next_node = self.facts.meta.next_node.max(node.id.0.saturating_add(1));
-        self.facts.nodes.insert(u64::from(node.id.0), Arc::new(node));
+        self.facts.nodes.insert(u64::from(node.id.0), node);
     }
 
     /// Changes a node; its id, supplier and name stay.
     pub(super) fn change_node(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
         if let Some(node) = self.facts.nodes.get_mut(u64::from(id.0)) {
             self.dirty.mark(node_row(id));
+            let old = Arc::clone(node);
             change(Arc::make_mut(node));
+            self.index.node_changed(&old, node);
         }
     }
 

@@ -7,6 +7,7 @@ use super::around::repels;
 use super::check::Finding;
 use super::facts::Facts;
 use super::replicas::Replicas;
+use super::roster::Roster;
 use super::usage::{Usage, answers};
 use super::{ENDED_JOBS_MAX, RETENTION};
 use crate::command::Quota;
@@ -146,6 +147,7 @@ fn request_hash(tenant: &TenantId, request_id: &str) -> u64 {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Index {
     names: BTreeMap<SupplierId, BTreeMap<Name, NodeId>>,
+    roster: Roster,
     nodes: Table<NodeUse>,
     /// Counts per group of every job that is not over.
     counts: Table<Box<[PhaseCounts]>>,
@@ -166,6 +168,10 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn node_by_name(&self, supplier: &SupplierId, name: &Name) -> Option<NodeId> {
         self.names.get(supplier)?.get(name).copied()
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.roster
     }
 
     pub(super) fn usage(&self, node: NodeId) -> Option<&Usage> {
@@ -267,13 +273,21 @@ pub(super) fn deadline(job: &Job) -> Option<TimeMs> {
 
 /// Keeping up.
 impl Index {
-    pub(super) fn node_added(&mut self, node: &Node) {
+    pub(super) fn node_added(&mut self, node: &Arc<Node>) {
+        self.roster.enter(node);
         let names = self.names.entry(node.supplier.clone()).or_default();
         names.insert(node.name.clone(), node.id);
         self.nodes.insert(u64::from(node.id.0), NodeUse::default());
     }
 
+    /// A node changed in something else than its id, supplier and name.
+    pub(super) fn node_changed(&mut self, old: &Node, new: &Arc<Node>) {
+        self.roster.leave(old);
+        self.roster.enter(new);
+    }
+
     pub(super) fn node_removed(&mut self, node: &Node) {
+        self.roster.leave(node);
         if let Some(names) = self.names.get_mut(&node.supplier) {
             names.remove(&node.name);
             if names.is_empty() {

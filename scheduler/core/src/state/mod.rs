@@ -18,6 +18,7 @@ mod progress;
 mod register;
 mod replicas;
 mod report;
+mod roster;
 mod rows;
 mod scale;
 mod shared;

@@ -3,7 +3,8 @@
 //! A pair's RTT is measured (or told by an operator), else estimated from the coordinates of both
 //! sites, else unknown. Each has its usual value, the median, by which objectives go, and a high
 //! one, against which bounds are held. `coordinate` estimates, `embed` finds coordinates that
-//! suit what was measured, `net` lays all pairs out for the planner.
+//! suit what was measured, `net` lays all pairs out for the planner, `within`
+//! holds lists of sites against a bound.
 //! **Invariant:** a site lies in one zone of one region for ever; an RTT is the same both ways; a
 //! pair neither measured nor estimated is never taken for near. All values are integers.
 
@@ -11,6 +12,8 @@
 mod coordinate;
 pub mod embed;
 mod net;
+#[deny(clippy::float_arithmetic, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
+mod within;
 
 pub use coordinate::{Coordinate, DIMENSIONS};
 pub use net::{FAR, Net};
@@ -148,6 +151,12 @@ impl Sites {
     /// What a bound on the RTT between the sites is held against; `None` when nothing is known.
     pub fn rtt(&self, a: SiteId, b: SiteId) -> Option<RttUs> {
         self.spread(a, b).map(|spread| spread.high)
+    }
+
+    /// Whether in each of these lists every two members, one site each and repeats wanted, lie within
+    /// the bound of each other.
+    pub fn are_within(&self, lists: &[Vec<SiteId>], bound: RttUs) -> bool {
+        within::are_within(self, lists, bound)
     }
 
     /// The RTT between the sites: measured, else estimated; inside one site [`RTT_INSIDE_SITE`]

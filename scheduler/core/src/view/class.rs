@@ -58,6 +58,13 @@ pub(crate) struct Classes {
     version: u64,
 }
 
+impl Class {
+    /// Whether a node is like those of the class.
+    pub(crate) fn is_like(&self, node: &Node) -> bool {
+        is_alike(&self.sample, node)
+    }
+}
+
 impl Classes {
     pub(crate) fn get(&self, id: ClassId) -> Option<&Class> {
         self.list.get(id.0 as usize)?.as_deref()
@@ -101,8 +108,8 @@ impl Classes {
     pub(crate) fn enter(&mut self, node: &Arc<Node>) -> ClassId {
         let digest = digest(node);
         let mut alike = self.by_digest.range((digest, 0)..=(digest, u32::MAX)).map(|&(_, id)| id);
-        let known = alike
-            .find(|&id| self.get(ClassId(id)).is_some_and(|class| is_alike(&class.sample, node)));
+        let known =
+            alike.find(|&id| self.get(ClassId(id)).is_some_and(|class| class.is_like(node)));
         let id = known.unwrap_or_else(|| self.begin(node, digest));
         if let Some(class) = self.class_mut(id) {
             class.nodes.insert(node.id.0);
@@ -113,7 +120,7 @@ impl Classes {
 
     /// Takes one node out of its class, as it was when it entered; the last one takes the class
     /// with it.
-    pub(super) fn leave(&mut self, id: ClassId, node: u32, open: bool) {
+    pub(crate) fn leave(&mut self, id: ClassId, node: u32, open: bool) {
         let Some(class) = self.class_mut(id.0) else { return };
         class.nodes.remove(node);
         class.open = class.open.saturating_sub(u32::from(open));

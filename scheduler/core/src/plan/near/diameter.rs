@@ -6,12 +6,12 @@
 //! **Invariant:** an abort is never taken for a proof.
 
 use super::super::Steps;
-use super::bits;
 use super::dive::{self, Found};
 use super::graph::Graph;
 use super::problem::Problem;
 use super::rough;
 use super::shed;
+use crate::bits;
 use crate::topology::FAR;
 
 /// Vertices from which the quick way starts before the exact searches have their turn.

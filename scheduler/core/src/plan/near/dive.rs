@@ -6,9 +6,9 @@
 //! maximum cliques, with weights as in Kumlander's).
 //! **Invariant:** what is found is a clique that covers; "none" is a proof, "aborted" is not.
 
-use super::bits;
 use super::graph::Graph;
 use super::problem::Problem;
+use crate::bits;
 
 /// What a search ended with.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -3,8 +3,8 @@
 //!
 //! **Invariant:** every covering clique at that cost lies whole within what is alive.
 
-use super::bits;
 use super::problem::Problem;
+use crate::bits;
 
 const WORD_BITS: usize = 64;
 

@@ -11,9 +11,9 @@ use super::graph::Graph;
 use super::problem::Cost;
 use super::problem::Problem;
 use super::{
-    Answer, Choice, Effort, Found, Question, Vertex, bits, describe, diameter, spend_layout,
-    unfound,
+    Answer, Choice, Effort, Found, Question, Vertex, describe, diameter, spend_layout, unfound,
 };
+use crate::bits;
 use crate::topology::FAR;
 
 /// Fills that are improved by moves; with few sites, all are.

@@ -8,7 +8,6 @@
 //! than the bound; running out of steps may cost nearness or the answer, and is told apart from
 //! "there is none". RTTs need not keep the triangle inequality.
 
-mod bits;
 mod cut;
 mod diameter;
 mod dive;

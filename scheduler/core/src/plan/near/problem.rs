@@ -5,7 +5,8 @@
 //! and is never chosen together; nothing here assumes that costs keep the triangle inequality.
 //! Sums of what vertices have do not overflow.
 
-use super::{Question, Vertex, bits, cut};
+use super::{Question, Vertex, cut};
+use crate::bits;
 use crate::topology::FAR;
 
 /// Most that can be needed: more than all sites that there can be hold, and few enough that what

@@ -3,9 +3,9 @@
 //!
 //! **Invariant:** what is found is a clique that covers; finding none proves nothing.
 
-use super::bits;
 use super::graph::Graph;
 use super::problem::Problem;
+use crate::bits;
 
 /// From each of so many vertices in turn, always the roomiest that is near all so far.
 pub(super) fn roomiest(problem: &Problem, graph: &Graph, starts: usize) -> Option<Vec<usize>> {

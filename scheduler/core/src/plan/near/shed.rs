@@ -8,10 +8,10 @@
 //! the heaviest foes leaves, or they do.
 //! **Invariant:** what is found is a clique that covers; "none" is a proof, "aborted" is not.
 
-use super::bits;
 use super::dive::Found;
 use super::graph::Graph;
 use super::problem::Problem;
+use crate::bits;
 
 /// Searches with at most `work` steps of the planner's budget; takes off what was used.
 pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found {

@@ -37,7 +37,37 @@ pub(super) struct Map<'a> {
     pub(super) cands: Vec<Vec<Cand>>,
     /// Per group of the ask and depth: domains with an open node that could hold a replica if it
     /// were empty; only where the group has a spread at that depth.
-    eligible: Vec<[Vec<u32>; 5]>,
+    eligible: Vec<Eligible>,
+    base: Base,
+}
+
+/// Domains at each depth, by rising number.
+pub(super) type Eligible = [Vec<u32>; 5];
+
+/// Domains with an open node, or with any if `all`, that could hold a replica of the group if it
+/// were empty, at each depth at which the group has a spread; and what it costs in steps.
+pub(super) fn eligible(ask: &Ask<'_>, group: &GroupAsk, all: bool) -> (Eligible, u64) {
+    let mut eligible = Eligible::default();
+    let rules = ask.spec.groups.get(group.group).map(|group| &group.rules);
+    let spreads = rules.map_or(&[][..], |rules| rules.spread.as_slice());
+    let depths: Vec<usize> = spreads.iter().map(|spread| depth(spread.level)).collect();
+    let Some(&deepest) = depths.iter().max() else { return (eligible, 0) };
+    // Nodes of one class stand at one site.
+    let most = if deepest > depth(Level::Site) { usize::MAX } else { 1 };
+    let mut cost = ask.view.classes().end() as u64;
+    let paths = Paths::of(ask);
+    for class in group.serving(ask.view) {
+        for (node, _) in group.serving_nodes(ask.view, class, all).take(most) {
+            cost += NODE_STEPS;
+            let path = paths.of_node(node);
+            depths.iter().for_each(|&depth| eligible[depth].push(path[depth]));
+        }
+    }
+    for list in &mut eligible {
+        list.sort_unstable();
+        list.dedup();
+    }
+    (eligible, cost)
 }
 
 impl<'a> Map<'a> {
@@ -45,14 +75,16 @@ impl<'a> Map<'a> {
         let field = Field::bare(ask, base, steps);
         let paths = Paths::of(ask);
         steps.spend(ask.unpaid());
-        let mut map = Self { paths, cands: Vec::new(), eligible: Vec::new() };
+        let mut map = Self { paths, cands: Vec::new(), eligible: Vec::new(), base };
         for (at, group) in ask.groups.iter().enumerate() {
             let pools = field.roomy(at, 1, true);
             let mut cands: Vec<Cand> = pools.flat_map(|pool| map.cands_of(ask, pool)).collect();
             cands.sort_unstable_by_key(|cand| cand.path);
             steps.spend(cands.len() as u64 * CAND_STEPS);
             map.cands.push(cands);
-            map.eligible.push(map.find_eligible(ask, group, base, steps));
+            let (found, cost) = eligible(ask, group, base == Base::EmptyAll);
+            steps.spend(cost);
+            map.eligible.push(found);
         }
         map
     }
@@ -68,37 +100,6 @@ impl<'a> Map<'a> {
             let (path, site, price) = (self.path(node), slot.site.0, slot.node.price.0);
             Some(Cand { path, node, site, room, idle, shuns, gpus, price })
         })
-    }
-
-    /// Domains over which the spreads of the group are even.
-    fn find_eligible(
-        &self,
-        ask: &Ask<'_>,
-        group: &GroupAsk,
-        base: Base,
-        steps: &mut Steps,
-    ) -> [Vec<u32>; 5] {
-        let mut eligible: [Vec<u32>; 5] = Default::default();
-        let rules = ask.spec.groups.get(group.group).map(|group| &group.rules);
-        let spreads = rules.map_or(&[][..], |rules| rules.spread.as_slice());
-        let depths: Vec<usize> = spreads.iter().map(|spread| depth(spread.level)).collect();
-        let Some(&deepest) = depths.iter().max() else { return eligible };
-        // Nodes of one class stand at one site.
-        let most = if deepest > depth(Level::Site) { usize::MAX } else { 1 };
-        steps.spend(ask.view.classes().end() as u64);
-        for class in group.serving(ask.view) {
-            let nodes = group.serving_nodes(ask.view, class, base == Base::EmptyAll);
-            for (node, _) in nodes.take(most) {
-                steps.spend(NODE_STEPS);
-                let path = self.path(node);
-                depths.iter().for_each(|&depth| eligible[depth].push(path[depth]));
-            }
-        }
-        for list in &mut eligible {
-            list.sort_unstable();
-            list.dedup();
-        }
-        eligible
     }
 
     /// Whether so few nodes serve that an attempt to place all takes microseconds.
@@ -119,5 +120,10 @@ impl<'a> Map<'a> {
     /// Domains over which a spread of the group (by its place in the ask) is even.
     pub(super) fn eligible(&self, at: usize, depth: usize) -> &[u32] {
         self.eligible.get(at).map_or(&[], |lists| lists[depth].as_slice())
+    }
+
+    /// The same at all depths, if closed nodes were left out of account.
+    pub(super) fn open_eligible(&self, at: usize) -> Option<&Eligible> {
+        self.eligible.get(at).filter(|_| self.base != Base::EmptyAll)
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! `paths` numbers the domains, `map` says where each group could go, `tally` keeps what the rules allow next, `lot` places one group,
 //! `sites` chooses sites under an RTT bound, `exact` tries every way where the case is small,
-//! `sizes` says how many to try, `wish` what can be done without, `single` places one replica by
+//! `sizes` says how many to try, `stage` is the fleet as the rules see it, `wish` what can be done without, `single` places one replica by
 //! the policy, `apart` says what other jobs leave. Here: greedy, group by group, with a way back to
 //! the last choice of a domain.
 //! **Invariant:** what is returned keeps every rule, by the very check that `State::apply` makes;
@@ -18,6 +18,7 @@ mod paths;
 mod single;
 mod sites;
 mod sizes;
+mod stage;
 mod tally;
 mod wish;
 
@@ -28,9 +29,6 @@ use crate::command::Placement;
 use crate::fit::{self, Breach, Fleet};
 use crate::id::{NodeId, Rank, SiteId};
 use crate::job::{GroupSpec, RttScope};
-use crate::node::{Models, Node};
-use crate::topology::Sites;
-use crate::view::View;
 pub(super) use apart::Apart;
 use lot::{HINT_LEVELS, LOOK_STEPS, runs};
 use map::{Cand, Map};
@@ -38,6 +36,8 @@ use paths::depth;
 pub(super) use paths::{KnownPaths, Paths};
 pub(super) use single::place as place_single;
 use sizes::Tried;
+pub(super) use stage::KnownEligible;
+use stage::Stage;
 use std::cmp::Reverse;
 use tally::{Rule, Tally};
 use wish::{Wish, Wishes};
@@ -377,15 +377,17 @@ impl<'a> Search<'a, '_> {
 
     /// Whether all that stands keeps every rule, by the check that `apply` makes.
     fn holds(&mut self) -> bool {
-        let (view, spec) = (self.ask.view, self.ask.spec);
-        let spreads: usize = spec.groups.iter().map(|group| group.rules.spread.len()).sum();
-        let rules = spec.affinities.len() + spec.groups.len() + spreads;
-        // Evenness looks for a domain without members among all nodes.
-        let looks = self.tally.placed().len() * rules + view.nodes_len() * spreads;
-        self.steps.spend(looks as u64 * 4);
+        let (ask, spec) = (self.ask, self.ask.spec);
+        let rules = |group: &GroupSpec| 1 + group.rules.spread.len() + group.rules.segments.len();
+        let most = spec.groups.iter().map(rules).max().unwrap_or(0) + spec.affinities.len();
+        self.steps.spend((self.tally.placed().len() * most) as u64 * 4);
+        let stage = Stage::new(ask, Some(self.map));
         let members = self.tally.placed().iter();
-        let members = members.filter_map(|&(_, rank, node)| Some((rank, view.node(NodeId(node))?)));
-        match fit::breach(self.ask.spec, view, self.ask.around, members) {
+        let members =
+            members.filter_map(|&(_, rank, node)| Some((rank, stage.node(NodeId(node))?)));
+        let breach = fit::breach(spec, &stage, ask.around, members);
+        self.steps.spend(ask.unpaid());
+        match breach {
             None => true,
             Some(Breach::Rtt) => self.joins(),
             Some(_) => false,
@@ -407,24 +409,5 @@ impl<'a> Search<'a, '_> {
             .collect();
         let (old, new) = sites.split_at(stay.min(sites.len()));
         spec.rtt_max.is_none_or(|bound| fit::joins_within(view.sites(), old, new, bound))
-    }
-}
-
-impl Fleet for View {
-    fn sites(&self) -> &Sites {
-        self.sites()
-    }
-
-    fn models(&self) -> &Models {
-        self.models()
-    }
-
-    fn node(&self, id: NodeId) -> Option<&Node> {
-        self.slot(id.0).map(|slot| slot.node.as_ref())
-    }
-
-    fn find(&self, wanted: &mut dyn FnMut(&Node) -> bool) -> Option<&Node> {
-        let mut open = self.slots().filter(|(_, slot)| slot.open);
-        open.find_map(|(_, slot)| wanted(&slot.node).then_some(slot.node.as_ref()))
     }
 }

@@ -4,6 +4,7 @@
 //! **Invariant:** what is found keeps every rule; finding nothing proves nothing.
 
 use super::apart::Apart;
+use super::stage::Stage;
 use super::wish::Wishes;
 use crate::command::Placement;
 use crate::fit;
@@ -44,5 +45,5 @@ fn keeps(ask: &Ask<'_>, placements: &[Placement]) -> bool {
     let members = placements.iter();
     let members = members.filter_map(|one| Some((one.rank, ask.view.slot(one.node.0)?)));
     let members = members.map(|(rank, slot)| (rank, slot.node.as_ref()));
-    fit::breach(ask.spec, ask.view, ask.around, members).is_none()
+    fit::breach(ask.spec, &Stage::new(ask, None), ask.around, members).is_none()
 }
