@@ -55,6 +55,11 @@ impl Kind {
         let vram_min = alternatives.iter().map(|one| one.vram_min).min().unwrap_or_default();
         Self { gpus, cpu, memory, models, vram_min }
     }
+
+    /// Whether it is bound to no model and no least vRAM.
+    pub(crate) fn takes_any_gpu(&self) -> bool {
+        self.models.is_empty() && self.vram_min == VramMib::ZERO
+    }
 }
 
 /// Kinds of replicas with how often they come, by rising kind.

@@ -5,7 +5,8 @@
 //! 2. For a share, the rise of the hole's price (`holes`): which remainders find takers.
 //! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole; or what a
 //!    rare room loses of its price (`rooms`).
-//! 4. For the best few states by these: the same sequences of likely arrivals are offered to the
+//! 4. What it takes of GPUs that others are bound to (`bounds`).
+//! 5. For the best few states by these: the same sequences of likely arrivals are offered to the
 //!    node as it is and as it would be, and the GPUs left over compared. A kind is offered at the
 //!    rate at which it would reach one node: its share of arrivals over the nodes that can host it
 //!    now. This sees CPU, memory and models.
@@ -17,6 +18,7 @@
 //! **Invariant:** the outlook is a snapshot of the view; sequences follow from it and a fixed seed.
 
 use super::Scorer;
+use super::bounds::Bounds;
 use super::draw::Draw;
 use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
 use super::future::{Future, OFFERS_MAX, Offer};
@@ -64,6 +66,8 @@ struct Weights {
     free: f64,
     /// Whether rooms have a price.
     rooms: bool,
+    /// Of GPUs that others are bound to.
+    bound: f64,
     played: f64,
     /// Sequences played through.
     sequences: usize,
@@ -80,6 +84,7 @@ impl Weights {
             hole: 2.0,
             free: 0.0,
             rooms: !roomy,
+            bound: 0.0,
             played: if roomy { 0.0 } else { 1.0 },
             sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
@@ -95,6 +100,8 @@ impl Weights {
             hole: 0.0,
             free: 0.03,
             rooms: false,
+            // Where it is tight the future tells more exactly who needs what.
+            bound: 0.1 - 0.097 * tight,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },
@@ -123,6 +130,7 @@ pub(crate) struct Outlook {
     future: Future,
     prices: Prices,
     rooms: Rooms,
+    bounds: Bounds,
     weights: Weights,
     /// A large fleet with much room.
     roomy: bool,
@@ -151,8 +159,14 @@ impl Outlook {
             count => future(view, played(view, mix), count, &mut draw),
         };
         let rooms = if weights.rooms { Rooms::new(view) } else { Rooms::default() };
+        let bounds = if weights.bound > 0.0 {
+            let free_milli = &fleet.free_milli_by_kind;
+            Bounds::new(mix, view.classes(), view.models(), fleet.gpus, free_milli)
+        } else {
+            Bounds::default()
+        };
         let roomy = view.nodes_len() > LARGE_FLEET_NODES && allocated < TIGHT_PERCENT;
-        Self { future, prices, rooms, weights, roomy, number }
+        Self { future, prices, rooms, bounds, weights, roomy, number }
     }
 
     /// Whether whole GPUs are as well placed on the fullest node that holds them, which is found
@@ -234,6 +248,8 @@ struct Fleet {
     /// Of open nodes.
     gpus: u64,
     free_milli: u64,
+    /// By kind of node.
+    free_milli_by_kind: Vec<u64>,
 }
 
 impl Fleet {
@@ -241,10 +257,16 @@ impl Fleet {
         let classes = view.classes().iter();
         let gpus =
             classes.map(|(_, class)| u64::from(class.open) * class.sample.gpus.len() as u64).sum();
-        let mut fleet = Self { holes: [0.0; SIZES], gpus, free_milli: 0 };
+        let free_milli_by_kind = vec![0; view.classes().gpu_lists().count()];
+        let mut fleet = Self { holes: [0.0; SIZES], gpus, free_milli: 0, free_milli_by_kind };
         for state in view.states().iter() {
             let spare = Spare::of(state.free());
-            fleet.free_milli += u64::from(spare.gpu_milli()) * u64::from(state.len());
+            let free_milli = u64::from(spare.gpu_milli()) * u64::from(state.len());
+            fleet.free_milli += free_milli;
+            let KindId(kind) = state.kind();
+            if let Some(sum) = fleet.free_milli_by_kind.get_mut(kind as usize) {
+                *sum += free_milli;
+            }
             if spare.cpu < HOLE_CPU_MILLI {
                 continue;
             }
@@ -342,7 +364,9 @@ impl Foresight {
         };
         let weights = &self.outlook.weights;
         let free = f64::from(look.spare.gpu_milli());
-        (growth + weights.hole * rise + weights.free * free, after)
+        let bound = self.outlook.bounds.price(look.kind) * f64::from(look.asked_milli());
+        let taken = weights.free * free + weights.bound * bound;
+        (growth + weights.hole * rise + taken, after)
     }
 
     /// The least cost without the future, what is free then, and on which GPU.

@@ -9,7 +9,7 @@
 use super::look::Spare;
 use crate::job::GpuAsk;
 use crate::node::{Gpu, Models};
-use crate::unit::{GPU_MILLI_WHOLE, VramMib};
+use crate::unit::GPU_MILLI_WHOLE;
 use crate::view::{Classes, Kind, KindId};
 
 /// Typical kinds are the most frequent that make up this share of the arrivals, in per cent.
@@ -159,7 +159,7 @@ impl Table {
 
 /// Whether the node's GPUs are of a kind that the replica may use.
 pub(super) fn admits(kind: &Kind, gpus: &[Gpu], models: &Models) -> bool {
-    if kind.models.is_empty() && kind.vram_min == VramMib::ZERO {
+    if kind.takes_any_gpu() {
         return true;
     }
     gpus.iter().any(|gpu| {

@@ -7,7 +7,7 @@
 //! **Invariant:** whole numbers only; a sequence offers each arrival once, in order, and what does
 //! not fit is gone.
 
-use super::look::Spare;
+use super::look::{Spare, asked_milli};
 use crate::job::GpuAsk;
 use crate::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX};
 use crate::view::KindId;
@@ -47,11 +47,7 @@ impl Offer {
 
     /// Thousandths of GPUs that a node must have; see [`reach`].
     fn milli(&self) -> u32 {
-        match self.gpus {
-            GpuAsk::None => 0,
-            GpuAsk::Whole(count) => u32::from(count) * u32::from(GPU_MILLI_WHOLE),
-            GpuAsk::Share(milli) => u32::from(milli),
-        }
+        asked_milli(self.gpus)
     }
 }
 

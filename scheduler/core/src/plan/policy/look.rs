@@ -104,14 +104,19 @@ pub(super) struct Work {
     pub(super) others: bool,
 }
 
+/// Thousandths of GPUs that are asked for.
+pub(super) fn asked_milli(gpus: GpuAsk) -> u32 {
+    match gpus {
+        GpuAsk::None => 0,
+        GpuAsk::Whole(count) => u32::from(count) * u32::from(GPU_MILLI_WHOLE),
+        GpuAsk::Share(milli) => u32::from(milli),
+    }
+}
+
 impl Look<'_> {
     /// Thousandths of GPUs that the replica takes.
     pub(super) fn asked_milli(&self) -> u32 {
-        match self.gpus {
-            GpuAsk::None => 0,
-            GpuAsk::Whole(count) => u32::from(count) * u32::from(GPU_MILLI_WHOLE),
-            GpuAsk::Share(milli) => u32::from(milli),
-        }
+        asked_milli(self.gpus)
     }
 
     /// GPUs that have room for the share: each shared one, and of the idle ones the first.

@@ -9,6 +9,7 @@
 
 mod board;
 mod boards;
+mod bounds;
 mod draw;
 mod fgd;
 mod foresight;

@@ -6,8 +6,8 @@ use super::look::{Look, Spare, Work};
 use super::published::{BestFit, DotProduct, GpuClustering, GpuPacking, Largest};
 use super::{Policy, Scorer};
 use crate::fixture::entry::{World, group, job_spec, node_spec, register};
-use crate::id::NodeId;
-use crate::job::{GpuAsk, JobSpec};
+use crate::id::{Name, NodeId};
+use crate::job::{GpuAlternative, GpuAsk, JobSpec};
 use crate::node::{Models, Resources};
 use crate::plan::{Budget, Request, find, plan};
 use crate::unit::{CpuMilli, DiskMib, GpuSet, MemoryMib, VramMib};
@@ -230,6 +230,30 @@ fn foresight_keeps_whole_machines_where_work_comes_and_goes() {
         nodes.extend(place(&mut view, claim, spec, Policy::Foresight).map(|(node, _)| node));
     }
     assert_eq!(nodes.len(), 1, "three GPUs' worth of work fits on one node: {nodes:?}");
+}
+
+#[test]
+fn foresight_leaves_the_models_that_others_are_bound_to() {
+    let mut world = World::new();
+    let rare = Name::parse("rare").expect("a name");
+    for number in 0..6 {
+        let mut spec = node_spec(&format!("n{number}"), 2);
+        if number < 2 {
+            spec.gpus.iter_mut().for_each(|gpu| gpu.model = rare.clone());
+        }
+        world.done(register(spec));
+    }
+    let mut view = View::new(&world.state);
+    let any = job(GpuAsk::Whole(1));
+    let mut bound = any.clone();
+    let alternative = GpuAlternative { models: vec![rare], ..GpuAlternative::default() };
+    bound.groups[0].shape.alternatives = vec![alternative];
+    [&bound, &any, &any].into_iter().cycle().take(12).for_each(|spec| view.note_arrival(spec));
+    let mut node = |claim, spec| place(&mut view, claim, spec, Policy::Foresight).map(|at| at.0);
+    let others: Vec<u32> = (0..8).filter_map(|claim| node(claim, &any)).collect();
+    assert_eq!(others, [2, 2, 3, 3, 4, 4, 5, 5]);
+    assert_eq!(node(8, &bound), Some(0));
+    assert_eq!(node(9, &any), Some(0), "what is left is for all");
 }
 
 #[test]
