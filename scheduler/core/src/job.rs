@@ -309,9 +309,12 @@ impl JobSpec {
 
     /// Ranks of a job that was never scaled, rising: the first ones of each group.
     pub fn first_ranks(&self) -> impl Iterator<Item = Rank> {
-        let starts = self.group_starts().into_iter();
-        let each = self.groups.iter().zip(starts);
-        each.flat_map(|(group, start)| (start..start.saturating_add(group.replicas)).map(Rank))
+        let mut start = 0u32;
+        self.groups.iter().flat_map(move |group| {
+            let asked = start..start.saturating_add(group.replicas);
+            start = start.saturating_add(group.ranks());
+            asked.map(Rank)
+        })
     }
 
     /// Group of a rank: its index in `groups`; `None` past the last rank.

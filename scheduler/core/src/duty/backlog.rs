@@ -4,10 +4,13 @@
 //! pause is over; so a stuck gang costs little, and a sweep that is cut short goes on where it
 //! stopped, so that nobody starves behind it.
 
+use super::office::Kind;
 use crate::id::JobId;
+use crate::job::JobSpec;
 use crate::unit::{DurationMs, TimeMs};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Pause after the first vain try; doubles with every further one.
 const PAUSE_MIN: DurationMs = DurationMs(10);
@@ -18,7 +21,7 @@ const PAUSE_MAX: DurationMs = DurationMs(2_000);
 const LOOKS_MAX: usize = 4_096;
 
 /// One waiting job.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Wait {
     /// Growth that the last vain try knew of; `None` = never tried.
     tried: Option<u64>,
@@ -30,6 +33,8 @@ struct Wait {
     told: Option<TimeMs>,
     /// It gets no reservation before.
     reserve_not_before: TimeMs,
+    /// The kind that it was found to be of, as of this spec.
+    kind: Option<(Arc<JobSpec>, Option<Kind>)>,
 }
 
 /// All waiting jobs.
@@ -64,6 +69,7 @@ impl Backlog {
             in_flight: false,
             told,
             reserve_not_before: TimeMs::ZERO,
+            kind: None,
         };
         let known = self.jobs.contains_key(&job);
         self.jobs.entry(job).or_insert(fresh);
@@ -103,22 +109,20 @@ impl Backlog {
         }
     }
 
-    /// The next jobs to try, oldest first, at most `limit`. None may mean that there are more to
-    /// look at: [`Backlog::next_at`] tells.
-    pub fn next(&mut self, limit: usize, now: TimeMs) -> Vec<JobId> {
+    /// The next job to try, oldest first. None may mean that there are more to look at:
+    /// [`Backlog::next_at`] tells.
+    pub fn next(&mut self, now: TimeMs) -> Option<JobId> {
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
             self.start_sweep();
         }
-        let Some(cursor) = self.sweep else { return Vec::new() };
+        let cursor = self.sweep?;
         let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut due = Vec::new();
-        let mut last = None;
-        let rest = self.jobs.range((from, Bound::Unbounded));
-        for (looked, (&job, wait)) in rest.enumerate() {
-            if due.len() == limit || looked == LOOKS_MAX {
+        let (mut found, mut last) = (None, None);
+        for (looked, (&job, wait)) in self.jobs.range((from, Bound::Unbounded)).enumerate() {
+            if found.is_some() || looked == LOOKS_MAX {
                 self.sweep = Some(last.or(cursor));
-                return due;
+                return found;
             }
             last = Some(job);
             if wait.in_flight || wait.tried == Some(self.growth) {
@@ -128,10 +132,10 @@ impl Backlog {
                 self.again = Some(self.again.map_or(wait.not_before, |a| a.min(wait.not_before)));
                 continue;
             }
-            due.push(job);
+            found = Some(job);
         }
         self.sweep = std::mem::take(&mut self.one_more).then_some(None);
-        due
+        found
     }
 
     /// When [`Backlog::next`] may have something without further news.
@@ -169,14 +173,34 @@ impl Backlog {
         }
     }
 
-    /// Whether the job's reason was not told for `every`; if so, it counts as told now.
-    pub fn tell(&mut self, job: JobId, every: DurationMs, now: TimeMs) -> bool {
+    /// The kind that the job is of, which is only looked for where its spec is another one.
+    pub fn kind(
+        &mut self,
+        job: JobId,
+        spec: &Arc<JobSpec>,
+        find: impl FnOnce() -> Option<Kind>,
+    ) -> Option<Kind> {
+        let Some(wait) = self.jobs.get_mut(&job) else { return find() };
+        match &wait.kind {
+            Some((known, kind)) if Arc::ptr_eq(known, spec) => *kind,
+            _ => wait.kind.insert((Arc::clone(spec), find())).1,
+        }
+    }
+
+    /// Whether the job's reason `is_news` and was not told for `every`; if so, it counts as told now.
+    pub fn tell(
+        &mut self,
+        job: JobId,
+        every: DurationMs,
+        now: TimeMs,
+        is_news: impl FnOnce() -> bool,
+    ) -> bool {
         let Some(wait) = self.jobs.get_mut(&job) else { return false };
-        let due = wait.told.is_none_or(|told| now.since(told) >= every);
-        if due {
+        let tells = wait.told.is_none_or(|told| now.since(told) >= every) && is_news();
+        if tells {
             wait.told = Some(now);
         }
-        due
+        tells
     }
 
     /// The job is tried again now, though nothing grew, and its reason is told whenever it was told
@@ -228,6 +252,11 @@ mod tests {
         numbers.iter().map(|&number| JobId(number)).collect()
     }
 
+    /// The next jobs to try, at most so many.
+    fn due(backlog: &mut Backlog, limit: usize, now: TimeMs) -> Vec<JobId> {
+        (0..limit).map_while(|_| backlog.next(now)).collect()
+    }
+
     #[test]
     fn oldest_first_and_not_again_until_something_grew_and_the_pause_is_over() {
         let now = TimeMs(1_000);
@@ -235,15 +264,15 @@ mod tests {
         for job in [3, 1, 2] {
             backlog.add(JobId(job), now);
         }
-        assert_eq!(backlog.next(2, now), ids(&[1, 2]));
-        assert_eq!(backlog.next(2, now), ids(&[3]));
+        assert_eq!(due(&mut backlog, 2, now), ids(&[1, 2]));
+        assert_eq!(due(&mut backlog, 1, now), ids(&[3]));
         (1..=3).for_each(|job| backlog.in_vain(JobId(job), now));
-        assert_eq!((backlog.next(9, now), backlog.next_at(now)), (vec![], None));
+        assert_eq!((due(&mut backlog, 9, now), backlog.next_at(now)), (vec![], None));
         backlog.grew();
-        assert_eq!(backlog.next(9, now), vec![]);
+        assert_eq!(due(&mut backlog, 9, now), vec![]);
         let again = backlog.next_at(now).expect("a pause ends");
         assert_eq!(again, now.after(PAUSE_MIN));
-        assert_eq!(backlog.next(9, again), ids(&[1, 2, 3]));
+        assert_eq!(due(&mut backlog, 9, again), ids(&[1, 2, 3]));
     }
 
     #[test]
@@ -253,10 +282,10 @@ mod tests {
         backlog.add(JobId(1), now);
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            assert_eq!(backlog.next(1, now), ids(&[1]));
+            assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
             backlog.in_vain(JobId(1), now);
             backlog.grew();
-            assert_eq!(backlog.next(1, now), vec![]);
+            assert_eq!(due(&mut backlog, 1, now), vec![]);
             let again = backlog.next_at(now).expect("a pause ends");
             pauses.push(again.since(now));
             now = again;
@@ -270,15 +299,15 @@ mod tests {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add(JobId(1), now);
-        assert_eq!(backlog.next(1, now), ids(&[1]));
+        assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
         backlog.sent(JobId(1));
         backlog.grew();
-        assert_eq!(backlog.next(1, now), vec![]);
+        assert_eq!(due(&mut backlog, 1, now), vec![]);
         backlog.came_back(JobId(1), true, now);
-        assert_eq!(backlog.next(1, now), ids(&[1]));
+        assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
         backlog.remove(JobId(1));
         backlog.grew();
-        assert_eq!((backlog.next(1, now), backlog.next_at(now)), (vec![], None));
+        assert_eq!((due(&mut backlog, 1, now), backlog.next_at(now)), (vec![], None));
     }
 
     #[test]
@@ -288,7 +317,7 @@ mod tests {
         (0..3 * LOOKS_MAX as u64).for_each(|job| backlog.add(JobId(job), now));
         let mut seen = Vec::new();
         while seen.len() < 3 * LOOKS_MAX {
-            for job in backlog.next(100, now) {
+            for job in due(&mut backlog, 100, now) {
                 backlog.in_vain(job, now);
                 seen.push(job);
             }
@@ -303,10 +332,10 @@ mod tests {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add_tried(JobId(1), backlog.growth(), now);
-        assert_eq!(backlog.next(1, now), vec![]);
+        assert_eq!(due(&mut backlog, 1, now), vec![]);
         backlog.add_tried(JobId(2), 0, now);
         backlog.grew();
-        assert_eq!(backlog.next(5, now), ids(&[1, 2]));
+        assert_eq!(due(&mut backlog, 5, now), ids(&[1, 2]));
     }
 
     #[test]
@@ -314,10 +343,10 @@ mod tests {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         backlog.add_tried(JobId(1), backlog.growth(), now);
-        assert_eq!(backlog.next(1, now), vec![]);
-        assert!(!backlog.tell(JobId(1), DurationMs(5_000), now));
+        assert_eq!(due(&mut backlog, 1, now), vec![]);
+        assert!(!backlog.tell(JobId(1), DurationMs(5_000), now, || true));
         backlog.tell_anew(JobId(1), now);
-        assert_eq!(backlog.next(1, now), ids(&[1]));
-        assert!(backlog.tell(JobId(1), DurationMs(5_000), now));
+        assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
+        assert!(backlog.tell(JobId(1), DurationMs(5_000), now, || true));
     }
 }

@@ -21,6 +21,7 @@ mod shell;
 
 pub use batch::{Batch, Returned, Sent};
 pub use holds::Reserve;
+pub use hopeless::Kind;
 pub use look::{Accepted, Answer};
 pub use notes::Notes;
 pub use shell::Shell;
@@ -317,7 +318,7 @@ impl<T> Office<T> {
         let start_us = shell.work_us();
         let mut tries = 0;
         while tries < TRIES_PER_ROUND && shell.work_us().saturating_sub(start_us) < TRIES_TIME_US {
-            let Some(job) = self.backlog.next(1, shell.now()).pop() else { return };
+            let Some(job) = self.backlog.next(shell.now()) else { return };
             tries += 1;
             self.try_one(shell, job, batch);
             self.send_full(shell, batch);
@@ -344,7 +345,7 @@ impl<T> Office<T> {
                 if news && self.holds.rules.is_on() {
                     self.looks.want(now);
                 }
-                if wait.job.reason != reason && self.backlog.tell(job, every, now) {
+                if self.backlog.tell(job, every, now, || wait.job.reason != reason) {
                     batch.tell(job, reason, shell.clock());
                 }
             }
@@ -362,15 +363,15 @@ impl<T> Office<T> {
         let lifted = self.lift_for_waiting(shell, wait);
         let (spec, job) = (&wait.job.spec, wait.job.id);
         let is_usual = wait.is_whole() && self.holds.of(job).is_none();
-        if let Some(why) = self.hopeless.why(spec, lifted).filter(|_| is_usual) {
+        let hopeless = &mut self.hopeless;
+        let kind = is_usual.then(|| self.backlog.kind(job, spec, || hopeless.kind(spec))).flatten();
+        if let Some(why) = kind.and_then(|kind| hopeless.why(kind, lifted)) {
             return Err(why.clone());
         }
         let found = shell.plan(&self.view, &wait.request(), self.policy);
         let found = found.map_err(|no| self.holds.tell(no.to_reason(), Some(job), lifted));
-        if let Err(why) = &found
-            && is_usual
-        {
-            self.hopeless.note(spec, lifted, why);
+        if let (Err(why), Some(kind)) = (&found, kind) {
+            self.hopeless.note(kind, lifted, why);
         }
         found
     }

@@ -135,17 +135,21 @@ impl<T> Office<T> {
         S: Shell<Ticket = T>,
     {
         let lifted = self.lift_for_new(shell, &call.spec);
-        if self.hopeless.why(&call.spec, lifted).is_some() {
+        if let Some(kind) = self.hopeless.known(&call.spec)
+            && self.hopeless.why(kind, lifted).is_some()
+        {
             self.catch_up(shell);
-        }
-        if let Some(why) = self.hopeless.why(&call.spec, lifted) {
-            return Err(why.clone());
+            if let Some(why) = self.hopeless.why(kind, lifted) {
+                return Err(why.clone());
+            }
         }
         let found = self.find_surely(shell, &call.tenant, &call.spec);
         found.map_err(|unplaceable| {
             let lifted = self.lift_for_new(shell, &call.spec);
             let why = self.holds.tell(unplaceable.to_reason(), None, lifted);
-            self.hopeless.note(&call.spec, lifted, &why);
+            if let Some(kind) = self.hopeless.kind(&call.spec) {
+                self.hopeless.note(kind, lifted, &why);
+            }
             why
         })
     }

@@ -43,7 +43,7 @@ impl Reserve {
 }
 
 /// Which holds are lifted, a bit for each.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) struct Lifted(u64);
 
 impl Lifted {

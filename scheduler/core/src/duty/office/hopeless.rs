@@ -1,5 +1,7 @@
 //! Specs found not to fit since capacity last grew: equal jobs need not be tried.
 //!
+//! Thousands of waiting jobs are asked after whenever something grows, so each learns once of which
+//! kind it is: a number for all specs that a plan cannot tell apart.
 //! **Invariant:** only of specs for which less room is never better, so that what did not fit does
 //! not fit before something grew.
 
@@ -10,36 +12,69 @@ use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Specs remembered: about a megabyte; more kinds than wait at a time anywhere.
-const SPECS_MAX: usize = 1_024;
+/// Kinds found not to fit that are remembered: more than wait at a time anywhere.
+const HOPELESS_MAX: usize = 1_024;
+/// Kinds remembered: about four megabytes.
+const KINDS_MAX: usize = 4_096;
 
-/// Specs found not to fit, and why.
+/// What all specs have in common that a plan cannot tell apart. No number is given twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Kind(u64);
+
+/// Kinds found not to fit, and why.
 #[derive(Debug, Default)]
 pub(super) struct Hopeless {
-    /// By hash of what a plan depends on and of the holds that were lifted.
-    specs: BTreeMap<u128, (Arc<JobSpec>, Reason)>,
+    /// By the holds that were lifted, too.
+    why: BTreeMap<(Kind, Lifted), Reason>,
+    /// With a spec of the kind, by hash of what a plan depends on.
+    kinds: BTreeMap<u128, (Kind, Arc<JobSpec>)>,
+    next: u64,
 }
 
 impl Hopeless {
-    /// Why a job like this one does not fit, if that is known.
-    pub(super) fn why(&self, spec: &JobSpec, lifted: Lifted) -> Option<&Reason> {
-        if self.specs.is_empty() {
+    /// The spec's kind, if it is one that may be found hopeless.
+    pub(super) fn kind(&mut self, spec: &Arc<JobSpec>) -> Option<Kind> {
+        if !is_simple(spec) {
             return None;
         }
-        let (known, why) = self.specs.get(&hash(spec, lifted))?;
-        (essence(known) == essence(spec)).then_some(why)
+        let hash = hash(spec);
+        if let Some((kind, known)) = self.kinds.get(&hash) {
+            return (essence(known) == essence(spec)).then_some(*kind);
+        }
+        if self.kinds.len() == KINDS_MAX {
+            self.kinds.clear();
+            self.why.clear();
+        }
+        let kind = Kind(self.next);
+        self.next += 1;
+        self.kinds.insert(hash, (kind, Arc::clone(spec)));
+        Some(kind)
+    }
+
+    /// As [`Hopeless::kind`], for one look; nothing is found out while nothing is hopeless.
+    pub(super) fn known(&self, spec: &JobSpec) -> Option<Kind> {
+        if self.why.is_empty() {
+            return None;
+        }
+        let (kind, known) = self.kinds.get(&hash(spec))?;
+        (essence(known) == essence(spec)).then_some(*kind)
+    }
+
+    /// Why jobs of the kind do not fit, if that is known.
+    pub(super) fn why(&self, kind: Kind, lifted: Lifted) -> Option<&Reason> {
+        self.why.get(&(kind, lifted))
     }
 
     /// A plan for all replicas of such a job was looked for and not found.
-    pub(super) fn note(&mut self, spec: &Arc<JobSpec>, lifted: Lifted, why: &Reason) {
-        if self.specs.len() < SPECS_MAX && is_simple(spec) {
-            self.specs.insert(hash(spec, lifted), (Arc::clone(spec), why.clone()));
+    pub(super) fn note(&mut self, kind: Kind, lifted: Lifted, why: &Reason) {
+        if self.why.len() < HOPELESS_MAX {
+            self.why.insert((kind, lifted), why.clone());
         }
     }
 
     /// Something grew.
     pub(super) fn clear(&mut self) {
-        self.specs.clear();
+        self.why.clear();
     }
 }
 
@@ -63,9 +98,9 @@ fn essence(spec: &JobSpec) -> impl Hash + PartialEq + '_ {
     (places, bounds, labels, affinities)
 }
 
-fn hash(spec: &JobSpec, lifted: Lifted) -> u128 {
+fn hash(spec: &JobSpec) -> u128 {
     let mut hasher = Hasher::new();
-    (essence(spec), lifted).hash(&mut hasher);
+    essence(spec).hash(&mut hasher);
     hasher.finish128()
 }
 
@@ -81,28 +116,40 @@ mod tests {
         let spec = Arc::new(job_spec(vec![group("w", 2, 8)]));
         let why = Reason { message: "full".into(), ..Reason::default() };
         let mut hopeless = Hopeless::default();
-        assert_eq!(hopeless.why(&spec, NONE), None);
-        hopeless.note(&spec, NONE, &why);
-        let renamed = JobSpec { name: name("other"), ..(*spec).clone() };
-        assert_eq!(hopeless.why(&renamed, NONE), Some(&why));
+        let kind = hopeless.kind(&spec).expect("simple");
+        assert_eq!((hopeless.why(kind, NONE), hopeless.known(&spec)), (None, None));
+        hopeless.note(kind, NONE, &why);
+        let renamed = Arc::new(JobSpec { name: name("other"), ..(*spec).clone() });
+        assert_eq!((hopeless.kind(&renamed), hopeless.known(&renamed)), (Some(kind), Some(kind)));
+        assert_eq!(hopeless.why(kind, NONE), Some(&why));
+        assert_eq!(hopeless.why(kind, Lifted::ALL), None, "more is free for it");
         let smaller = job_spec(vec![group("w", 2, 7)]);
         let nearer = JobSpec { rtt_max: Some(crate::unit::RttUs(1)), ..(*spec).clone() };
-        assert_eq!((hopeless.why(&smaller, NONE), hopeless.why(&nearer, NONE)), (None, None));
-        assert_eq!(hopeless.why(&renamed, Lifted::ALL), None, "more is free for it");
+        for other in [smaller, nearer] {
+            assert_eq!(hopeless.known(&other), None);
+            assert_ne!(hopeless.kind(&Arc::new(other)), Some(kind));
+        }
         hopeless.clear();
-        assert_eq!(hopeless.why(&spec, NONE), None);
+        assert_eq!(hopeless.why(kind, NONE), None);
+        assert_eq!(hopeless.kind(&spec), Some(kind), "kinds outlast growth");
     }
 
     #[test]
-    fn jobs_with_rules_are_tried_again_and_the_number_of_others_is_bounded() {
+    fn jobs_with_rules_are_tried_again_and_what_is_remembered_is_bounded() {
         let mut hopeless = Hopeless::default();
-        let ruled = Arc::new(full_job());
-        hopeless.note(&ruled, NONE, &Reason::default());
-        assert_eq!(hopeless.why(&ruled, NONE), None);
-        for replicas in 1..2 * u32::try_from(SPECS_MAX).expect("fits") {
-            let spec = job_spec(vec![group("w", replicas, 1)]);
-            hopeless.note(&Arc::new(spec), NONE, &Reason::default());
+        assert_eq!(hopeless.kind(&Arc::new(full_job())), None);
+        let first = Arc::new(job_spec(vec![group("w", 1, 1)]));
+        let kind = hopeless.kind(&first);
+        for replicas in 1..2 * u32::try_from(HOPELESS_MAX).expect("fits") {
+            let spec = Arc::new(job_spec(vec![group("w", replicas, 1)]));
+            let kind = hopeless.kind(&spec).expect("simple");
+            hopeless.note(kind, NONE, &Reason::default());
         }
-        assert_eq!(hopeless.specs.len(), SPECS_MAX);
+        assert_eq!(hopeless.why.len(), HOPELESS_MAX);
+        for replicas in 1..=u32::try_from(KINDS_MAX).expect("fits") + 1 {
+            hopeless.kind(&Arc::new(job_spec(vec![group("w", replicas, 2)])));
+            assert!(hopeless.kinds.len() <= KINDS_MAX);
+        }
+        assert_ne!(hopeless.kind(&first), kind, "forgotten, and no number is given twice");
     }
 }

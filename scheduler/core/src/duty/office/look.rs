@@ -6,7 +6,7 @@ use super::Submission;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
-use crate::job::{Job, JobSpec, Reason, ReasonCode, ReplicaPhase};
+use crate::job::{Job, JobSpec, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::State;
 use serde::{Deserialize, Serialize};
@@ -136,14 +136,24 @@ impl Waiting {
 /// Looks a waiting job up; `None` when it waits no more.
 pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let job = state.job(id).filter(|job| !job.phase.is_over())?;
-    let mut ranks = Vec::new();
-    let mut fixed = Vec::new();
+    let around = || state.around(&job.tenant, &job.spec, Some(id));
+    // Nearly always the whole job waits, and thousands of them are looked at in a row.
     let mut is_repair = false;
+    let mut waits = |replica: &Replica| {
+        is_repair |= replica.phase == ReplicaPhase::Failed;
+        replica.phase.is_waiting()
+    };
+    let all = state.replicas(id).map(|(rank, replica)| waits(&replica).then_some(rank));
+    if job.spec.replicas() > 0 && all.eq(job.spec.first_ranks().map(Some)) {
+        let over_quota = over_quota(state, &job.tenant, job.spec.gpu_milli());
+        let (job, ranks, fixed) = (Arc::clone(job), None, Vec::new());
+        return Some(Waiting { job, ranks, fixed, is_repair, over_quota, around: around() });
+    }
+    let (mut ranks, mut fixed) = (Vec::new(), Vec::new());
     let mut asked = 0u64;
     for (rank, replica) in state.replicas(id) {
-        if replica.phase.is_waiting() {
+        if waits(&replica) {
             ranks.push(rank);
-            is_repair |= replica.phase == ReplicaPhase::Failed;
             let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
             asked = asked.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()));
         } else if let Some(allocation) = replica.allocation.filter(|_| replica.phase.is_live()) {
@@ -153,11 +163,9 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     if ranks.is_empty() {
         return None;
     }
-    let all = ranks.iter().copied().eq(job.spec.first_ranks());
-    let ranks = (!all).then_some(ranks);
     let over_quota = over_quota(state, &job.tenant, asked);
-    let around = state.around(&job.tenant, &job.spec, Some(id));
-    Some(Waiting { job: Arc::clone(job), ranks, fixed, is_repair, over_quota, around })
+    let (job, ranks) = (Arc::clone(job), Some(ranks));
+    Some(Waiting { job, ranks, fixed, is_repair, over_quota, around: around() })
 }
 
 /// Why a dry run is refused before anything is planned.

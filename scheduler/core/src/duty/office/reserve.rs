@@ -61,6 +61,13 @@ struct Halted {
     step: usize,
 }
 
+/// What is known to end, as a tenant sees it.
+#[derive(Debug)]
+struct Ends {
+    tenant: TenantId,
+    ends: Vec<End>,
+}
+
 impl Looks {
     pub(super) fn next_at(&self) -> Option<TimeMs> {
         self.due.map(|due| due.max(self.not_before))
@@ -81,10 +88,11 @@ impl<T> Office<T> {
         let begun_us = shell.work_us();
         self.looks.due = None;
         let is_settled = self.in_flight == 0 && batch.is_empty();
+        let mut known = None;
         for place in 0..self.holds.len() {
-            self.look_after(shell, place, begun_us, is_settled);
+            self.look_after(shell, place, begun_us, is_settled, &mut known);
         }
-        self.reserve_more(shell, begun_us, is_settled);
+        self.reserve_more(shell, begun_us, is_settled, &mut known);
         if !self.holds.is_empty() {
             self.looks.want(now.after(LOOK_EVERY));
         }
@@ -100,6 +108,7 @@ impl<T> Office<T> {
         place: usize,
         begun_us: u64,
         is_settled: bool,
+        known: &mut Option<Ends>,
     ) {
         let (clock, growth) = (shell.clock(), self.backlog.growth());
         let Some(held) = self.holds.get(place).filter(|held| !held.in_flight) else { return };
@@ -114,9 +123,9 @@ impl<T> Office<T> {
         if !has_news {
             return;
         }
-        let ends = self.ends(shell, &wait.job.tenant);
+        let ends = self.ends(shell, &wait.job.tenant, known);
         self.holds.lift(&mut self.view, Lifted::only(place));
-        let mut ahead = Lookahead::new(&mut self.view, wait.request(), &ends, TRY);
+        let mut ahead = Lookahead::new(&mut self.view, wait.request(), ends, TRY);
         let before = ends.partition_point(|end| end.at < at);
         let until = ends.partition_point(|end| end.at <= at);
         let goes_on = || shell.work_us().saturating_sub(begun_us) < TRIES_TIME_US;
@@ -136,7 +145,7 @@ impl<T> Office<T> {
             self.end_reservation(job);
             return self.backlog.tell_anew(job, shell.now());
         };
-        let at = end_at(&ends, count).max(clock);
+        let at = end_at(ends, count).max(clock);
         self.holds.renew(&mut self.view, place, Plan { placements }, at);
         // Others may have what is not held any more.
         self.grew();
@@ -154,6 +163,7 @@ impl<T> Office<T> {
         shell: &mut S,
         begun_us: u64,
         is_settled: bool,
+        known: &mut Option<Ends>,
     ) {
         if self.holds.vacant().is_none() {
             return;
@@ -163,7 +173,7 @@ impl<T> Office<T> {
             if shell.work_us().saturating_sub(begun_us) >= TRIES_TIME_US {
                 return self.looks.want(shell.now());
             }
-            self.reserve_for(shell, job, place, begun_us, is_settled);
+            self.reserve_for(shell, (job, place), begun_us, is_settled, known);
         }
     }
 
@@ -202,28 +212,28 @@ impl<T> Office<T> {
     fn reserve_for<S: Shell<Ticket = T>>(
         &mut self,
         shell: &mut S,
-        job: JobId,
-        place: usize,
+        (job, place): (JobId, usize),
         begun_us: u64,
         is_settled: bool,
+        known: &mut Option<Ends>,
     ) {
         let Some(wait) = shell.look(|state| look::waiting(state, job)) else { return };
         if !wait.is_whole() || self.is_over_quota_with_others(shell, &wait) {
             return self.backlog.reserve_later(job, shell.now().after(AGAIN_AFTER));
         }
-        let ends = self.ends(shell, &wait.job.tenant);
+        let ends = self.ends(shell, &wait.job.tenant, known);
         self.holds.lift(&mut self.view, Lifted::NONE);
         let halted = self.looks.halted.take().filter(|halted| halted.job == job);
         let (low, step) = halted.map_or((0, 1), |halted| {
             (ends.partition_point(|end| end.at <= halted.too_early), halted.step)
         });
-        let mut ahead = Lookahead::new(&mut self.view, wait.request(), &ends, TRY);
+        let mut ahead = Lookahead::new(&mut self.view, wait.request(), ends, TRY);
         let goes_on = || shell.work_us().saturating_sub(begun_us) < TRIES_TIME_US;
         let found = ahead.first(low, ends.len(), step, goes_on);
         drop(ahead);
         match found {
             Ok((count, placements)) => {
-                let at = end_at(&ends, count).max(shell.clock());
+                let at = end_at(ends, count).max(shell.clock());
                 let whose = (wait.job.tenant.clone(), wait.job.spec.clone());
                 let promised = (Plan { placements }, at);
                 let (claim, growth) = (self.new_claim(), self.backlog.growth());
@@ -231,7 +241,7 @@ impl<T> Office<T> {
                 self.backlog.tell_anew(job, shell.now());
             }
             Err(too_few) if too_few < ends.len() => {
-                let (too_early, step) = (end_at(&ends, too_few), step.saturating_mul(2));
+                let (too_early, step) = (end_at(ends, too_few), step.saturating_mul(2));
                 self.looks.halted = Some(Halted { job, too_early, step });
                 self.looks.want(shell.now());
             }
@@ -255,8 +265,22 @@ impl<T> Office<T> {
         shell.look(|state| look::over_quota(state, &wait.job.tenant, asked)).is_some()
     }
 
-    /// What is known to end, the first first, of jobs that are starting as well.
-    fn ends<S: Shell<Ticket = T>>(&mut self, shell: &S, tenant: &TenantId) -> Vec<End> {
+    /// What is known to end, the first first, of jobs that are starting as well. Read once in a look
+    /// at reservations, unless another tenant asks.
+    fn ends<'a, S: Shell<Ticket = T>>(
+        &mut self,
+        shell: &S,
+        tenant: &TenantId,
+        known: &'a mut Option<Ends>,
+    ) -> &'a [End] {
+        let is_known = known.as_ref().is_some_and(|known| known.tenant == *tenant);
+        if !is_known {
+            *known = Some(Ends { tenant: tenant.clone(), ends: self.read_ends(shell, tenant) });
+        }
+        known.as_ref().map_or(&[], |known| &known.ends)
+    }
+
+    fn read_ends<S: Shell<Ticket = T>>(&mut self, shell: &S, tenant: &TenantId) -> Vec<End> {
         let holds = &mut self.holds;
         let mut outlook = shell.look(|state: &State| {
             let mut outlook = Outlook::begin(state, tenant);
