@@ -5,7 +5,7 @@
 
 use super::input::InputArgs;
 use super::replay::policies;
-use super::sweep::{SweepArgs, command, facts, write_json};
+use super::sweep::{SweepArgs, command, facts, finish};
 use super::{Ending, Error};
 use crate::compare::{Comparison, compare};
 use crate::replay::cases;
@@ -33,10 +33,9 @@ pub struct Args {
     json: Option<PathBuf>,
 }
 
+/// What its document has after the head.
 #[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    head: Head<'a>,
+struct Body<'a> {
     test: &'static str,
     comparisons: &'a [Comparison],
 }
@@ -54,14 +53,9 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     let mut page = runs::page("Comparison", facts(&command, &args.input, &seeds), &made);
     page.tables.insert(0, table);
     args.sweep.write_page(&page)?;
-    let complete = made.len() == cases.len();
-    if let Some(file) = &args.json {
-        let head = Head::new(&command, complete, Some(args.input.told()));
-        let test = "Wilcoxon signed-rank, two-sided";
-        let document = Document { head, test, comparisons: &comparisons };
-        write_json(file, &document)?;
-    }
-    Ok(Ending::of_sweep(complete))
+    let head = Head::new(&command, made.len() == cases.len(), Some(args.input.told()));
+    let test = "Wilcoxon signed-rank, two-sided";
+    finish(args.json.as_deref(), head, Body { test, comparisons: &comparisons })
 }
 
 fn table(comparisons: &[Comparison]) -> Table {

@@ -11,13 +11,13 @@
 
 mod case;
 
-use super::sweep::{bar, command, tell_stopped, until_ctrl_c, write, write_json};
+use super::sweep::{bar, command, finish, tell_stopped, until_ctrl_c, write};
 use super::{Ending, Error};
 use crate::compare::ranks::quantile;
 use crate::metrics::{BringUp, Metrics};
 use crate::observe::{Observer, Seen};
 use crate::parallel;
-use crate::replay::output::Head;
+use crate::replay::output::{Head, Runs};
 use crate::report::chart::{Body, Line, Scale};
 use crate::report::{Chart, Kind, Page, Table, number_text, runs};
 use crate::world;
@@ -60,13 +60,6 @@ pub struct Args {
     /// Write a page with tables and charts to a file.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-}
-
-#[derive(Serialize)]
-struct Document<'a> {
-    #[serde(flatten)]
-    head: Head<'a>,
-    runs: &'a [Run],
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -159,12 +152,8 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     if let Some(file) = &args.html {
         write(file, &page.html())?;
     }
-    let complete = made.len() == cases.len();
-    if let Some(file) = &args.json {
-        let head = Head::new(&command, complete, None);
-        write_json(file, &Document { head, runs: &made })?;
-    }
-    Ok(Ending::of_sweep(complete))
+    let head = Head::new(&command, made.len() == cases.len(), None);
+    finish(args.json.as_deref(), head, Runs { runs: &made })
 }
 
 fn one(
@@ -204,6 +193,40 @@ fn one(
 
 fn page(made: &[Run], variants: &[Variant], command: &str) -> Page {
     let goal = runs::READY_GOAL_S;
+    let of = |variant: Variant| made.iter().filter(move |run| run.variant == variant);
+    // Those that Ctrl-C came before have nothing to tell.
+    let told = variants.iter().copied().filter(|&variant| of(variant).next().is_some());
+    let lines = told.map(|variant| ready_line(of(variant), variant)).collect();
+    let chart = Chart {
+        title: "Time from request to ready".to_owned(),
+        x: Scale::new("since the request", Kind::Time),
+        body: Body::Lines { y: Scale::new("runs", Kind::Percent), lines },
+        limit: Some((goal, format!("{goal} s"))),
+    };
+    let first: Vec<BringUp> =
+        variants.iter().filter_map(|&variant| of(variant).next()?.up).collect();
+    let seeds = made.iter().map(|run| run.seed).max().map_or(0, |last| last + 1);
+    let facts = [
+        ("command", command.to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("seeds", format!("0 to {}", seeds.saturating_sub(1))),
+    ];
+    Page {
+        title: "10,000 GPUs around the world".to_owned(),
+        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+        tables: vec![table(made, variants)],
+        charts: vec![
+            chart,
+            runs::waterfall(
+                "The first seed of every variant that became ready, in the table's order",
+                &first,
+            ),
+        ],
+    }
+}
+
+/// A row for every variant that was run.
+fn table(made: &[Run], variants: &[Variant]) -> Table {
     let mut table = Table::new(
         "10,000 GPUs from request to ready",
         &[
@@ -222,14 +245,11 @@ fn page(made: &[Run], variants: &[Variant], command: &str) -> Page {
          counts as an hour. LESS: what it is quicker than the first variant by, median over seeds.",
     );
     let of = |variant: Variant| made.iter().filter(move |run| run.variant == variant);
-    let mut lines = Vec::new();
-    // Those that Ctrl-C came before have nothing to tell.
     for &variant in variants.iter().filter(|&&variant| of(variant).next().is_some()) {
-        let mut ready: Vec<f64> = of(variant).filter_map(|run| run.ready_s).collect();
-        ready.sort_by(f64::total_cmp);
         let times: Vec<f64> = of(variant).map(Run::counted_s).collect();
         let count = times.len().max(1) as f64;
-        let within = ready.iter().filter(|time| **time <= goal).count() as f64;
+        let ready = of(variant).filter_map(|run| run.ready_s);
+        let within = ready.clone().filter(|time| *time <= runs::READY_GOAL_S).count() as f64;
         let failed: Vec<f64> = of(variant).map(|run| run.starts_failed as f64).collect();
         let less = variants.first().map(|&first| {
             let pairs = of(first).flat_map(|one| {
@@ -238,45 +258,23 @@ fn page(made: &[Run], variants: &[Variant], command: &str) -> Page {
             });
             quantile(&pairs.collect::<Vec<f64>>(), 0.5)
         });
-        let called = variant_name(variant);
-        let mut row = vec![called.clone(), times.len().to_string(), ready.len().to_string()];
+        let mut row = vec![variant.name(), times.len().to_string()];
+        row.push(ready.count().to_string());
         row.push(number_text(within * 100.0 / count, 1));
         row.extend([0.5, 0.9, 0.99, 1.0].map(|share| number_text(quantile(&times, share), 1)));
         row.push(number_text(quantile(&failed, 0.5), 0));
         row.push(number_text(less.unwrap_or(0.0), 1));
         table.rows.push(row);
-        let points =
-            ready.iter().zip(1u32..).map(|(time, rank)| (*time, f64::from(rank) * 100.0 / count));
-        lines.push(Line { name: called, points: points.collect(), steps: true });
     }
-    let chart = Chart {
-        title: "Time from request to ready".to_owned(),
-        x: Scale::new("since the request", Kind::Time),
-        body: Body::Lines { y: Scale::new("runs", Kind::Percent), lines },
-        limit: Some((goal, format!("{goal} s"))),
-    };
-    let first: Vec<BringUp> =
-        variants.iter().filter_map(|&variant| of(variant).next()?.up).collect();
-    let seeds = made.iter().map(|run| run.seed).max().map_or(0, |last| last + 1);
-    let facts = [
-        ("command", command.to_owned()),
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("seeds", format!("0 to {}", seeds.saturating_sub(1))),
-    ];
-    Page {
-        title: "10,000 GPUs around the world".to_owned(),
-        facts: facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-        tables: vec![table],
-        charts: vec![
-            chart,
-            runs::waterfall(
-                "The first seed of every variant that became ready, in the table's order",
-                &first,
-            ),
-        ],
-    }
+    table
 }
 
-fn variant_name(variant: Variant) -> String {
-    variant.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+/// How many of a variant's runs were ready by when.
+fn ready_line<'a>(runs: impl Iterator<Item = &'a Run> + Clone, variant: Variant) -> Line {
+    let count = runs.clone().count().max(1) as f64;
+    let mut ready: Vec<f64> = runs.filter_map(|run| run.ready_s).collect();
+    ready.sort_by(f64::total_cmp);
+    let points =
+        ready.iter().zip(1u32..).map(|(time, rank)| (*time, f64::from(rank) * 100.0 / count));
+    Line { name: variant.name(), points: points.collect(), steps: true }
 }

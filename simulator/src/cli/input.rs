@@ -3,6 +3,7 @@
 //! **Invariant:** every file is named by the error about it.
 
 use super::Error;
+use super::sweep::quoted;
 use crate::replay::Input;
 use crate::replay::output::Replayed;
 use crate::trace::rtt::RttTable;
@@ -103,6 +104,7 @@ impl InputArgs {
                 None => format!("{} tells of no nodes: --nodes is missing", self.trace),
             }));
         }
+        input.command = self.command();
         self.join(&mut input, &mut bad)?;
         if bad.skipped > 0 {
             eprintln!("{} rows could not be read and are left out; the first:", bad.skipped);
@@ -146,6 +148,32 @@ impl InputArgs {
         input.overestimate = self.overestimate.or(input.reserve.map(|_| 1.0));
         input.rtt_max = self.max_rtt_ms.map(|ms| RttUs(ms.saturating_mul(1_000)));
         Ok(())
+    }
+
+    /// The command that replays it but for policy, seed and load.
+    fn command(&self) -> String {
+        let told = self.told();
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let reserve = told.reserve_after_s.map(|after| after.to_string());
+        let reservations = told.reserve_after_s.and(number(Some(self.reservations)));
+        let words = [
+            ("--trace", Some(told.trace)),
+            ("--nodes", self.nodes.clone()),
+            ("--faults", told.faults),
+            ("--faults-of", number(self.faults_of)),
+            ("--spot", told.spot),
+            ("--prices", told.prices),
+            ("--rtt", told.rtt),
+            ("--max-rtt-ms", number(self.max_rtt_ms)),
+            ("--reserve-after", reserve),
+            ("--reservations", reservations),
+            ("--overestimate", self.overestimate.map(|times| times.to_string())),
+        ];
+        let mut command = "muster sim replay".to_owned();
+        for (name, value) in words.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            command.extend([" ", name, " ", &quoted(&value)]);
+        }
+        command + if self.skip_bad { " --skip-bad" } else { "" }
     }
 
     /// As the command line told it.

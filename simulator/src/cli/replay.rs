@@ -4,10 +4,10 @@
 //! **Invariant:** the same arguments give the same document but for the parts named `wall`.
 
 use super::input::InputArgs;
-use super::sweep::{SweepArgs, command, facts, write, write_json};
+use super::sweep::{SweepArgs, command, facts, finish, write};
 use super::{Ending, Error};
 use crate::replay::cases;
-use crate::replay::output::{Document, Head, csv};
+use crate::replay::output::{Head, Runs, csv};
 use crate::report::runs;
 use scheduler_core::plan::Policy;
 use std::io::Write;
@@ -41,16 +41,11 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     let page = runs::page("Replay", facts(&command, &args.input, &seeds), &runs);
     write!(out, "{}", page.text())?;
     args.sweep.write_page(&page)?;
-    let complete = runs.len() == cases.len();
-    if let Some(file) = &args.json {
-        let head = Head::new(&command, complete, Some(args.input.told()));
-        let document = Document { head, runs: &runs };
-        write_json(file, &document)?;
-    }
     if let Some(file) = &args.csv {
         write(file, &csv(&runs))?;
     }
-    Ok(Ending::of_sweep(complete))
+    let head = Head::new(&command, runs.len() == cases.len(), Some(args.input.told()));
+    finish(args.json.as_deref(), head, Runs { runs: &runs })
 }
 
 /// Policies by name; `all` stands for every one.

@@ -1,11 +1,12 @@
-//! What `replay` and `compare` share: how many runs there are of the input, how they are followed, and
+//! What commands of many runs share: how many runs there are, how they are followed, and
 //! where the answers go.
 //!
 //! **Invariant:** progress goes to stderr, and only where a person looks; files are written whole.
 
-use super::Error;
 use super::input::InputArgs;
+use super::{Ending, Error};
 use crate::parallel;
+use crate::replay::output::{Document, Head};
 use crate::replay::{Case, Input, Run, Watch, sweep};
 use crate::report::Page;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -120,6 +121,15 @@ impl SweepArgs {
     }
 }
 
+/// A word of a command line, as a shell takes it for one.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_alphanumeric() || "-_./:,=+@%".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// The command as it was given, with the program's own name.
 pub(super) fn command() -> String {
     let mut words: Vec<String> = std::env::args().collect();
@@ -127,11 +137,25 @@ pub(super) fn command() -> String {
         let name = Path::new(program.as_str()).file_name();
         *program = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     }
+    let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
     words.join(" ")
 }
 
 pub(super) fn write(file: &Path, text: &str) -> Result<(), Error> {
     std::fs::write(file, text).map_err(|error| cannot(file, &error))
+}
+
+/// How a command of many runs ends. Writes `body` after the head where a file is asked for.
+pub(super) fn finish(
+    file: Option<&Path>,
+    head: Head<'_>,
+    body: impl Serialize,
+) -> Result<Ending, Error> {
+    let complete = head.complete;
+    if let Some(file) = file {
+        write_json(file, &Document { head, body })?;
+    }
+    Ok(Ending::of_sweep(complete))
 }
 
 pub(super) fn write_json(file: &Path, document: &impl Serialize) -> Result<(), Error> {

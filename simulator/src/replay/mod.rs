@@ -54,6 +54,8 @@ pub struct Input {
     /// Jobs declare as their duration how long they ran, times an even draw from 1 to this; those
     /// that declared one themselves keep it. `None` = nobody does.
     pub overestimate: Option<f64>,
+    /// The command that replays it but for policy, seed and load, for messages.
+    pub command: String,
 }
 
 /// One way to replay it.
@@ -174,8 +176,15 @@ pub fn scenario(input: &Input, case: &Case) -> Result<Scenario, Error> {
         policy: case.policy,
         reserve: input.reserve.unwrap_or(Reserve::NOBODY),
         check_every: CHECK_EVERY,
+        replay: again(input, case),
         ..Scenario::default()
     })
+}
+
+/// The command that replays this case alone.
+fn again(input: &Input, case: &Case) -> String {
+    let Case { policy, seed, load } = case;
+    format!("{} --policy {} --seed {seed} --load {load}", input.command, policy.name())
 }
 
 /// Declares so many times the job's life as its duration.

@@ -2,7 +2,8 @@
 //! fields and columns are added at the end, never renamed.
 //!
 //! The document has `format` (1), `command`, `version`, `complete` (false when it was stopped), `trace`,
-//! `nodes`, and where they were given `faults`, `spot`, `prices`, `rtt`, `reserve_after_s` and `overestimate`, and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
+//! `nodes`, and where they were given `faults`, `spot`, `prices`, `rtt`, `reserve_after_s` and
+//! `overestimate`, and `runs`; a run has its case (`policy`, `seed`, `load`), `events`, `entries`,
 //! `state_hash`, `figures` (see [`crate::metrics::Figures`]) and `wall`, the only part that two
 //! runs of one command may differ in. CSV has one row for every run and size class, and one for
 //! all jobs of the run, whose class is `all`.
@@ -54,12 +55,19 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A sweep as a document.
+/// A document: its head, and fields of the body after it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Document<'a> {
+pub struct Document<'a, B> {
     #[serde(flatten)]
     pub head: Head<'a>,
-    pub runs: &'a [Run],
+    #[serde(flatten)]
+    pub body: B,
+}
+
+/// The body of a document that has all runs in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Runs<'a, R> {
+    pub runs: &'a [R],
 }
 
 /// Columns of the CSV.

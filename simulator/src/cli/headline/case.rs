@@ -4,13 +4,14 @@
 
 use super::Args;
 use crate::cli::Error;
-use crate::cli::sweep::command;
+use crate::cli::sweep::quoted;
 use crate::scenario::{
     Arrival, Happening, Latency, NetworkModel, Scenario, SiteNetwork, StartModel, Target,
 };
 use crate::trace::BadRows;
 use crate::trace::rtt::RttTable;
 use crate::trace::specs::CLASS_LABEL;
+use clap::ValueEnum;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use scheduler_core::fixture::entry::{group, job_spec, name, node_spec};
@@ -76,6 +77,11 @@ pub(super) enum Variant {
 }
 
 impl Variant {
+    /// As the command line has it.
+    pub(super) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Is run where none is asked for by name.
     pub(super) fn is_usual(self) -> bool {
         self.full_percent() == 0
@@ -104,6 +110,8 @@ impl Variant {
 pub(super) struct Base {
     scenario: Scenario,
     rtt_max: RttUs,
+    /// The command but for variant and seeds, for messages.
+    command: String,
 }
 
 /// The world without anything taken away, and without a job.
@@ -136,15 +144,20 @@ pub(super) fn base(args: &Args) -> Result<Base, Error> {
         network,
         start,
         check_every: crate::replay::CHECK_EVERY,
-        replay: command(),
         ..Scenario::default()
     };
-    Ok(Base { scenario, rtt_max: RttUs(args.max_rtt_ms.saturating_mul(1_000)) })
+    let (rtt, nodes, max_rtt_ms) = (args.rtt.display(), args.nodes, args.max_rtt_ms);
+    let rtt = quoted(&rtt.to_string());
+    let command =
+        format!("muster sim headline --rtt {rtt} --nodes {nodes} --max-rtt-ms {max_rtt_ms}");
+    Ok(Base { scenario, rtt_max: RttUs(max_rtt_ms.saturating_mul(1_000)), command })
 }
 
 /// The world of a case; the last arrival is the job that counts.
 pub(super) fn scenario(base: &Base, variant: Variant, seed: u64) -> Scenario {
-    let mut scenario = Scenario { seed, ..base.scenario.clone() };
+    let (command, name) = (&base.command, variant.name());
+    let replay = format!("{command} --variant {name} --seeds {}", seed.saturating_add(1));
+    let mut scenario = Scenario { seed, replay, ..base.scenario.clone() };
     let quick = Latency::Uniform { min: DurationMs(5_000), max: DurationMs(15_000) };
     match variant {
         Variant::NoFailures => scenario.start.failing_ppm = 0,

@@ -77,6 +77,36 @@ fn what_befalls_nodes_and_what_they_cost_is_joined() {
 }
 
 #[test]
+fn what_replays_one_case_again_reads_the_same() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let dir = dir.path();
+    let (jobs, faults) =
+        (write(dir, "the jobs.csv", JOBS), write(dir, "f.csv", "node,start_s,end_s\nx,1,2\n"));
+    let words = format!(
+        "replay --nodes 2x8 --faults {faults} --faults-of 7 --reserve-after 60 --reservations 2 \
+         --overestimate 2.5 --max-rtt-ms 9 --skip-bad --threads 2 --seeds 3 --trace"
+    );
+    let trace = format!("philly:{jobs}");
+    let read = |words: &[&str]| {
+        let line = Line::try_parse_from(words).expect("arguments");
+        (line.args.input.read().expect("readable"), line.args)
+    };
+    let words: Vec<&str> = words.split_whitespace().chain([trace.as_str()]).collect();
+    let (input, _) = read(&words);
+    let case = crate::replay::Case { policy: Policy::BestFit, seed: 43, load: 1.5 };
+    let first = crate::replay::scenario(&input, &case).expect("a world");
+    let again = first.replay.strip_prefix("muster sim ").expect("the command");
+    let again = again.replace(&format!("'{trace}'"), "TRACE");
+    let words: Vec<&str> =
+        again.split(' ').map(|word| if word == "TRACE" { &trace } else { word }).collect();
+    let (input, args) = read(&words);
+    assert_eq!(policies(&args.policy).expect("known"), [case.policy]);
+    assert_eq!((args.sweep.seeds(1), args.sweep.loads()), (vec![case.seed], &[case.load][..]));
+    let second = crate::replay::scenario(&input, &case).expect("a world");
+    assert_eq!(format!("{first:?}"), format!("{second:?}"));
+}
+
+#[test]
 fn a_recorded_trace_brings_its_nodes_and_what_befell_them() {
     let dir = tempfile::tempdir().expect("a folder");
     let lines = concat!(

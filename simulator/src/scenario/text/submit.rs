@@ -79,65 +79,7 @@ impl Jobs {
             Some(word) => word.name()?,
             None => super::default_name(),
         };
-        let per = pairs.number("per", 1, GPUS_PER_NODE_MAX as u64)?;
-        let gpus = pairs.number("gpus", 0, GPUS_MAX)?;
-        let share = pairs.read("share", |word| word.share())?;
-        let replicas = pairs.number("replicas", 1, GPUS_MAX)?;
-        let (replicas, ask) = match (gpus, share, replicas) {
-            (None, None, None) => return Err(pairs.missing("gpus=")),
-            (Some(_), Some(_), _) => {
-                let word = pairs.get("share").or(pairs.get("gpus"));
-                let what = "share= is of one GPU and does not go with gpus=";
-                return Err(word.map_or(pairs.missing(what), |word| word.fault(what)));
-            }
-            (None, Some(ppm), replicas) => {
-                let milli = u16::try_from(ppm / 1_000).unwrap_or(0).clamp(1, 999);
-                (replicas.unwrap_or(1), GpuAsk::Share(milli))
-            }
-            (None, None, Some(replicas)) => (replicas, whole(per.unwrap_or(0))),
-            (Some(0), None, replicas) => (replicas.unwrap_or(1), GpuAsk::None),
-            (Some(gpus), None, replicas) => {
-                let per = match (replicas, per) {
-                    (Some(replicas), _) => gpus / replicas,
-                    (None, Some(per)) => per,
-                    (None, None) => PER_REPLICA.min(gpus),
-                };
-                let most = GPUS_PER_NODE_MAX as u64;
-                if per == 0
-                    || per > most
-                    || gpus % per != 0
-                    || replicas.is_some_and(|r| r * per != gpus)
-                {
-                    let word = pairs.get("gpus");
-                    let what = format!(
-                        "{gpus} GPUs cannot be dealt out evenly over the replicas (per={per})"
-                    );
-                    return Err(word.map_or(pairs.missing("gpus="), |word| word.fault(what)));
-                }
-                (gpus / per, whole(per))
-            }
-        };
-        let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
-        let mut workers: GroupSpec = group("workers", replicas, 0);
-        let each = match ask {
-            GpuAsk::Whole(gpus) => u64::from(gpus),
-            GpuAsk::None | GpuAsk::Share(_) => 1,
-        };
-        workers.shape.gpus = ask;
-        let cores = pairs.number("cpu", 0, 4_096)?.unwrap_or(each);
-        workers.shape.cpu = CpuMilli(cores * 1_000);
-        workers.shape.memory = MemoryMib(each * MEMORY_PER_GPU);
-        if let Some(min) = pairs.number("min", 1, u64::from(replicas))? {
-            workers.replicas_min = u32::try_from(min).unwrap_or(replicas);
-        }
-        if let Some(max) = pairs.number("max", u64::from(replicas), GPUS_MAX)? {
-            workers.replicas_max = u32::try_from(max).unwrap_or(u32::MAX);
-        }
-        if let Some(model) = pairs.get("model") {
-            model.name()?;
-            workers.shape.alternatives = models(&[model.text]);
-        }
-        let mut spec = job_spec(vec![workers]);
+        let mut spec = job_spec(vec![workers(&pairs)?]);
         (spec.name, spec.kind) = (name.clone(), kind);
         spec.rtt_max = pairs.read("max_rtt", |word| word.rtt())?;
         spec.price_max = pairs.read("max_price", |word| word.price())?;
@@ -192,6 +134,68 @@ impl Jobs {
             }
         }
         arrivals
+    }
+}
+
+/// The group of the jobs' replicas.
+fn workers(pairs: &Pairs<'_>) -> Result<GroupSpec, Fault> {
+    let (replicas, gpus) = replicas(pairs)?;
+    let replicas = u32::try_from(replicas).unwrap_or(u32::MAX);
+    let mut workers: GroupSpec = group("workers", replicas, 0);
+    let each = match gpus {
+        GpuAsk::Whole(gpus) => u64::from(gpus),
+        GpuAsk::None | GpuAsk::Share(_) => 1,
+    };
+    workers.shape.gpus = gpus;
+    let cores = pairs.number("cpu", 0, 4_096)?.unwrap_or(each);
+    workers.shape.cpu = CpuMilli(cores * 1_000);
+    workers.shape.memory = MemoryMib(each * MEMORY_PER_GPU);
+    if let Some(min) = pairs.number("min", 1, u64::from(replicas))? {
+        workers.replicas_min = u32::try_from(min).unwrap_or(replicas);
+    }
+    if let Some(max) = pairs.number("max", u64::from(replicas), GPUS_MAX)? {
+        workers.replicas_max = u32::try_from(max).unwrap_or(u32::MAX);
+    }
+    if let Some(model) = pairs.get("model") {
+        model.name()?;
+        workers.shape.alternatives = models(&[model.text]);
+    }
+    Ok(workers)
+}
+
+/// How many replicas a job has, and what each asks for.
+fn replicas(pairs: &Pairs<'_>) -> Result<(u64, GpuAsk), Fault> {
+    let per = pairs.number("per", 1, GPUS_PER_NODE_MAX as u64)?;
+    let gpus = pairs.number("gpus", 0, GPUS_MAX)?;
+    let share = pairs.read("share", |word| word.share())?;
+    let replicas = pairs.number("replicas", 1, GPUS_MAX)?;
+    match (gpus, share, replicas) {
+        (None, None, None) => Err(pairs.missing("gpus=")),
+        (Some(_), Some(_), _) => {
+            let word = pairs.get("share").or(pairs.get("gpus"));
+            let what = "share= is of one GPU and does not go with gpus=";
+            Err(word.map_or(pairs.missing(what), |word| word.fault(what)))
+        }
+        (None, Some(ppm), replicas) => {
+            let milli = u16::try_from(ppm / 1_000).unwrap_or(0).clamp(1, 999);
+            Ok((replicas.unwrap_or(1), GpuAsk::Share(milli)))
+        }
+        (None, None, Some(replicas)) => Ok((replicas, whole(per.unwrap_or(0)))),
+        (Some(0), None, replicas) => Ok((replicas.unwrap_or(1), GpuAsk::None)),
+        (Some(gpus), None, replicas) => {
+            let per = match (replicas, per) {
+                (Some(replicas), _) => gpus / replicas,
+                (None, Some(per)) => per,
+                (None, None) => PER_REPLICA.min(gpus),
+            };
+            let is_even = per > 0 && gpus % per == 0 && replicas.is_none_or(|r| r * per == gpus);
+            if is_even && per <= GPUS_PER_NODE_MAX as u64 {
+                return Ok((gpus / per, whole(per)));
+            }
+            let what =
+                format!("{gpus} GPUs cannot be dealt out evenly over the replicas (per={per})");
+            Err(pairs.get("gpus").map_or(pairs.missing("gpus="), |word| word.fault(what)))
+        }
     }
 }
 
