@@ -15,7 +15,8 @@
 //! | `job_ready` | `at_ms`, `job`: all replicas run; after a repair it is not said again |
 //! | `job_ended` | `at_ms`, `job`, `why` |
 //!
-//! A job's duration is the time from `job_ready` to `job_ended`, where both are told.
+//! A job's duration is the time from `job_ready` to `job_ended`, or to the last time that the trace
+//! tells where it is not said to have ended: it ran that long at least.
 //! **Invariant:** version 1 keeps its meaning for ever; a field unknown to it is an error, so that
 //! nothing is passed over in silence.
 
@@ -81,6 +82,8 @@ struct Reading {
     trace: Trace,
     nodes: BTreeMap<String, usize>,
     jobs: BTreeMap<String, Known>,
+    /// The last time that was told.
+    last: TimeMs,
 }
 
 /// A job that was told.
@@ -127,17 +130,26 @@ impl Reading {
             }
             Line::Job(line) => self.job(*line),
             Line::JobReady(said) => {
-                let at = time(said.at_ms)?;
+                let at = self.time(said.at_ms)?;
                 let known = self.known(&said.job)?;
                 known.ready.get_or_insert(at);
                 Ok(())
             }
-            Line::JobEnded(said) => self.ended(time(said.at_ms)?, &said.job),
+            Line::JobEnded(said) => {
+                let at = self.time(said.at_ms)?;
+                self.ended(at, &said.job)
+            }
         }
     }
 
+    fn time(&mut self, at_ms: u64) -> Result<TimeMs, Fault> {
+        let at = time(at_ms)?;
+        self.last = self.last.max(at);
+        Ok(at)
+    }
+
     fn node(&mut self, line: NodeLine) -> Result<(), Fault> {
-        let at = time(line.at_ms)?;
+        let at = self.time(line.at_ms)?;
         let node = line.into_node()?;
         let change = NodeChange { at, node: node.name.clone(), change: Change::Joined };
         match self.nodes.get(&node.name).and_then(|&at| self.trace.nodes.get_mut(at)) {
@@ -155,7 +167,7 @@ impl Reading {
     }
 
     fn change(&mut self, at_ms: u64, node: String, change: Change) -> Result<(), Fault> {
-        let at = time(at_ms)?;
+        let at = self.time(at_ms)?;
         if !self.nodes.contains_key(&node) {
             return Err(Fault::of("node", node, "is no node told of before".to_owned()));
         }
@@ -169,6 +181,7 @@ impl Reading {
             return Err(Fault::of("job", job.name, "is there already".to_owned()));
         }
         self.jobs.insert(job.name.clone(), Known { at: self.trace.jobs.len(), ready: None });
+        self.last = self.last.max(job.submit.unwrap_or_default());
         self.trace.jobs.push(job);
         Ok(())
     }
@@ -193,6 +206,11 @@ impl Reading {
     }
 
     fn finish(mut self) -> Trace {
+        for known in self.jobs.values() {
+            if let (Some(ready), Some(job)) = (known.ready, self.trace.jobs.get_mut(known.at)) {
+                job.duration.get_or_insert(DurationMs(self.last.since(ready).0.max(1)));
+            }
+        }
         self.trace.jobs = by_time(std::mem::take(&mut self.trace.jobs));
         self.trace.changes.sort_by_key(|change| change.at);
         self.trace

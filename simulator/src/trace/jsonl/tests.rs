@@ -206,6 +206,21 @@ fn a_duration_is_from_the_first_ready_to_the_end() {
 }
 
 #[test]
+fn what_still_ran_at_the_end_of_a_record_ran_until_then() {
+    let trace = of(&[
+        r#"{"event":"node","at_ms":0,"node":"n"}"#,
+        r#"{"event":"job","at_ms":1,"job":"runs"}"#,
+        r#"{"event":"job","at_ms":2,"job":"told","duration_ms":7}"#,
+        r#"{"event":"job_ready","at_ms":10,"job":"runs"}"#,
+        r#"{"event":"job_ready","at_ms":10,"job":"told"}"#,
+        r#"{"event":"node_down","at_ms":60,"node":"n"}"#,
+        r#"{"event":"job","at_ms":50,"job":"waits"}"#,
+    ]);
+    let told: Vec<_> = trace.expect("sound").jobs.into_iter().map(|job| job.duration).collect();
+    assert_eq!(told, [Some(DurationMs(50)), Some(DurationMs(7)), None]);
+}
+
+#[test]
 fn what_is_wrong_with_a_line_is_told() {
     let cases = [
         (r#"{"event":"job","job":"a","colour":1}"#, "line 2: is no event: unknown field `colour`"),
