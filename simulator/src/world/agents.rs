@@ -225,7 +225,7 @@ impl World<'_> {
             Session::Away => true,
             Session::Open => self.is_overdue(at),
         };
-        if machine.era != era || !over {
+        if machine.era != era || !over || !self.rules.fences() {
             return;
         }
         self.report.agents_fenced += 1;

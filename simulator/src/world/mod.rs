@@ -276,6 +276,7 @@ pub fn run_by(
         }
         let Some((_, turn)) = world.heap.pop() else { break };
         world.report.events += 1;
+        world.rules.begin_event(world.report.events);
         world.turn(turn)?;
         world.plan_next();
         if world.report.events.is_multiple_of(check_every) {

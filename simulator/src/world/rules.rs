@@ -19,6 +19,14 @@ pub trait Rules {
         session_holds
     }
 
+    /// Whether an agent stops what it runs when its lease is over.
+    fn fences(&mut self) -> bool {
+        true
+    }
+
+    /// The world's event of this number begins.
+    fn begin_event(&mut self, _number: u64) {}
+
     /// # Errors
     /// As [`plan::plan`].
     fn plan(
