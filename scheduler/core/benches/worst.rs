@@ -72,6 +72,22 @@ fn hardly(nth: u32) -> Condition {
     Condition::In((0..64).map(|value| format!("v{}", value * 7 + nth % 20).into()).collect())
 }
 
+/// Every group with conditions that no other has.
+fn own_lists(mut spec: JobSpec) -> JobSpec {
+    for (at, group) in spec.groups.iter_mut().enumerate() {
+        let selector = |nth: u32| Selector {
+            key: format!("key-{}", nth % 20).into(),
+            condition: Condition::NotIn(
+                (0..64)
+                    .map(|value| format!("v{}", (at * 64 + value) * 64 + nth as usize).into())
+                    .collect(),
+            ),
+        };
+        group.selectors = (0..64).map(selector).collect();
+    }
+    spec
+}
+
 /// Groups near to and apart from each other, even, in blocks, near the head.
 fn ruled(groups: usize, replicas: u32, anti: bool) -> JobSpec {
     let mut spec = heavy(groups, replicas, mostly);
@@ -117,6 +133,8 @@ fn cases() -> Vec<(&'static str, JobSpec)> {
         ("64 groups, few nodes", heavy(64, 3, hardly)),
         ("64 groups, all needed", plain(40)),
         ("64 groups of 1,500", heavy(64, 1_500, mostly)),
+        ("64 groups with lists of their own", own_lists(plain(3))),
+        ("64 groups with lists of their own, all needed", own_lists(plain(40))),
         ("64 groups near each other", with(heavy(64, 3, mostly), near)),
         (
             "64 groups spread strictly",

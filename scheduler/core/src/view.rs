@@ -24,7 +24,7 @@ pub(crate) use overlay::Undo;
 pub(crate) use states::{NodeState, StateId, States};
 
 use crate::command::Plan;
-use crate::id::{Epoch, NodeId, SiteId};
+use crate::id::{Epoch, Name, NodeId, SiteId};
 use crate::job::{JobSpec, Shape};
 use crate::node::{Models, Node, Resources};
 use crate::plan::policy::{Boards, Outlook};
@@ -34,6 +34,7 @@ use crate::unit::GpuSet;
 use claims::{Claims, Part};
 use demand::Demand;
 use pages::Pages;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Jobs of the state that a new view learns from: enough for a mix, within milliseconds.
@@ -51,6 +52,8 @@ pub(crate) struct Slot {
     /// Its state, while it is open.
     pub(crate) state: Option<StateId>,
     pub(crate) site: SiteId,
+    /// Number of its rack, which no rack of another site has.
+    pub(crate) rack: u32,
     /// Up and eligible.
     pub(crate) open: bool,
 }
@@ -77,6 +80,8 @@ pub struct View {
     sites: Arc<Sites>,
     net: Arc<Net>,
     models: Models,
+    /// Numbers of all racks ever seen.
+    racks: Arc<BTreeMap<(SiteId, Name), u32>>,
     demand: Demand,
     outlook: (u64, Arc<Outlook>),
     boards: Memo,
@@ -114,6 +119,7 @@ impl View {
             sites: Arc::new(state.sites().clone()),
             net: Arc::new(Net::new(state.sites())),
             models: state.models().clone(),
+            racks: Arc::default(),
             demand: Demand::default(),
             outlook: (0, Arc::default()),
             boards: Memo::default(),
@@ -218,6 +224,11 @@ impl View {
         self.nodes
     }
 
+    /// Racks ever seen.
+    pub(crate) fn racks_len(&self) -> usize {
+        self.racks.len()
+    }
+
     /// Claims in flight.
     pub fn claims_len(&self) -> usize {
         self.claims.len()
@@ -306,6 +317,7 @@ impl View {
             + self.classes.bytes()
             + self.states.bytes()
             + self.claims.bytes()
+            + self.racks.len() * size_of::<((SiteId, Name), u32)>()
     }
 
     fn reread(&mut self, at: usize, node: &Arc<Node>, usage: Option<&Usage>) {
@@ -328,10 +340,11 @@ impl View {
         let class = self.classes.enter(node);
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
         let (site, open, epoch) = (node.site, node.is_schedulable(), node.epoch);
-        let mut slot =
-            Slot { node: Arc::clone(node), free, epoch, class, kind, state: None, site, open };
+        let rack = self.rack(node);
+        let (node, state, alike) = (Arc::clone(node), None, self.classes.are_alike(kind));
+        let mut slot = Slot { node, free, epoch, class, kind, state, site, rack, open };
         if open {
-            slot.state = Some(self.states.insert(&slot, self.classes.are_alike(kind), node.id.0));
+            slot.state = Some(self.states.insert(&slot, alike, slot.node.id.0));
         }
         if let Some(brief) = self.briefs.get_mut(at) {
             *brief = Brief { idle: slot.free.idle, epoch };
@@ -340,6 +353,16 @@ impl View {
             *place = Some(slot);
             self.nodes += 1;
         }
+    }
+
+    /// The number of the node's rack, given now if it is new.
+    fn rack(&mut self, node: &Node) -> u32 {
+        let key = (node.site, node.place.rack.clone());
+        if let Some(&known) = self.racks.get(&key) {
+            return known;
+        }
+        let next = u32::try_from(self.racks.len()).unwrap_or(u32::MAX);
+        *Arc::make_mut(&mut self.racks).entry(key).or_insert(next)
     }
 
     fn forget(&mut self, at: usize) {

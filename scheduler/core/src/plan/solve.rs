@@ -75,6 +75,23 @@ impl Solver<'_> {
         None
     }
 
+    /// The same at given sites, where neither topology nor a strict strategy is in the way.
+    pub(super) fn solve_at(
+        &self,
+        sites: Vec<u16>,
+        targets: &[u32],
+        steps: &mut Steps,
+    ) -> Option<Vec<Placement>> {
+        let mut draft = Draft::new(self.ask, self.base);
+        let domain = Domain { sites, rack: None };
+        let placed =
+            [false, true].into_iter().filter(|&with| self.field.shunned || !with).any(|shunned| {
+                let attempt = Attempt { solver: self, shunned, distinct: false, targets };
+                attempt.place(&mut draft, &domain, steps)
+            });
+        placed.then(|| draft.into_placements())
+    }
+
     /// Levels to keep the gang within, the most wanted first.
     fn levels(&self) -> Vec<Option<Level>> {
         let (required, preferred) =

@@ -96,9 +96,10 @@ impl<'a> Reach<'a> {
         Self { domain, apart }
     }
 
-    /// Whether it follows from the sites of nodes.
-    fn is_by_site(&self) -> bool {
-        self.apart.is_none() && self.domain.as_ref().is_none_or(|domain| domain.rack.is_none())
+    /// Whether other nodes at the site of this one fare as it does.
+    fn is_alike_at(&self, slot: &Slot) -> bool {
+        let inside = |domain: &Domain| domain.sites.contains(&slot.site.0);
+        self.domain.as_ref().is_none_or(|domain| domain.rack.is_none() || !inside(domain))
     }
 
     /// What keeps the group off a node with room.
@@ -124,7 +125,7 @@ pub(super) fn count(ask: &Ask<'_>, group: usize, reach: &Reach<'_>) -> Counts {
     };
     let fits = group.class_fits(ask.view);
     let mut count = Count { ask, group, fits, reach, counts: Counts::new() };
-    if group.reads_identity() || !ask.avoid.is_empty() || !reach.is_by_site() {
+    if group.reads_identity() || !ask.avoid.is_empty() || reach.apart.is_some() {
         ask.view.slots().for_each(|(node, slot)| count.node(node, slot));
     } else {
         count.closed();
@@ -198,7 +199,13 @@ impl Count<'_> {
                     match (taken, nodes.first().and_then(|node| view.slot(node))) {
                         (Some(cause), _) => self.add(cause, nodes.len()),
                         // Nodes of one class stand at one site.
-                        (None, Some(first)) => self.add(self.reach.cause(first), nodes.len()),
+                        (None, Some(first)) if self.reach.is_alike_at(first) => {
+                            self.add(self.reach.cause(first), nodes.len());
+                        }
+                        (None, Some(_)) => {
+                            let slots = nodes.iter().filter_map(|node| view.slot(node));
+                            slots.for_each(|slot| self.add(self.reach.cause(slot), 1));
+                        }
                         (None, None) => {}
                     }
                 }

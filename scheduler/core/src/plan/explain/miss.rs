@@ -4,7 +4,7 @@
 //! **Invariant:** a bound is only named after the planner has placed the minimum under it; both
 //! searches are short: a refusal must not wait for the last microsecond of RTT.
 
-use super::refusal::fits;
+use super::refusal::{fits, fits_at};
 use crate::command::Placement;
 use crate::id::SiteId;
 use crate::job::{JobSpec, Level, RttScope};
@@ -24,37 +24,45 @@ const SEARCH_STEPS: u64 = 400_000;
 /// Bounds tried, each wider than the one before, where a gang fits on paper and not in fact.
 const BOUNDS_TRIED_MAX: usize = 4;
 
-/// A bound that would do, the smallest found; `None` where some RTT is not known. `unbound` is how
-/// the gang would stand without any.
+/// A bound on all pairs that would do, the smallest found; `None` where none was, or where the bound
+/// is not on all pairs.
 pub(super) fn bound_needed(
     ask: &Ask<'_>,
     field: &Field<'_>,
-    unbound: &[Placement],
     minimum: &[u32],
     steps: &mut Steps,
 ) -> Option<RttUs> {
-    let most = widest(ask, unbound);
     if ask.spec.rtt_scope != RttScope::AllPairs {
-        return most;
+        return None;
     }
     let need = Field::demand(ask, minimum, false);
     let fixed = fixed(ask);
     // Sites that are no nearer to themselves than a bound would take one member under it, which may
     // make a smaller one do.
-    let mut on_paper = most.map_or(FAR, |most| most.0);
+    let net = ask.view.net();
+    let (mut on_paper, mut sites) = (FAR, Vec::new());
     for _ in 0..BOUNDS_TRIED_MAX {
         let vertices = vertices(ask, field, on_paper);
         let question = question(ask, &vertices, &need, &fixed, None);
         let found =
             steps.part(SEARCH_STEPS, |steps| near::bound_needed_within_steps(&question, steps));
-        match found.filter(|&found| found < on_paper) {
-            Some(found) => on_paper = found,
-            None => break,
+        let Some(found) = found.filter(|(bound, _)| *bound < on_paper) else { break };
+        (on_paper, sites) = found;
+        if !vertices.iter().any(|vertex| net.high(vertex.site, vertex.site) >= on_paper) {
+            break;
         }
+    }
+    if on_paper == FAR {
+        return None;
+    }
+    // Mostly the very sites hold the gang.
+    let lone = sites.iter().any(|&site| net.high(site, site) > on_paper);
+    if !lone && let Some(found) = fits_at(ask, field, sites, minimum, steps) {
+        return widest(ask, &found);
     }
     let mut bound = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
     for _ in 0..BOUNDS_TRIED_MAX {
-        if most.is_some_and(|most| most.0 <= bound) || steps.is_spent() {
+        if steps.is_spent() {
             break;
         }
         let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..ask.spec.clone() };
@@ -63,11 +71,11 @@ pub(super) fn bound_needed(
         }
         bound = bound.saturating_add(bound / 8);
     }
-    most
+    None
 }
 
 /// The largest RTT among the members, those that stay included; `None` where one is not known.
-fn widest(ask: &Ask<'_>, placements: &[Placement]) -> Option<RttUs> {
+pub(super) fn widest(ask: &Ask<'_>, placements: &[Placement]) -> Option<RttUs> {
     let nodes = placements.iter().map(|placement| placement.node.0).chain(ask.fixed.clone());
     let mut members: BTreeMap<SiteId, u32> = BTreeMap::new();
     for site in nodes.filter_map(|node| Some(ask.view.slot(node)?.site)) {

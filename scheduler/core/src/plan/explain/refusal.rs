@@ -134,10 +134,14 @@ fn verdict(
     let all_pairs = RttScope::AllPairs;
     let unbound = || JobSpec { rtt_max: None, rtt_scope: all_pairs, ..ask.spec.clone() };
     if ask.spec.rtt_max.is_some() {
+        // What fits under a wider bound shows both that it fits without any and which would do.
+        if let Some(bound) = miss::bound_needed(ask, field, minimum, steps) {
+            return (Verdict::Latency, Some(bound));
+        }
         let spec = unbound();
         let relaxed = ask.with_spec(&spec);
         if let Some(found) = fits(&relaxed, field, Base::Now, minimum, steps) {
-            return (Verdict::Latency, miss::bound_needed(ask, field, &found, minimum, steps));
+            return (Verdict::Latency, miss::widest(ask, &found));
         }
     }
     if ask.spec.topology_required.is_some() {
@@ -197,6 +201,21 @@ pub(super) fn fits(
     let solver = Solver { ask, field, base };
     let found = solver.solve(minimum, steps);
     found.or_else(|| solver.has_lone_sites().then(|| ruled::least(ask, base, steps)).flatten())
+}
+
+/// Places so many at these sites, where no other rules are in the way.
+pub(super) fn fits_at(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    sites: Vec<u16>,
+    minimum: &[u32],
+    steps: &mut Steps,
+) -> Option<Vec<Placement>> {
+    let spec = ask.spec;
+    let plain = matches!(spec.strategy, Strategy::Pack | Strategy::Spread)
+        && spec.topology_required.is_none()
+        && !ruled::applies(ask);
+    plain.then(|| Solver { ask, field, base: Base::Now }.solve_at(sites, minimum, steps)).flatten()
 }
 
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.

@@ -8,17 +8,20 @@ use super::{Answer, Budget, Choice, Cost, Effort, Question, Steps, diameter, lay
 /// The smallest bound found under which the need is covered, in microseconds, whatever the
 /// question's own bound. `None`: under none.
 pub fn bound_needed(question: &Question<'_>, budget: Budget) -> Option<u32> {
-    bound_needed_within_steps(question, &mut Steps::new(budget.steps_max))
+    let found = bound_needed_within_steps(question, &mut Steps::new(budget.steps_max));
+    found.map(|(bound, _)| bound)
 }
 
+/// The same, with sites that cover the need under it.
 pub(in crate::plan) fn bound_needed_within_steps(
     question: &Question<'_>,
     steps: &mut Steps,
-) -> Option<u32> {
+) -> Option<(u32, Vec<u16>)> {
     let unbound = Question { bound_us: None, ..*question };
     let (problem, first) = lay_out(&unbound, Cost::High, steps);
     let effort = Effort { precision: 128, ..Effort::QUICK };
-    diameter::least(&problem, first, &effort, steps).ok().map(|best| best.cost)
+    let best = diameter::least(&problem, first, &effort, steps).ok()?;
+    Some((best.cost, problem.sites_of(&best.vertices)))
 }
 
 /// The largest part of the need found that fits within the bound: of `parts` equal ones, how many,

@@ -17,7 +17,7 @@ pub(super) type Path = [u32; 5];
 /// Stands for a node that does not exist.
 const NOWHERE: Path = [u32::MAX; 5];
 /// What the path of one node costs in steps of the budget, racks told apart or not.
-const NODE_STEPS: [u64; 2] = [1, 16];
+const NODE_STEPS: [u64; 2] = [1, 2];
 
 /// Place of a level in a [`Path`].
 pub(super) fn depth(level: Level) -> usize {
@@ -78,15 +78,16 @@ impl Paths {
             let next = count(zones.len());
             of_site.push((region_number, *zones.entry((region, zone)).or_insert(next)));
         }
-        let mut racks: Vec<BTreeMap<&str, u32>> = vec![BTreeMap::new(); of_site.len()];
+        // The view's numbers hang on its history: they are given anew in order of nodes.
+        let mut racks: Vec<Option<u32>> = vec![None; if with_racks { view.racks_len() } else { 0 }];
         let mut racks_end = 0;
         let mut paths = vec![NOWHERE; view.node_end()];
         for (node, slot) in view.slots() {
             let SiteId(site) = slot.site;
             let (region, zone) = of_site.get(usize::from(site)).copied().unwrap_or_default();
             let mut rack = 0;
-            if with_racks && let Some(known) = racks.get_mut(usize::from(site)) {
-                rack = *known.entry(slot.node.place.rack.as_str()).or_insert_with(|| {
+            if let Some(known) = racks.get_mut(slot.rack as usize) {
+                rack = *known.get_or_insert_with(|| {
                     racks_end += 1;
                     racks_end - 1
                 });
