@@ -7,7 +7,7 @@ use super::sweep::quoted;
 use crate::replay::Input;
 use crate::replay::output::Replayed;
 use crate::trace::rtt::RttTable;
-use crate::trace::{BadRows, Source, TraceNode, faults, jsonl, nodes, prices, spot};
+use crate::trace::{BadRows, Source, TraceJob, TraceNode, faults, jsonl, nodes, prices, spot};
 use scheduler_core::duty::office::Reserve;
 use scheduler_core::unit::{DurationMs, RttUs};
 use std::fmt::Display;
@@ -110,6 +110,7 @@ impl InputArgs {
             eprintln!("{} rows could not be read and are left out; the first:", bad.skipped);
             bad.first.iter().for_each(|row| eprintln!("  {row}"));
         }
+        tell_unknown_rtts(&input);
         let ran = input.jobs.iter().filter(|job| job.duration.is_some()).count();
         if ran < input.jobs.len() {
             eprintln!("{} jobs never ran in the trace and are left out", input.jobs.len() - ran);
@@ -190,6 +191,18 @@ impl InputArgs {
             reserve_after_s: Some(self.reserve_after).filter(|&after| after > 0),
             overestimate: self.overestimate,
         }
+    }
+}
+
+/// Recorded jobs may bound round trips that no recording tells.
+fn tell_unknown_rtts(input: &Input) {
+    let is_bound = |job: &&TraceJob| job.spec.as_ref().is_some_and(|spec| spec.rtt_max.is_some());
+    let bound = input.jobs.iter().filter(is_bound).count();
+    if bound > 0 && input.rtts.is_empty() {
+        eprintln!(
+            "{bound} jobs bound the RTT of their members, and none between sites is known: they \
+             fit within one site only; --rtt FILE tells RTTs"
+        );
     }
 }
 
