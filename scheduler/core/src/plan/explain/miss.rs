@@ -55,9 +55,10 @@ pub(super) fn bound_needed(
     if on_paper == FAR {
         return None;
     }
-    // Mostly the very sites hold the gang.
+    // Mostly the very sites hold the gang; several groups need more room than they do on paper.
     let lone = sites.iter().any(|&site| net.high(site, site) > on_paper);
-    if !lone && let Some(found) = fits_at(ask, field, sites, minimum, steps) {
+    let single = !lone && ask.groups.len() == 1;
+    if single && let Some(found) = fits_at(ask, field, sites, minimum, steps) {
         return widest(ask, &found);
     }
     let mut bound = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
