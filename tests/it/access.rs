@@ -98,6 +98,7 @@ async fn a_token_opens_only_what_it_is_for() {
         (DC1, "/muster.v1.JobService/SubmitJob"),
         (DC1, "/muster.v1.QuorumService/TransferLeader"),
         (DC1, "/muster.v1.NodeAdminService/SetSiteRtts"),
+        (DC1, "/muster.v1.NodeAdminService/ListSiteRtts"),
     ] {
         let status = call_empty(&client, method, bearing(token, ())).await;
         assert_eq!(status.code(), Code::PermissionDenied, "{method}: {status}");

@@ -655,10 +655,14 @@ async fn operators_and_suppliers_look_at_and_change_nodes() {
             site_a: "s1".to_owned(),
             site_b: site_b.to_owned(),
             rtt_us: 150,
-            rtt_us_high: 0,
+            ..v1::SiteRtt::default()
         }],
     };
     admin.set_site_rtts(rtt("s1")).await.expect("a known site");
+    let known = admin.list_site_rtts(v1::ListSiteRttsRequest::default()).await.expect("lists");
+    let known = known.into_inner();
+    let told = v1::SiteRtt { rtt_us_high: 150, ..rtt("s1").rtts.remove(0) };
+    assert_eq!((known.rtts, known.next_page_token), (vec![told], String::new()));
     let refused = admin.set_site_rtts(rtt("nowhere")).await.expect_err("an unknown site");
     assert_eq!(refused.code(), Code::InvalidArgument);
     assert!(refused.message().contains("rtts[0].site_b"), "{}", refused.message());

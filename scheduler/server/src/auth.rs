@@ -71,6 +71,7 @@ pub const PERMISSIONS: &[(&str, Need)] = &[
     ("/muster.v1.NodeAdminService/RemoveNode", Need::SupplierOrOperator),
     ("/muster.v1.NodeAdminService/GetCapacity", Need::SupplierOrOperator),
     ("/muster.v1.NodeAdminService/SetSiteRtts", Need::Operator),
+    ("/muster.v1.NodeAdminService/ListSiteRtts", Need::Operator),
     ("/muster.v1.QuorumService/GetQuorumStatus", Need::Operator),
     ("/muster.v1.QuorumService/AddLearner", Need::Operator),
     ("/muster.v1.QuorumService/PromoteServer", Need::Operator),

@@ -10,7 +10,7 @@
 //! | `node` | `at_ms` (0 = there from the beginning), `node`, `gpus`, `model`, `cpu_milli`, `memory_mib`, `disk_mib`, `vram_mib`, `region`, `zone`, `site`, `rack`, `price_micro_usd`, `bandwidth_mbps`, `class`, `spec` (all of the declaration, where it says more) |
 //! | `node_up`, `node_down`, `node_eligible`, `node_cordoned`, `node_draining`, `node_removed` | `at_ms`, `node` |
 //! | `node_price` | `at_ms`, `node`, `price_micro_usd` |
-//! | `rtt` | `a`, `b` (sites), `rtt_us`, `rtt_us_high`, `samples` |
+//! | `rtt` | `a`, `b` (sites), `rtt_us`, `rtt_us_high`, `samples`; of a pair told twice the later counts |
 //! | `job` | `at_ms` (submission; left out = not known), `job`, `tenant`, `replicas` (1), `gpus`, `gpu_milli` (1000), `cpu_milli`, `memory_mib` (of each replica), `models`, `duration_ms` (from ready to its end), `spec` (all that was asked for, where it is more) |
 //! | `job_ready` | `at_ms`, `job`: all replicas run; after a repair it is not said again |
 //! | `job_ended` | `at_ms`, `job`, `why` |

@@ -5,6 +5,7 @@
 use super::{CallError, Client};
 use proto::v1::{Job, ListJobsRequest, ListJobsResponse};
 use proto::v1::{ListNodesRequest, ListNodesResponse, Node};
+use proto::v1::{ListSiteRttsRequest, ListSiteRttsResponse};
 
 impl Client {
     /// One page of jobs.
@@ -27,6 +28,18 @@ impl Client {
         self.call(|attempt| {
             let request = attempt.request(request.clone());
             async move { attempt.nodes().list_nodes(request).await }
+        })
+        .await
+    }
+
+    /// One page of round trips between sites.
+    pub async fn page_of_rtts(
+        &self,
+        request: &ListSiteRttsRequest,
+    ) -> Result<ListSiteRttsResponse, CallError> {
+        self.call(|attempt| {
+            let request = attempt.request(request.clone());
+            async move { attempt.nodes().list_site_rtts(request).await }
         })
         .await
     }

@@ -96,7 +96,12 @@ pub(crate) async fn set_rtts(
     let rtts: Vec<_> = profile
         .site_rtts_of(&profile.nodes(nodes as usize))
         .into_iter()
-        .map(|rtt| v1::SiteRtt { site_a: rtt.a, site_b: rtt.b, rtt_us: rtt.rtt_us, rtt_us_high: 0 })
+        .map(|rtt| v1::SiteRtt {
+            site_a: rtt.a,
+            site_b: rtt.b,
+            rtt_us: rtt.rtt_us,
+            ..v1::SiteRtt::default()
+        })
         .collect();
     for rtts in rtts.chunks(RTTS_PER_CALL) {
         let request = v1::SetSiteRttsRequest { rtts: rtts.to_vec() };

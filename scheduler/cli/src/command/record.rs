@@ -3,7 +3,9 @@
 //! Lists are read again and again instead of following streams: servers keep every job for an hour
 //! after its end, with the times at which it was submitted, ready and over. So nothing is missed
 //! while servers restart or the connection breaks, and times are exact however rarely we look. Jobs
-//! that ran when the recording began are submitted at 0; those that run when it stops have no end.
+//! that ran when the recording began are submitted at 0; those that run when it stops have no end, and a
+//! replay has them run for as long as the trace tells. Round trips between sites are told as they were
+//! at the beginning, and at the end those that changed.
 //! **Invariant:** only lists and single jobs are read, at a rate that does not grow with the number
 //! of jobs over; an existing file is never touched.
 
@@ -49,7 +51,8 @@ pub(super) async fn record(context: &Context, args: RecordArgs) -> Ending {
     let start_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0);
     let writer = Writer::begin(BufWriter::new(file), "muster record", start_ms).map_err(failed)?;
     let mut recorder = Recorder::new(context, writer, start_ms);
-    let mut pace = Pace { nodes_due: Instant::now(), nodes_every: Some(args.nodes_every) };
+    let (nodes_due, nodes_every) = (Instant::now(), Some(args.nodes_every));
+    let mut pace = Pace { nodes_due, nodes_every, rtts: Rtts::Due };
     let mut stop = std::pin::pin!(terminated());
     let (mut stopping, mut troubled, mut begun) = (false, false, false);
     loop {
@@ -81,6 +84,9 @@ pub(super) async fn record(context: &Context, args: RecordArgs) -> Ending {
             () = &mut stop => {
                 stopping = true;
                 pace.nodes_due = Instant::now();
+                if pace.rtts == Rtts::Told {
+                    pace.rtts = Rtts::Due;
+                }
             }
             () = tokio::time::sleep_until(due) => {}
         }
@@ -94,6 +100,17 @@ struct Pace {
     nodes_due: Instant,
     /// `None` = whose token this is may not see them.
     nodes_every: Option<Duration>,
+    rtts: Rtts,
+}
+
+/// Round trips between sites are read at the beginning and at the end: there may be hundreds of
+/// thousands, and they change little.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rtts {
+    Due,
+    Told,
+    /// Whose token this is may not see them.
+    Hidden,
 }
 
 async fn look(
@@ -112,6 +129,15 @@ async fn look(
             other => other?,
         }
         pace.nodes_due = Instant::now() + every;
+    }
+    if pace.rtts == Rtts::Due {
+        pace.rtts = match recorder.look_at_rtts().await {
+            Err(Trouble::Call(error)) if error.code() == Code::PermissionDenied => {
+                context.output.say("round trips are not recorded: they are for operators");
+                Rtts::Hidden
+            }
+            other => other.map(|()| Rtts::Told)?,
+        };
     }
     recorder.look_at_jobs().await
 }

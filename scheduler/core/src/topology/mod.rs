@@ -252,9 +252,19 @@ impl Sites {
 
     /// What was measured of pairs (a <= b), by rising (b, a). Inner ones only where they were set.
     pub fn rtts(&self) -> impl Iterator<Item = (SiteId, SiteId, Measured)> {
-        self.rtts.iter().zip(0u16..).flat_map(|(row, b)| {
-            let cells = row.iter().zip(0u16..);
-            cells.filter_map(move |(cell, a)| Some((SiteId(a), SiteId(b), (*cell)?)))
+        self.rtts_from((SiteId(0), SiteId(0)))
+    }
+
+    /// As [`Sites::rtts`], from the pair (a, b) on.
+    pub fn rtts_from(
+        &self,
+        (a, b): (SiteId, SiteId),
+    ) -> impl Iterator<Item = (SiteId, SiteId, Measured)> {
+        let rows = self.rtts.iter().zip(0u16..).skip(b.0.into());
+        rows.flat_map(move |(row, at)| {
+            let first = if at == b.0 { a.0 } else { 0 };
+            let cells = row.iter().zip(0u16..).skip(first.into());
+            cells.filter_map(move |(cell, a)| Some((SiteId(a), SiteId(at), (*cell)?)))
         })
     }
 

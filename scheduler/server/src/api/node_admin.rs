@@ -13,7 +13,7 @@ use crate::status;
 use proto::v1;
 use proto::v1::node_admin_service_server::{NodeAdminService, NodeAdminServiceServer};
 use scheduler_core::command::{Command, Kind};
-use scheduler_core::id::NodeId;
+use scheduler_core::id::{NodeId, SiteId};
 use scheduler_core::node::{Eligibility, Node};
 use scheduler_core::state::State;
 use std::time::Duration;
@@ -89,6 +89,20 @@ fn page_start(token: &str) -> Result<u32, Status> {
 
 fn page_token(start: u32) -> String {
     format!("n{start}")
+}
+
+/// First pair of the page of round trips that a token asks for.
+fn pair_start(token: &str) -> Result<(SiteId, SiteId), Status> {
+    if token.is_empty() {
+        return Ok((SiteId(0), SiteId(0)));
+    }
+    let pair = token.strip_prefix('r').and_then(|pair| pair.split_once('-'));
+    let pair = pair.and_then(|(a, b)| Some((SiteId(a.parse().ok()?), SiteId(b.parse().ok()?))));
+    pair.ok_or_else(|| status::bad_field("page_token", "was not given by this service"))
+}
+
+fn pair_token((a, b): (SiteId, SiteId)) -> String {
+    format!("r{}-{}", a.0, b.0)
 }
 
 #[tonic::async_trait]
@@ -223,6 +237,28 @@ impl NodeAdminService for NodeAdminApi {
         self.write(&caller, Command::SetSiteRtts(rtts), time).await?;
         Ok(Response::new(v1::SetSiteRttsResponse {}))
     }
+
+    async fn list_site_rtts(
+        &self,
+        request: Request<v1::ListSiteRttsRequest>,
+    ) -> Result<Response<v1::ListSiteRttsResponse>, Status> {
+        let time = time_left(&request, READ_TIME);
+        let asked = request.into_inner();
+        let (size, start) = (page_size(asked.page_size)?, pair_start(&asked.page_token)?);
+        self.settle(asked.consistency, time).await?;
+        let (answer, index) = self.context.quorum.read(|state| {
+            let sites = state.sites();
+            let mut pairs = sites.rtts_from(start);
+            let page = pairs.by_ref().take(size);
+            let rtts =
+                page.filter_map(|(a, b, told)| convert::node::shown_rtt(sites, (a, b), told));
+            let rtts = rtts.collect();
+            let next_page_token = pairs.next().map(|(a, b, _)| pair_token((a, b)));
+            let next_page_token = next_page_token.unwrap_or_default();
+            (v1::ListSiteRttsResponse { rtts, next_page_token }, state.index())
+        });
+        Ok(labelled(answer, index))
+    }
 }
 
 #[cfg(test)]
@@ -235,6 +271,13 @@ mod tests {
         assert_eq!(page_start(&page_token(77)).expect("ours"), 77);
         for token in ["77", "n", "n-1", "nn7", "n99999999999", "../"] {
             let refusal = page_start(token).expect_err(token);
+            assert!(refusal.message().starts_with("page_token"), "{refusal}");
+        }
+        let pair = (SiteId(3), SiteId(4_095));
+        assert_eq!(pair_start("").expect("the start"), (SiteId(0), SiteId(0)));
+        assert_eq!(pair_start(&pair_token(pair)).expect("ours"), pair);
+        for token in ["n7", "r", "r1", "r1-", "r-1-2", "r1-70000", "r1-2-3"] {
+            let refusal = pair_start(token).expect_err(token);
             assert!(refusal.message().starts_with("page_token"), "{refusal}");
         }
     }

@@ -6,12 +6,13 @@
 use crate::status::{self, bad_field};
 use proto::v1;
 use scheduler_core::command::{Rejection, SiteRtt};
-use scheduler_core::id::{ModelId, Name};
+use scheduler_core::id::{ModelId, Name, SiteId};
 use scheduler_core::node::{
     Custom, Eligibility, GpuSpec, LABEL_BYTES_MAX, LABELS_MAX, Node, NodeSpec, NodeStatus, Place,
     Resources, TAINTS_MAX, Taint, TaintEffect, Vendor,
 };
 use scheduler_core::state::State;
+use scheduler_core::topology::{Measured, Sites};
 use scheduler_core::unit::{
     BandwidthMbps, ComputeCapability, CpuMilli, DiskMib, GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX,
     GpuSet, MemoryMib, PriceMicroUsd, RttUs, VramMib,
@@ -138,11 +139,26 @@ pub fn site_rtts(rtts: &[v1::SiteRtt]) -> Result<Vec<SiteRtt>, Status> {
             let problem = format!("is {high}; {} to {RTT_US_MAX} are allowed", rtt.rtt_us);
             return Err(bad_field(&format!("rtts[{at}].rtt_us_high"), &problem));
         }
+        if rtt.samples != 0 {
+            let problem = format!("is {}; only agents measure, so 0 is allowed", rtt.samples);
+            return Err(bad_field(&format!("rtts[{at}].samples"), &problem));
+        }
         let a = name(&format!("rtts[{at}].site_a"), &rtt.site_a)?;
         let b = name(&format!("rtts[{at}].site_b"), &rtt.site_b)?;
         Ok(SiteRtt { rtt_high: RttUs(high), ..SiteRtt::told(a, b, RttUs(rtt.rtt_us)) })
     };
     rtts.iter().enumerate().map(convert).collect()
+}
+
+/// The round trip of a pair as callers see it; `None` = no such pair.
+pub fn shown_rtt(sites: &Sites, (a, b): (SiteId, SiteId), told: Measured) -> Option<v1::SiteRtt> {
+    Some(v1::SiteRtt {
+        site_a: sites.site(a)?.name.to_string(),
+        site_b: sites.site(b)?.name.to_string(),
+        rtt_us: told.median.0,
+        rtt_us_high: told.high.0,
+        samples: told.samples,
+    })
 }
 
 /// Status to filter a list by; `None` = all.
@@ -464,7 +480,7 @@ mod tests {
     fn round_trips_are_bounded() {
         let rtt = |site_a: &str, rtt_us| {
             let (site_a, site_b) = (site_a.to_owned(), "b".to_owned());
-            v1::SiteRtt { site_a, site_b, rtt_us, rtt_us_high: 0 }
+            v1::SiteRtt { site_a, site_b, rtt_us, rtt_us_high: 0, samples: 0 }
         };
         assert_eq!(site_rtts(&[rtt("a", 7)]).expect("good")[0].rtt, RttUs(7));
         for (path, bad) in [
@@ -473,6 +489,7 @@ mod tests {
             ("rtts[1].rtt_us_high", v1::SiteRtt { rtt_us_high: 6, ..rtt("a", 7) }),
             ("rtts[1].rtt_us_high", v1::SiteRtt { rtt_us_high: u32::MAX, ..rtt("a", 7) }),
             ("rtts[1].site_a", rtt("..", 7)),
+            ("rtts[1].samples", v1::SiteRtt { samples: 1, ..rtt("a", 7) }),
         ] {
             let refusal = site_rtts(&[rtt("a", 7), bad]).expect_err(path);
             assert!(refusal.message().starts_with(path), "{refusal}");

@@ -1,7 +1,7 @@
 //! One look at the jobs or the nodes of a cluster, and what is new since the last.
 //!
 //! **Invariant:** every job is told once when it is first seen, once when it is first ready and once
-//! when it is over, in this order; memory follows the jobs that are live and the nodes.
+//! when it is over, in this order; memory follows the jobs that are live, the nodes and the pairs of sites.
 
 use super::Trouble;
 use crate::client::CallError;
@@ -9,9 +9,12 @@ use crate::command::Context;
 use crate::command::job::is_over;
 use futures::{StreamExt, TryStreamExt};
 use proto::v1::{
-    Eligibility, GetJobRequest, Job, JobPhase, ListJobsRequest, ListNodesRequest, Node, NodeStatus,
+    Eligibility, GetJobRequest, Job, JobPhase, ListJobsRequest, ListNodesRequest,
+    ListSiteRttsRequest, Node, NodeStatus, SiteRtt,
 };
-use scheduler_core::unit::{PriceMicroUsd, TimeMs};
+use scheduler_core::command;
+use scheduler_core::id::Name;
+use scheduler_core::unit::{PriceMicroUsd, RttUs, TimeMs};
 use scheduler_server::convert;
 use simulator::trace::jsonl::Writer;
 use simulator::trace::{Change, NodeChange, specs};
@@ -38,6 +41,10 @@ pub(super) struct Recorder<'a, W> {
     open: BTreeMap<u64, bool>,
     nodes: BTreeMap<u32, (String, Node)>,
     names: BTreeSet<String>,
+    /// Sites of nodes that were told: no replay knows another.
+    sites: BTreeSet<String>,
+    /// Round trips told.
+    rtts: BTreeMap<(String, String), command::SiteRtt>,
     jobs: u64,
     events: u64,
     /// Jobs and nodes that this version of the program cannot read.
@@ -55,6 +62,8 @@ impl<'a, W: Write> Recorder<'a, W> {
             open: BTreeMap::new(),
             nodes: BTreeMap::new(),
             names: BTreeSet::new(),
+            sites: BTreeSet::new(),
+            rtts: BTreeMap::new(),
             jobs: 0,
             events: 0,
             strange: 0,
@@ -251,6 +260,7 @@ impl<'a, W: Write> Recorder<'a, W> {
         let host = spec.name.to_string();
         let name = if self.names.contains(&host) { format!("n{}", node.id) } else { host };
         self.names.insert(name.clone());
+        self.sites.insert(spec.place.site.to_string());
         let at = self.at(node.registered_time_ms);
         self.writer.node(at, &specs::recorded_node(&name, &spec))?;
         Ok(Some(name))
@@ -270,6 +280,36 @@ impl<'a, W: Write> Recorder<'a, W> {
         if let Ok(spec) = convert::node::spec(new) {
             self.events += 1;
             self.writer.node(self.now(), &specs::recorded_node(name, &spec))?;
+        }
+        Ok(())
+    }
+
+    /// Round trips between sites that were not told, or were told otherwise.
+    pub(super) async fn look_at_rtts(&mut self) -> Result<(), Trouble> {
+        let mut request = ListSiteRttsRequest { page_size: PAGE_MAX, ..Default::default() };
+        loop {
+            let page = self.context.client.page_of_rtts(&request).await?;
+            for rtt in page.rtts {
+                self.rtt(rtt)?;
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(());
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+
+    fn rtt(&mut self, rtt: SiteRtt) -> io::Result<()> {
+        let (Ok(a), Ok(b)) = (Name::parse(&rtt.site_a), Name::parse(&rtt.site_b)) else {
+            return Ok(());
+        };
+        let pair = (rtt.site_a, rtt.site_b);
+        let (samples, rtt, rtt_high) = (rtt.samples, RttUs(rtt.rtt_us), RttUs(rtt.rtt_us_high));
+        let told = command::SiteRtt { a, b, rtt, rtt_high, samples };
+        let is_known = self.sites.contains(&pair.0) && self.sites.contains(&pair.1);
+        if is_known && self.rtts.get(&pair) != Some(&told) {
+            self.writer.rtt(&told)?;
+            self.rtts.insert(pair, told);
         }
         Ok(())
     }
