@@ -13,6 +13,8 @@ pub mod specs;
 
 use child::Child;
 use client::Client;
+use proto::v1;
+use proto::v1::tenant_service_client::TenantServiceClient;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,7 +48,23 @@ impl Cluster {
             cluster.start_server(at);
         }
         cluster.leader().await;
+        cluster.first_tenants().await;
         cluster
+    }
+
+    /// Waits until the tenants of the configuration are there: the leader makes them first of all.
+    async fn first_tenants(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let client = self.client();
+        let mut tenants = TenantServiceClient::new(client.channel());
+        loop {
+            let list = tenants.list_tenants(client.operator(v1::ListTenantsRequest::default()));
+            if list.await.is_ok_and(|list| !list.into_inner().tenants.is_empty()) {
+                return;
+            }
+            self.assert_time_left(deadline, "no tenants");
+            client::pause().await;
+        }
     }
 
     /// Chooses addresses and writes configuration files, but starts nothing.
