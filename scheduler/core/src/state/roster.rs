@@ -259,8 +259,15 @@ impl PartialEq for Roster {
         let first = |roster: &Self, class: u32| {
             roster.classes.get(ClassId(class)).and_then(|class| class.nodes.first())
         };
+        // By our class theirs: what holds of all nodes of a class is compared once.
+        let mut twins: Vec<Option<ClassId>> = vec![None; self.classes.end()];
         let same = |(id, spot): (u64, &Spot)| {
-            other.spots.get(id).is_some_and(|there| self.is_same(spot, other, there))
+            let Some(there) = other.spots.get(id) else { return false };
+            let Some(twin) = twins.get_mut(spot.class.0 as usize) else { return false };
+            let is_known = *twin == Some(there.class);
+            *twin = Some(there.class);
+            let own = |spot: &Spot| (spot.site, spot.up, spot.down, spot.open);
+            own(spot) == own(there) && (is_known || self.has_class(spot.class, other, there.class))
         };
         self.spots.len() == other.spots.len()
             && self.spots.iter().all(same)
@@ -271,20 +278,17 @@ impl PartialEq for Roster {
 }
 
 impl Roster {
-    /// Whether the same is told of a node here and there.
-    fn is_same(&self, spot: &Spot, other: &Self, there: &Spot) -> bool {
-        let Some((class, other)) = self.classes.get(spot.class).zip(other.classes.get(there.class))
-        else {
+    /// Whether the same is told of a class here and of one there.
+    fn has_class(&self, class: ClassId, other: &Self, there: ClassId) -> bool {
+        let Some((class, there)) = self.classes.get(class).zip(other.classes.get(there)) else {
             return false;
         };
-        let rest = |spot: &Spot| (spot.site, spot.up, spot.down, spot.open);
         let place = &class.sample.place;
         let zone = (place.region.clone(), place.zone.clone());
         let area = self.regions.get(&place.region).zip(self.zones.get(&zone));
-        rest(spot) == rest(there)
-            && self.areas.get(usize::from(spot.site.0)) == area.map(|(&a, &b)| (a, b)).as_ref()
-            && class.is_like(&other.sample)
-            && (&class.nodes, class.open) == (&other.nodes, other.open)
+        self.areas.get(usize::from(class.site.0)) == area.map(|(&a, &b)| (a, b)).as_ref()
+            && class.is_like(&there.sample)
+            && (&class.nodes, class.open) == (&there.nodes, there.open)
     }
 }
 

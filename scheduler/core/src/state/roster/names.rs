@@ -2,9 +2,18 @@
 //!
 //! **Invariant:** two nodes have one number exactly if they have one name.
 
-use super::tags::{Prefixed, prefix, prefixed};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+
+/// A name behind its hash: names of machines begin alike, and comparing hashes touches no text.
+type Hashed = (u64, Arc<str>);
+
+fn hash(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
 
 #[derive(Debug)]
 struct Borne {
@@ -15,7 +24,7 @@ struct Borne {
 
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    borne: BTreeMap<Prefixed, Borne>,
+    borne: BTreeMap<Hashed, Borne>,
     /// Numbers out of use.
     free: Vec<u32>,
 }
@@ -26,14 +35,14 @@ impl Names {
         let next = u32::try_from(self.borne.len() + self.free.len()).unwrap_or(u32::MAX);
         let free = &mut self.free;
         let fresh = || Borne { number: free.pop().unwrap_or(next), count: 0 };
-        let borne = self.borne.entry((prefix(name), name.into())).or_insert_with(fresh);
+        let borne = self.borne.entry((hash(name), name.into())).or_insert_with(fresh);
         borne.count += 1;
         borne.number
     }
 
     /// One node less bears the name.
     pub(super) fn leave(&mut self, name: &str) {
-        let key = (prefix(name), name.into());
+        let key = (hash(name), name.into());
         let Some(borne) = self.borne.get_mut(&key) else { return };
         borne.count -= 1;
         if borne.count == 0 {
@@ -44,7 +53,7 @@ impl Names {
 
     /// Numbers of those among the names that some node bears.
     pub(super) fn of<'a>(&'a self, names: &'a [Arc<str>]) -> impl Iterator<Item = u32> {
-        names.iter().filter_map(|name| Some(self.borne.get(&prefixed(name))?.number))
+        names.iter().filter_map(|name| Some(self.borne.get(&(hash(name), name.clone()))?.number))
     }
 
     /// One past the largest number.

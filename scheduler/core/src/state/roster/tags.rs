@@ -16,14 +16,14 @@ pub(super) const NODE_KEY: &str = "muster/node";
 pub(super) const RACK_KEY: &str = "muster/rack";
 
 /// A text behind its first eight bytes, by which most comparisons end without a look at it.
-pub(super) type Prefixed = (u64, Arc<str>);
+type Prefixed = (u64, Arc<str>);
 
-pub(super) fn prefixed(text: &Arc<str>) -> Prefixed {
+fn prefixed(text: &Arc<str>) -> Prefixed {
     (prefix(text), text.clone())
 }
 
 /// Orders as the texts do, as far as it goes.
-pub(super) fn prefix(text: &str) -> u64 {
+fn prefix(text: &str) -> u64 {
     let mut first = [0u8; 8];
     for (to, from) in first.iter_mut().zip(text.bytes()) {
         *to = from;
