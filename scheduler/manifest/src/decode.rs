@@ -8,6 +8,7 @@
 //! **Invariant:** no field of a document is passed over without a fault or a note; only null counts as left out.
 
 use crate::finding::{At, Findings, quote};
+use crate::text::nearest;
 use serde::Deserialize;
 use serde::de::value::{StrDeserializer, StringDeserializer};
 use serde::de::{
@@ -75,9 +76,16 @@ struct Reader<'a> {
     value: &'a Value,
     at: Link<'a>,
     /// Struct and field that this value is of.
-    owner: Option<(&'static str, &'a str)>,
+    owner: Option<(Owner, &'a str)>,
     rest: &'a [Rest],
     sink: &'a RefCell<Findings>,
+}
+
+/// A struct by its name and the fields that it names.
+#[derive(Clone, Copy)]
+struct Owner {
+    name: &'static str,
+    fields: &'static [&'static str],
 }
 
 static NOTHING: Value = Value::Null;
@@ -107,19 +115,30 @@ impl<'a> Reader<'a> {
     }
 
     /// A field that the struct does not have.
-    fn left_over(&self, owner: &'static str, key: &str) {
+    fn left_over(&self, owner: Owner, key: &str) {
         let mut findings = self.sink.borrow_mut();
         let at = self.at.at();
-        if self.value.is_null() && self.verdict(owner, key).is_some() {
+        if self.value.is_null() && self.verdict(owner.name, key).is_some() {
             return;
         }
-        match self.verdict(owner, key) {
+        match self.verdict(owner.name, key) {
             Some(Verdict::Ignored(why)) => findings.note(&at, format!("ignored: {why}")),
             Some(Verdict::Refused(why)) if asks_for_something(self.value) => {
                 findings.fault(&at, format!("is not supported: {why}"));
             }
             Some(Verdict::Refused(_)) => findings.note(&at, "ignored: asks for nothing"),
-            None => findings.fault(&at, "unknown field"),
+            None => findings.fault(&at, self.unknown(owner, key)),
+        }
+    }
+
+    /// What to say of a field that is not known: most are slips of the hand.
+    fn unknown(&self, owner: Owner, key: &str) -> String {
+        let lists = self.rest.iter().copied().flatten();
+        let others =
+            lists.filter(|(name, ..)| *name == owner.name).flat_map(|(_, fields, _)| *fields);
+        match nearest(key, owner.fields.iter().chain(others).copied()) {
+            Some(near) => format!("unknown field; is `{near}` meant?"),
+            None => "unknown field".to_owned(),
         }
     }
 
@@ -241,11 +260,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
         let map = self.map("a mapping");
-        visitor.visit_map(Entries { of: self, owner: Some(name), entries: pairs(map), value: None })
+        let owner = Some(Owner { name, fields });
+        visitor.visit_map(Entries { of: self, owner, entries: pairs(map), value: None })
     }
 
     /// serde asks this way for fields that no struct has.
@@ -307,7 +327,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 
 struct Entries<'a> {
     of: Reader<'a>,
-    owner: Option<&'static str>,
+    owner: Option<Owner>,
     entries: Pairs<'a>,
     value: Option<(&'a str, &'a Value)>,
 }
@@ -332,7 +352,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
     ) -> Result<T::Value, Self::Error> {
         let (key, value) = self.value.take().unwrap_or(("", &NOTHING));
         let at = Link::Field(&self.of.at, key);
-        let owner = self.owner.map(|name| (name, key));
+        let owner = self.owner.map(|owner| (owner, key));
         seed.deserialize(Reader { value, at, owner, ..self.of })
     }
 }

@@ -85,6 +85,49 @@ pub fn dollars(micro: u64) -> String {
     }
 }
 
+/// Longest word that a near one is looked for.
+const WORD_BYTES_MAX: usize = 48;
+
+/// The known word that this one was most likely meant to be, if any is near.
+pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
+    let plain = |text: &str| -> Vec<char> {
+        text.chars().filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+    };
+    let word = plain(word);
+    let slips_max = (word.len() / 4).clamp(1, 3);
+    // Of equally near ones, that of which it is the beginning: `cpus` is `cpu`, not `gpus`.
+    let far = |known: &'a str| {
+        let other = plain(known);
+        (slips(&word, &other), !(other.starts_with(&word) || word.starts_with(&other)))
+    };
+    let all = known.map(|known| (far(known), known));
+    let near = all.filter(|((slips, _), _)| *slips <= slips_max);
+    near.min_by_key(|(far, _)| *far).map(|(_, known)| known)
+}
+
+/// Letters to put in, leave out, change, or swap with their neighbours: the optimal string alignment
+/// distance, a row at a time.
+fn slips(one: &[char], other: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let changed = last[j] + usize::from(a != b);
+            let mut least = changed.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +136,25 @@ mod tests {
     fn control_and_reordering_characters_are_escaped() {
         assert_eq!(printable_line("a\nb\u{1b}[2Jc\u{202e}d"), "a\\nb\\u{1b}[2Jc\\u{202e}d");
         assert_eq!(printable_line("grüße-1"), "grüße-1");
+    }
+
+    #[test]
+    fn slips_of_the_hand_have_a_word_nearby() {
+        let known = ["parallelism", "completions", "replicas", "minReplicas", "cpu", "gpus"];
+        for (word, wanted) in [
+            ("paralelism", Some("parallelism")),
+            ("completoins", Some("completions")),
+            ("min_replicas", Some("minReplicas")),
+            ("Replica", Some("replicas")),
+            ("gpu", Some("gpus")),
+            ("cpus", Some("cpu")),
+            ("image", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(word, known.into_iter()), wanted, "{word}");
+        }
+        assert_eq!(nearest(&"r".repeat(10_000), known.into_iter()), None);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 //! **Invariant:** the order of objects in the text has no influence but on the order of groups.
 
 use super::claim::Known;
-use super::gang::{PodGroupDocument, Rule, Workload, WorkloadDocument, pin_scheduling};
+use super::gang::{PodGroupDocument, Rule, Workload, WorkloadDocument, pin_rule};
 use super::job::{self, Owner};
 use super::kai::KaiPodGroup;
-use super::members::{Members, merge_alike, shorter, with_some};
-use super::pinned::{Named, Pinned};
+use super::members::{Members, merge_alike, shorter};
+use super::pinned::{NO_QUEUES, Named, Pinned};
 use super::{gang, kai, kueue, pod, relation, yunikorn};
 use crate::decode::decode;
 use crate::document::Document;
@@ -19,23 +19,35 @@ use crate::ray;
 use proto::v1;
 use serde_json::Value;
 
-/// Kinds that may stand beside a job and do not concern where it goes.
-const ASIDE: [&str; 14] = [
-    "ConfigMap",
-    "Secret",
-    "Service",
-    "ServiceAccount",
-    "Namespace",
-    "PersistentVolumeClaim",
-    "Role",
-    "RoleBinding",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "NetworkPolicy",
-    "Ingress",
-    "PodDisruptionBudget",
-    "LocalQueue",
+/// Kinds that may stand beside a job and do not concern where it goes: their group of the API, and why.
+const ASIDE: [(&str, &[&str], &str); 9] = [
+    (
+        "",
+        &[
+            "ConfigMap",
+            "Secret",
+            "Service",
+            "ServiceAccount",
+            "Namespace",
+            "PersistentVolume",
+            "PersistentVolumeClaim",
+        ],
+        NO_SAY,
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        &["Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"],
+        NO_SAY,
+    ),
+    ("networking.k8s.io", &["NetworkPolicy", "Ingress"], NO_SAY),
+    ("storage.k8s.io", &["StorageClass"], NO_SAY),
+    ("policy", &["PodDisruptionBudget"], NO_SAY),
+    ("scheduling.k8s.io", &["PriorityClass"], "jobs have no priorities yet"),
+    ("kueue.x-k8s.io", &["LocalQueue"], NO_QUEUES),
+    ("scheduling.run.ai", &["Queue"], NO_QUEUES),
+    ("scheduling.volcano.sh", &["Queue"], NO_QUEUES),
 ];
+const NO_SAY: &str = "it has no say in where the job goes";
 
 /// All objects of a text, sorted by what they are for.
 #[derive(Default)]
@@ -45,6 +57,8 @@ struct Objects {
     pod_groups: Vec<(At, PodGroupDocument)>,
     kai_groups: Vec<(At, KaiPodGroup)>,
     ray_jobs: Vec<ray::job::Parsed>,
+    /// Some object is of a kind that is not read.
+    has_unread: bool,
 }
 
 /// The job that the documents describe.
@@ -102,20 +116,27 @@ impl Objects {
                 self.kai_groups.push((at.clone(), read));
             }
             ("resource.k8s.io", "ResourceClaimTemplate" | "ResourceClaim") => {}
-            (_, kind) if ASIDE.contains(&kind) => {
-                let text = format!("ignored: a {kind} has no say in where the job goes");
-                findings.note(&at.field("kind"), text);
-            }
-            (group, kind) => findings.fault(
-                &at.field("kind"),
-                format!(
-                    "{} of {} is not read here; read are Job, Pod, Workload, PodGroup, \
-                     ResourceClaimTemplate, RayCluster, RayJob and native jobs",
-                    quote(kind),
-                    quote(if group.is_empty() { "the core API" } else { group })
-                ),
-            ),
+            (group, kind) => self.other(at, group, kind, findings),
         }
+    }
+
+    /// A kind that is told as ignored, or refused.
+    fn other(&mut self, at: &At, group: &str, kind: &str, findings: &mut Findings) {
+        let at = at.field("kind");
+        let aside = ASIDE.iter().find(|(of, kinds, _)| *of == group && kinds.contains(&kind));
+        if let Some((_, _, why)) = aside {
+            return findings.note(&at, format!("ignored: {why} ({kind})"));
+        }
+        self.has_unread = true;
+        findings.fault(
+            &at,
+            format!(
+                "{} of {} is not read here; read are Job, Pod, Workload, PodGroup, \
+                 ResourceClaimTemplate, RayCluster, RayJob and native jobs",
+                quote(kind),
+                if group.is_empty() { "the core API".to_owned() } else { quote(group) }
+            ),
+        );
     }
 
     fn into_job(mut self, findings: &mut Findings) -> v1::JobSpec {
@@ -123,11 +144,13 @@ impl Objects {
             ray::job::join(ray_job, &mut self.owners, findings);
         }
         if self.owners.is_empty() {
-            findings.fault(
-                &At::root(),
-                "says nothing of what the pods need: give the Job, the Pods, the RayCluster or \
-                 the RayJob in the same text",
-            );
+            if !self.has_unread {
+                findings.fault(
+                    &At::root(),
+                    "says nothing of what the pods need: give the Job, the Pods, the RayCluster \
+                     or the RayJob in the same text",
+                );
+            }
             return v1::JobSpec::default();
         }
         let belong = self.belong_together(findings);
@@ -157,6 +180,7 @@ impl Objects {
             [
                 ("PodGroup", pod_group.clone().filter(|group| self.workload_of(group).is_none())),
                 ("Workload", pod_group.and_then(|group| self.workload_of(&group))),
+                ("Workload", members.and_then(|one| Some(one.workload.as_ref()?.name.clone()))),
                 ("KAI PodGroup", name(pinned.and_then(|one| one.kai_group.as_ref()))),
                 ("Kueue pod group", name(pinned.and_then(|one| one.pods_group.as_ref()))),
                 ("Kueue pod set group", name(pinned.and_then(|one| one.podset_group.as_ref()))),
@@ -190,12 +214,15 @@ impl Objects {
             .pod_groups
             .iter()
             .find(|(_, one)| one.metadata.name.as_deref() == Some(pod_group))?;
-        Some(group.spec.workload_ref.as_ref()?.workload_name.clone())
+        Some(group.spec.template()?.1.workload_name)
     }
 
     /// Name of a job of several owners: that of what ties them.
     fn common_name(&self, members: &[Members]) -> Option<String> {
         let first = members.first()?;
+        if let Some(workload) = &first.workload {
+            return Some(workload.name.clone());
+        }
         let of_group = first.pod_group.as_ref().map(|group| group.name.clone());
         let by_pods = || {
             let pinned = &first.pinned;
@@ -241,12 +268,13 @@ impl Objects {
         }
         for workload in &self.workloads {
             let by_group = self.pod_groups.iter().any(|(_, group)| {
-                group.spec.workload_ref.as_ref().is_some_and(|of| of.workload_name == workload.name)
+                group.spec.template().is_some_and(|(_, of)| of.workload_name == workload.name)
             });
             if !by_group {
                 self.pin_workload(workload, members, findings);
             }
         }
+        gang::loose_references(&self.workloads, members, findings);
     }
 
     /// Holds members to a workload that no pod group stands for.
@@ -261,6 +289,9 @@ impl Objects {
                 let (kind, name) = (quote(&controller.kind), quote(&controller.name));
                 return findings.fault(&at, format!("no {kind} {name} stands in this text"));
             }
+        }
+        if workload.is_named_by_pods(members) {
+            return workload.pin_by_pods(members, findings);
         }
         if let [only] = workload.rules.as_slice() {
             pin_rule(only, members, |_| true, findings);
@@ -332,18 +363,6 @@ impl Objects {
         relation::hoist(&mut spec);
         spec
     }
-}
-
-/// Holds the members that a rule is about to it; says whether there are any.
-fn pin_rule(
-    rule: &Rule,
-    members: &mut [Members],
-    is_meant: impl Fn(&Members) -> bool,
-    findings: &mut Findings,
-) -> bool {
-    with_some(members, is_meant, |meant| {
-        pin_scheduling(&rule.at, &rule.scheduling, meant, findings);
-    })
 }
 
 /// A group as it goes into the job.

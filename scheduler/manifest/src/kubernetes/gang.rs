@@ -3,7 +3,7 @@
 //! **Invariant:** a minimum is kept for the group it was said of; over several groups at once it is kept only
 //! where it means all of them. A topology key is always a must: Kubernetes has no wish there.
 
-use super::members::{Members, priority, together};
+use super::members::{Members, priority, together, with_some};
 use super::pod::{Object, PodClaim};
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
@@ -17,11 +17,13 @@ pub(super) const REST: Rest = &[
         &["parentCompositePodGroupName"],
         Verdict::Refused("groups of groups; a muster job starts all of its groups together"),
     ),
-    ("PodGroupSpec", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
-    ("PodGroupTemplate", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
-    ("Composite", &["preemptionPolicy"], Verdict::Ignored("muster preempts nobody")),
-    ("Disruption", &["single", "all"], Verdict::Ignored("muster preempts nobody")),
+    ("PodGroupSpec", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
+    ("PodGroupTemplate", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
+    ("Composite", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
+    ("Scheduling", &["disruptionMode"], NO_PREEMPTION),
 ];
+
+const NO_PREEMPTION: Verdict = Verdict::Ignored("muster preempts nobody");
 
 /// What a `Job`, a `PodGroup` and a template of one say alike.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -29,9 +31,10 @@ pub(super) const REST: Rest = &[
 pub(super) struct Scheduling {
     pub(super) scheduling_policy: Option<Policy>,
     pub(super) scheduling_constraints: Option<Constraints>,
-    #[serde(rename = "disruptionMode")]
-    pub(super) _disruption_mode: Option<Disruption>,
     pub(super) resource_claims: Vec<PodClaim>,
+    /// What the policy is called where it stands; empty = `schedulingPolicy`.
+    #[serde(skip)]
+    pub(super) policy_field: &'static str,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -63,10 +66,6 @@ struct TopologyConstraint {
     key: String,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Disruption {}
-
 pub(super) type WorkloadDocument = Object<WorkloadSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -74,6 +73,8 @@ pub(super) type WorkloadDocument = Object<WorkloadSpec>;
 pub(super) struct WorkloadSpec {
     pub(super) controller_ref: Option<Reference>,
     pub(super) pod_group_templates: Vec<PodGroupTemplate>,
+    /// As v1alpha1 calls them.
+    pub(super) pod_groups: Vec<PodGroupTemplate>,
     pub(super) composite_pod_group_templates: Vec<Composite>,
 }
 
@@ -91,9 +92,9 @@ pub(super) struct Reference {
 pub(super) struct PodGroupTemplate {
     pub(super) name: String,
     scheduling_policy: Option<Policy>,
+    /// As v1alpha1 calls it.
+    policy: Option<Policy>,
     scheduling_constraints: Option<Constraints>,
-    #[serde(rename = "disruptionMode")]
-    _disruption_mode: Option<Disruption>,
     resource_claims: Vec<PodClaim>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
@@ -106,8 +107,6 @@ pub(super) struct Composite {
     _name: String,
     scheduling_policy: Option<CompositePolicy>,
     scheduling_constraints: Option<Constraints>,
-    #[serde(rename = "disruptionMode")]
-    _disruption_mode: Option<Disruption>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
     pod_group_templates: Vec<PodGroupTemplate>,
@@ -133,11 +132,11 @@ pub(super) type PodGroupDocument = Object<PodGroupSpec>;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct PodGroupSpec {
-    pub(super) workload_ref: Option<WorkloadRef>,
+    workload_ref: Option<WorkloadRef>,
+    /// As v1alpha2 calls it.
+    pod_group_template_ref: Option<TemplateRef>,
     scheduling_policy: Option<Policy>,
     scheduling_constraints: Option<Constraints>,
-    #[serde(rename = "disruptionMode")]
-    _disruption_mode: Option<Disruption>,
     resource_claims: Vec<PodClaim>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
@@ -151,6 +150,32 @@ pub(super) struct WorkloadRef {
     pub(super) template_name: String,
 }
 
+/// The template of a workload that a pod group was made of, in v1alpha2.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct TemplateRef {
+    workload: Option<WorkloadRef>,
+    #[serde(rename = "workloadName")]
+    workload_name: String,
+    #[serde(rename = "podGroupTemplateName")]
+    template_name: String,
+}
+
+impl PodGroupSpec {
+    /// The template that it was made of, and the field that says so.
+    pub(super) fn template(&self) -> Option<(&'static str, WorkloadRef)> {
+        if let Some(of) = &self.workload_ref {
+            return Some(("workloadRef", of.clone()));
+        }
+        let of = self.pod_group_template_ref.as_ref()?;
+        let flat = || WorkloadRef {
+            workload_name: of.workload_name.clone(),
+            template_name: of.template_name.clone(),
+        };
+        Some(("podGroupTemplateRef", of.workload.clone().unwrap_or_else(flat)))
+    }
+}
+
 /// What is said of the pods of one pod group, and where.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -162,11 +187,14 @@ pub(super) struct Rule {
 impl PodGroupTemplate {
     fn rule(&self, at: &At, findings: &mut Findings) -> Rule {
         priority(at, self.priority, self.priority_class_name.as_deref(), findings);
+        if self.policy.is_some() && self.scheduling_policy.is_some() {
+            findings.fault(&at.field("policy"), "must not come with schedulingPolicy");
+        }
         let scheduling = Scheduling {
-            scheduling_policy: self.scheduling_policy.clone(),
+            policy_field: if self.policy.is_some() { "policy" } else { "" },
+            scheduling_policy: self.policy.clone().or_else(|| self.scheduling_policy.clone()),
             scheduling_constraints: self.scheduling_constraints.clone(),
             resource_claims: self.resource_claims.clone(),
-            ..Scheduling::default()
         };
         Rule { at: at.clone(), name: self.name.clone(), scheduling }
     }
@@ -182,11 +210,11 @@ impl PodGroupDocument {
             scheduling_policy: spec.scheduling_policy.clone(),
             scheduling_constraints: spec.scheduling_constraints.clone(),
             resource_claims: spec.resource_claims.clone(),
-            ..Scheduling::default()
+            policy_field: "",
         };
         let name = self.metadata.name.clone().unwrap_or_default();
         if own.scheduling_policy.is_none()
-            && let Some(of) = &spec.workload_ref
+            && let Some((field, of)) = spec.template()
         {
             let template = workloads
                 .iter()
@@ -201,7 +229,7 @@ impl PodGroupDocument {
                 quote(&of.workload_name),
                 quote(&of.template_name)
             );
-            findings.fault(&at_spec.field("workloadRef"), problem);
+            findings.fault(&at_spec.field(field), problem);
         }
         Rule { at: at_spec, name, scheduling: own }
     }
@@ -220,7 +248,13 @@ impl WorkloadDocument {
     pub(super) fn workload(&self, at: &At, findings: &mut Findings) -> Workload {
         let at_spec = at.field("spec");
         let mut rules = Vec::new();
-        templates(&at_spec, &self.spec.pod_group_templates, &mut rules, findings);
+        let named = [
+            ("podGroupTemplates", &self.spec.pod_group_templates),
+            ("podGroups", &self.spec.pod_groups),
+        ];
+        for (field, all) in named {
+            templates(&at_spec.field(field), all, &mut rules, findings);
+        }
         composites(&at_spec, &self.spec.composite_pod_group_templates, &mut rules, findings);
         if rules.is_empty() {
             findings.fault(&at_spec.field("podGroupTemplates"), "needs at least one template");
@@ -234,8 +268,73 @@ impl WorkloadDocument {
     }
 }
 
+impl Workload {
+    /// Whether pods say by themselves which of its groups they are of, as in v1alpha1.
+    pub(super) fn is_named_by_pods(&self, members: &[Members]) -> bool {
+        members.iter().any(|one| one.workload.as_ref().is_some_and(|of| of.name == self.name))
+    }
+
+    /// Holds members to the groups that they name.
+    pub(super) fn pin_by_pods(&self, members: &mut [Members], findings: &mut Findings) {
+        for rule in &self.rules {
+            let is_meant = |one: &Members| {
+                let of = one.workload.as_ref();
+                of.is_some_and(|of| of.name == self.name && of.pod_group == rule.name)
+            };
+            let mut keys = members.iter().filter(|one| is_meant(one)).map(|one| {
+                (&one.at, one.workload.as_ref().map(|of| of.pod_group_replica_key.clone()))
+            });
+            let first = keys.next().map(|(_, key)| key);
+            if let Some((at, _)) = keys.find(|(_, key)| first.as_ref() != Some(key)) {
+                let at = at.down(&["spec", "workloadRef", "podGroupReplicaKey"]);
+                let why =
+                    "is not supported: gangs of one group that start apart; submit them apart";
+                findings.fault(&at, why);
+            }
+            if !pin_rule(rule, members, is_meant, findings) {
+                let problem = format!("no pod in this text names the group {}", quote(&rule.name));
+                findings.fault(&rule.at.field("name"), problem);
+            }
+        }
+    }
+}
+
+/// Faults of members that name a workload, or a group of one, that is not there.
+pub(super) fn loose_references(
+    workloads: &[Workload],
+    members: &[Members],
+    findings: &mut Findings,
+) {
+    for one in members {
+        let Some(of) = &one.workload else { continue };
+        let at = one.at.down(&["spec", "workloadRef"]);
+        match workloads.iter().find(|workload| workload.name == of.name) {
+            None => {
+                let problem = format!("no Workload {} stands in this text", quote(&of.name));
+                findings.fault(&at.field("name"), problem);
+            }
+            Some(workload) if workload.rules.iter().all(|rule| rule.name != of.pod_group) => {
+                let (name, group) = (quote(&of.name), quote(&of.pod_group));
+                findings.fault(&at.field("podGroup"), format!("{name} has no group {group}"));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Holds the members that a rule is about to it; says whether there are any.
+pub(super) fn pin_rule(
+    rule: &Rule,
+    members: &mut [Members],
+    is_meant: impl Fn(&Members) -> bool,
+    findings: &mut Findings,
+) -> bool {
+    with_some(members, is_meant, |meant| {
+        pin_scheduling(&rule.at, &rule.scheduling, meant, findings);
+    })
+}
+
 fn templates(at: &At, all: &[PodGroupTemplate], rules: &mut Vec<Rule>, findings: &mut Findings) {
-    let at = at.field("podGroupTemplates");
     for (index, template) in all.iter().enumerate() {
         rules.push(template.rule(&at.index(index), findings));
     }
@@ -270,7 +369,7 @@ fn composites(at: &At, all: &[Composite], rules: &mut Vec<Rule>, findings: &mut 
             );
         }
         priority(&at, one.priority, one.priority_class_name.as_deref(), findings);
-        templates(&at, &one.pod_group_templates, rules, findings);
+        templates(&at.field("podGroupTemplates"), &one.pod_group_templates, rules, findings);
         composites(&at, &one.composite_pod_group_templates, rules, findings);
     }
 }
@@ -282,7 +381,11 @@ pub(super) fn pin_scheduling(
     members: &mut [Members],
     findings: &mut Findings,
 ) {
-    pin_policy(&at.field("schedulingPolicy"), scheduling, members, findings);
+    let policy = match scheduling.policy_field {
+        "" => "schedulingPolicy",
+        field => field,
+    };
+    pin_policy(&at.field(policy), scheduling, members, findings);
     let topology = scheduling.scheduling_constraints.as_ref().map(|all| all.topology.as_slice());
     let at_topology = at.down(&["schedulingConstraints", "topology"]);
     match topology.unwrap_or_default() {

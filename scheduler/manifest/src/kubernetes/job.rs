@@ -91,9 +91,7 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     let at_spec = at.field("spec");
     let spec = &read.spec;
     let replicas = replicas(&at_spec, spec, findings);
-    if spec.suspend == Some(true) {
-        findings.fault(&at_spec.field("suspend"), "is true: a job is submitted when it is to run");
-    }
+    pinned.suspended(&at_spec, spec.suspend, findings);
     let template = at_spec.field("template");
     let mut members = Members::read(
         &template,

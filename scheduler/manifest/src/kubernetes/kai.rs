@@ -3,8 +3,8 @@
 //! **Invariant:** minima stay with the group they were said of; a minimum over several groups at once is
 //! kept only where it means all of them.
 
-use super::members::{Members, together, with_some};
-use super::pinned::{Entry, Pinned};
+use super::members::{Members, NO_PRIORITIES, together, with_some};
+use super::pinned::{Entry, NO_QUEUES, Pinned};
 use super::pod::Object;
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
@@ -64,13 +64,11 @@ pub(super) fn annotation(pinned: &mut Pinned, entry: &Entry<'_>, findings: &mut 
 pub(super) fn label(pinned: &mut Pinned, entry: &Entry<'_>, findings: &mut Findings) {
     match entry.key {
         "kai.scheduler/queue" | "runai/queue" => {
-            entry.ignored("the tenant that submits stands in place of a queue", findings);
+            entry.ignored(NO_QUEUES, findings);
         }
         "kai.scheduler/subgroup-name" => pinned.kai_subgroup = entry.named(),
         "kai.scheduler/preemptibility" => entry.ignored("muster preempts nobody", findings),
-        "priorityClassName" => {
-            findings.fault(&entry.at, "is not supported: jobs have no priorities yet");
-        }
+        "priorityClassName" => findings.fault(&entry.at, NO_PRIORITIES),
         _ => entry.unknown("KAI", findings),
     }
 }
@@ -91,7 +89,7 @@ fn fraction(at: &At, text: &str, findings: &mut Findings) -> Option<(At, u32)> {
     }
 }
 
-const QUEUE: Verdict = Verdict::Ignored("the tenant that submits stands in place of a queue");
+const QUEUE: Verdict = Verdict::Ignored(NO_QUEUES);
 
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[

@@ -4,8 +4,8 @@
 
 use super::claim::Known;
 use super::job::{Owner, name_of};
-use super::members::{Members, deadline, priority, shorter, together, with_some};
-use super::pinned::{Entry, Named, On, Pinned};
+use super::members::{Members, NO_PRIORITIES, deadline, priority, shorter, together, with_some};
+use super::pinned::{Entry, NO_QUEUES, Named, On, Pinned};
 use super::pod::{self, Object, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
@@ -88,6 +88,9 @@ pub(super) fn annotation(
         | "retriable-in-group"
         | "pod-group-fast-admission"
         | "role-hash" => entry.ignored("Kueue's own bookkeeping", findings),
+        "elastic-job" => {
+            entry.ignored("any job here may be scaled up to the maximum of its groups", findings);
+        }
         _ => entry.unknown("Kueue", findings),
     }
 }
@@ -96,10 +99,11 @@ pub(super) fn annotation(
 pub(super) fn label(pinned: &mut Pinned, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
     match word {
         "queue-name" => {
-            entry.ignored("the tenant that submits stands in place of a queue", findings);
+            pinned.queued = true;
+            entry.ignored(NO_QUEUES, findings);
         }
         "priority-class" => {
-            findings.fault(&entry.at, "is not supported: jobs have no priorities yet");
+            findings.fault(&entry.at, NO_PRIORITIES);
         }
         "max-exec-time-seconds" => pinned.duration_s = entry.number(findings).map(u64::from),
         "pod-group-name" => pinned.pods_group = entry.named(),
@@ -159,11 +163,7 @@ pub(super) const REST: Rest = &[
         &["sizes"],
         Verdict::Refused("slices of different sizes: give one size for each layer"),
     ),
-    (
-        "KueueSpec",
-        &["queueName"],
-        Verdict::Ignored("the tenant that submits stands in place of a queue"),
-    ),
+    ("KueueSpec", &["queueName"], Verdict::Ignored(NO_QUEUES)),
     (
         "KueueSpec",
         &["priorityClassRef", "priorityClassName", "priorityClassSource"],

@@ -5,7 +5,7 @@
 use super::claim::Known;
 use super::pinned::{Named, On, Pinned};
 use super::placement;
-use super::pod::{Metadata, PodAffinity, PodSpec, PodTerm};
+use super::pod::{LabelSelector, Metadata, PodAffinity, PodSpec, PodTerm, WorkloadRef};
 use super::resources;
 use crate::finding::{At, Findings, quote};
 use crate::shape::{self, Devices};
@@ -37,6 +37,8 @@ pub(crate) struct Members {
     pub(crate) pinned: Pinned,
     /// Kubernetes' PodGroup that they are of.
     pub(crate) pod_group: Option<Named>,
+    /// Kubernetes' Workload that they are of, where they name it themselves.
+    pub(crate) workload: Option<WorkloadRef>,
     /// Time they may run.
     pub(crate) duration_s: Option<u64>,
     /// Domains that they share with other members of the same bond.
@@ -73,7 +75,8 @@ pub(crate) fn together(
 }
 
 /// Why priorities are refused.
-pub(crate) const NO_PRIORITIES: &str = "is not supported: jobs have no priorities yet";
+pub(crate) const NO_PRIORITIES: &str =
+    "is not supported: jobs have no priorities yet; leave it out, and the oldest waits least";
 
 impl Members {
     /// The members that a template stands for.
@@ -95,6 +98,7 @@ impl Members {
             labels,
             terms: terms(&at_spec, spec, findings),
             pod_group: pod_group(&at_spec, spec),
+            workload: spec.workload_ref.clone(),
             duration_s: shorter(
                 deadline(&at_spec, "activeDeadlineSeconds", spec.active_deadline_seconds, findings),
                 pinned.duration_s,
@@ -163,7 +167,8 @@ impl Members {
                 .collect();
             let name = |named: &Option<Named>| named.as_ref().map(|named| named.name.clone());
             let task_group = name(&members.pinned.task_group);
-            (group, terms, members.labels.clone(), task_group, name(&members.pinned.kai_group))
+            let kai_group = name(&members.pinned.kai_group);
+            (group, terms, members.labels.clone(), task_group, kai_group, members.workload.clone())
         };
         plain(self) == plain(other)
     }
@@ -332,12 +337,36 @@ fn term(
     findings: &mut Findings,
 ) -> Option<Term> {
     let level = topology::level_at(&at.field("topologyKey"), &one.topology_key, findings);
-    let labels = one.label_selector.as_ref().map(|selector| selector.match_labels.clone());
-    let labels = labels.unwrap_or_default();
-    if labels.is_empty() {
-        findings.fault(&at.field("labelSelector"), "needs matchLabels: whom it is about");
+    let at_labels = at.field("labelSelector");
+    let selector = one.label_selector.as_ref();
+    let labels = selector.map(|one| labels(&at_labels, one, findings)).unwrap_or_default();
+    if labels.is_empty() && selector.is_none_or(|one| one.match_expressions.is_empty()) {
+        findings.fault(&at_labels, "needs matchLabels: whom it is about");
     }
     Some(Term { at: at.clone(), anti, preferred, level: level?, labels })
+}
+
+/// Labels that pods must have to be meant: all that jobs here can be found by.
+pub(super) fn labels(
+    at: &At,
+    selector: &LabelSelector,
+    findings: &mut Findings,
+) -> BTreeMap<String, String> {
+    let mut labels = selector.match_labels.clone();
+    for (index, one) in selector.match_expressions.iter().enumerate() {
+        let at = at.field("matchExpressions").index(index);
+        match (one.operator.as_str(), one.values.as_slice()) {
+            ("In", [value]) => {
+                let other = labels.insert(one.key.clone(), value.clone());
+                if other.is_some_and(|other| other != *value) {
+                    findings.fault(&at, "contradicts another condition on the same label");
+                }
+            }
+            _ => findings
+                .fault(&at, "is not supported: jobs are found by equal labels only: In, one value"),
+        }
+    }
+    labels
 }
 
 /// Does something with some of the members, which keep their places; says whether there were any.

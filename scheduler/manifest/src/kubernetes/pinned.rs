@@ -11,6 +11,9 @@ use crate::native::unit;
 use proto::v1;
 use std::collections::BTreeMap;
 
+/// Why queues are left aside.
+pub(super) const NO_QUEUES: &str = "the tenant that submits stands in place of a queue";
+
 /// A name and the place that says it.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Named {
@@ -32,6 +35,8 @@ pub(crate) struct Pinned {
     pub(crate) pods_group: Option<Named>,
     pub(crate) pods_total: Option<(At, u32)>,
     pub(crate) duration_s: Option<u64>,
+    /// Kueue: it waits in a queue, suspended until Kueue starts it.
+    pub(crate) queued: bool,
     /// KAI: thousandths of a GPU.
     pub(crate) gpu_milli: Option<(At, u32)>,
     /// KAI: PodGroup and its part.
@@ -168,6 +173,8 @@ impl Pinned {
             yunikorn::annotation(self, word, entry, findings);
         } else if let Some(word) = key.strip_prefix("muster/") {
             self.own(word, entry, findings);
+        } else if key == "scheduling.volcano.sh/queue-name" {
+            entry.ignored(NO_QUEUES, findings);
         } else if is_foreign(key) {
             findings
                 .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
@@ -188,6 +195,8 @@ impl Pinned {
             self.application = entry.named();
         } else if let Some(word) = key.strip_prefix("ray.io/") {
             self.kuberay(word, entry, findings);
+        } else if key == "volcano.sh/queue-name" {
+            entry.ignored(NO_QUEUES, findings);
         } else if is_foreign(key) {
             findings
                 .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
@@ -212,6 +221,20 @@ impl Pinned {
     pub(crate) fn keep_together(&self, at: &At, members: &mut [Members]) {
         together(&at.field("annotations"), members, self.topology_required, false);
         together(&at.field("annotations"), members, self.topology_preferred, true);
+    }
+
+    /// What is suspended is not submitted; but whoever hands a job to Kueue suspends it first.
+    pub(crate) fn suspended(&self, at: &At, suspend: Option<bool>, findings: &mut Findings) {
+        let at = at.field("suspend");
+        match suspend {
+            Some(true) if self.queued => {
+                findings.note(&at, "ignored: Kueue would start it in its turn, and so does muster");
+            }
+            Some(true) => {
+                findings.fault(&at, "is true: what is suspended is not to run, so leave it out");
+            }
+            Some(false) | None => {}
+        }
     }
 
     /// A minimum for an object whose groups have their own is refused.

@@ -185,10 +185,11 @@ fn spread_over(
     }
     if let Some(selector) = &one.label_selector {
         let at = at.field("labelSelector");
-        let own = selector.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let wanted = super::members::labels(&at, selector, findings);
+        let own = wanted.iter().all(|(key, value)| labels.get(key) == Some(value));
         if !own {
             findings.fault(&at, "is not supported: must match the labels of this very pod");
-        } else if !selector.match_labels.is_empty() {
+        } else if !wanted.is_empty() {
             findings.note(&at, "read as: the replicas of this group");
         }
     }

@@ -97,11 +97,6 @@ pub(crate) const REST: Rest = &[
     ("PodSpec", &["volumes"], VOLUMES),
     ("PodSpec", &["schedulerName"], SCHEDULER),
     ("PodSpec", &["preemptionPolicy"], NO_PREEMPTION),
-    (
-        "PodSpec",
-        &["workloadRef"],
-        Verdict::Refused("name the PodGroup by schedulingGroup.podGroupName instead"),
-    ),
     ("PodTemplate", &["apiVersion", "kind"], POD),
     ("Object", &["status"], STATUS),
     (
@@ -133,11 +128,6 @@ pub(crate) const REST: Rest = &[
         "NodeAffinity",
         &["preferredDuringSchedulingIgnoredDuringExecution"],
         Verdict::Ignored("a wish, and muster has no wishes about nodes' labels yet"),
-    ),
-    (
-        "LabelSelector",
-        &["matchExpressions"],
-        Verdict::Refused("jobs are found by equal labels only: use matchLabels"),
     ),
 ];
 
@@ -188,6 +178,7 @@ pub(crate) struct PodSpec {
     pub(crate) priority: Option<i32>,
     pub(crate) scheduling_gates: Vec<Gate>,
     pub(crate) scheduling_group: Option<SchedulingGroup>,
+    pub(crate) workload_ref: Option<WorkloadRef>,
     pub(crate) resource_claims: Vec<PodClaim>,
     pub(crate) resources: Option<Resources>,
     pub(crate) overhead: BTreeMap<String, Scalar>,
@@ -214,6 +205,15 @@ pub(crate) struct Gate {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct SchedulingGroup {
     pub(crate) pod_group_name: Option<String>,
+}
+
+/// The group of a workload that a pod is of, as scheduling.k8s.io/v1alpha1 says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct WorkloadRef {
+    pub(crate) name: String,
+    pub(crate) pod_group: String,
+    pub(crate) pod_group_replica_key: String,
 }
 
 /// A claim of devices by a pod, a pod group or a job.
@@ -281,6 +281,7 @@ pub(crate) struct SpreadConstraint {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct LabelSelector {
     pub(crate) match_labels: BTreeMap<String, String>,
+    pub(crate) match_expressions: Vec<NodeExpression>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

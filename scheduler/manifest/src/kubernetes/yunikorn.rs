@@ -3,7 +3,7 @@
 //! **Invariant:** every task group becomes a group with its own minimum.
 
 use super::members::{Members, terms, with_some};
-use super::pinned::{Entry, Pinned};
+use super::pinned::{Entry, NO_QUEUES, Pinned};
 use super::pod::{self, Affinity, SpreadConstraint, Toleration};
 use super::{placement, resources};
 use crate::decode::{Rest, Scalar, Verdict, decode};
@@ -65,7 +65,7 @@ pub(super) fn annotation(
         "task-group-name" => pinned.task_group = entry.named(),
         "app-id" => pinned.application = entry.named(),
         "schedulingPolicyParameters" => parameters(entry, findings),
-        "queue" => entry.ignored("the tenant that submits stands in place of a queue", findings),
+        "queue" => entry.ignored(NO_QUEUES, findings),
         "user.info" => entry.ignored("who submits follows from the token", findings),
         "allow-preemption" => entry.ignored("muster preempts nobody", findings),
         _ => entry.unknown("YuniKorn", findings),

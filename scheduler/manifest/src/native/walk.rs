@@ -4,7 +4,7 @@
 
 use crate::decode::{kind_of, scalar};
 use crate::finding::{At, Findings};
-use crate::text::printable_line;
+use crate::text::{nearest, printable_line};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -190,11 +190,11 @@ impl<'a> Fields<'a> {
     /// Reports the fields that nobody asked for.
     pub(super) fn end(self, faults: &mut Findings) {
         for key in self.map.keys().filter(|key| !self.asked.contains(&key.as_str())) {
-            let known = self.asked.join(", ");
-            faults.fault(
-                &At::of(&self.at(&printable_line(key))),
-                format!("unknown field; known are {known}"),
-            );
+            let problem = match nearest(key, self.asked.iter().copied()) {
+                Some(near) => format!("unknown field; is `{near}` meant?"),
+                None => format!("unknown field; known are {}", self.asked.join(", ")),
+            };
+            faults.fault(&At::of(&self.at(&printable_line(key))), problem);
         }
     }
 }

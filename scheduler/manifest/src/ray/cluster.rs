@@ -97,7 +97,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     let name = name_of(at, &read.metadata, findings);
     let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
     pinned.refuse_minimum(findings);
-    let mut members = members(&at.field("spec"), &read.spec, known, findings);
+    let mut members = members(&at.field("spec"), &read.spec, &pinned, known, findings);
     pinned.keep_together(&at.field("metadata"), &mut members);
     Owner {
         at: at.clone(),
@@ -115,17 +115,16 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
 pub(super) fn members(
     at: &At,
     spec: &ClusterSpec,
+    pinned: &Pinned,
     known: &Known,
     findings: &mut Findings,
 ) -> Vec<Members> {
-    let suspended = "is true: a cluster is submitted when it is to run";
-    if spec.suspend == Some(true) {
-        findings.fault(&at.field("suspend"), suspended);
-    }
+    pinned.suspended(at, spec.suspend, findings);
     if spec.enable_in_tree_autoscaling == Some(true) {
         findings.fault(
             &at.field("enableInTreeAutoscaling"),
-            "is not supported: set `replicas` to what is wanted and leave the autoscaler off; ScaleJob changes it later",
+            "is not supported: groups keep their `replicas` until `muster scale` changes them; \
+             if that will do, leave it out",
         );
     }
     let mut members = Vec::new();

@@ -81,18 +81,17 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     let read: RayJobDocument = decode(at, &document.value, &rest, findings);
     let spec = read.spec;
     let at_spec = at.field("spec");
-    if spec.suspend == Some(true) {
-        findings.fault(&at_spec.field("suspend"), "is true: a job is submitted when it is to run");
-    }
     if spec.active_deadline_seconds.is_some() {
         let text = "counted from when the cluster is ready";
         findings.note(&at_spec.field("activeDeadlineSeconds"), text);
     }
     let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
     pinned.refuse_minimum(findings);
+    pinned.suspended(&at_spec, spec.suspend, findings);
     let cluster = spec.ray_cluster_spec.as_ref();
     let at_cluster = at_spec.field("rayClusterSpec");
-    let members = cluster.map(|cluster| cluster::members(&at_cluster, cluster, known, findings));
+    let members =
+        cluster.map(|cluster| cluster::members(&at_cluster, cluster, &pinned, known, findings));
     let seconds = spec.active_deadline_seconds;
     let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
     let mut members = members.unwrap_or_default();

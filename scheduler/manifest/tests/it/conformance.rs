@@ -697,7 +697,7 @@ fn what_has_no_counterpart_is_told() {
         ),
         (
             kubernetes_job("", "scheduling: {disruptionMode: {all: {}}}", "", ""),
-            "spec.scheduling.disruptionMode.all: ignored: muster preempts nobody",
+            "spec.scheduling.disruptionMode: ignored: muster preempts nobody",
         ),
         ("{bundles: [{CPU: 1}], ray_namespace: n}".to_owned(), "ray_namespace: ignored"),
         (

@@ -48,7 +48,7 @@ fn faults_of_every_sort_come_at_once() {
         "priorityClassName: high\ntolerations: {}\nschedulingGates: [{name: wait}]\nnodeSelector: {a: 1}",
     ));
     for wanted in [
-        "spec.paralelism: unknown field",
+        "spec.paralelism: unknown field; is `parallelism` meant?",
         "spec.completions: must be a whole number from 0 to 4294967295, is `many`",
         "spec.successPolicy: is not supported: a job is done when all its members are",
         "spec.suspend: is true",
@@ -146,7 +146,11 @@ spec:
     assert_eq!((group(&spec, "workers").replicas, group(&spec, "workers").replicas_min), (4, 3));
     assert_eq!(group(&spec, "workers").topology_required(), TopologyLevel::Rack);
     assert_eq!(group(&spec, "leader").topology_required(), TopologyLevel::Unspecified);
-    assert!(notes(text).contains("documents[5].kind: ignored: a ConfigMap has no say"));
+    assert!(
+        notes(text).contains(
+            "documents[5].kind: ignored: it has no say in where the job goes (ConfigMap)"
+        )
+    );
 }
 
 #[test]

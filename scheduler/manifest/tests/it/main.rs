@@ -7,6 +7,7 @@ mod hostile;
 mod kinds;
 mod round_trip;
 mod traps;
+mod upstream;
 
 use manifest::Understood;
 use proto::v1::{Group, JobSpec, Shape};

@@ -1,0 +1,237 @@
+//! Manifests as they stand in other projects' documentation: every version of an API that was released,
+//! and what people put beside a job.
+
+use crate::{faults, group, indented, job, kubernetes_job, notes, ray_cluster};
+use proto::v1::{Strategy, TopologyLevel};
+
+/// Pods of one template, as a Job of four.
+fn workers(pod: &str) -> String {
+    kubernetes_job("", "completionMode: Indexed\ncompletions: 8\nbackoffLimit: 0", "", pod)
+}
+
+/// Kubernetes 1.35: groups inside the Workload, which pods name themselves.
+#[test]
+fn a_workload_of_v1alpha1() {
+    let workload = "apiVersion: scheduling.k8s.io/v1alpha1
+kind: Workload
+metadata: {name: training, namespace: some-ns}
+spec:
+  controllerRef: {apiGroup: batch, kind: Job, name: train}
+  podGroups:
+  - name: workers
+    policy: {gang: {minCount: 6}}
+---
+";
+    let text = workload.to_owned() + &workers("workloadRef: {name: training, podGroup: workers}");
+    let spec = job(&text);
+    assert_eq!((group(&spec, "train").replicas, group(&spec, "train").replicas_min), (8, 6));
+    let basic = text.replace("gang: {minCount: 6}", "basic: {}");
+    assert_eq!(group(&job(&basic), "train").replicas_min, 1);
+    for (from, to, wanted) in [
+        (
+            "minCount: 6",
+            "minCount: 9",
+            "documents[0].spec.podGroups[0].policy.gang.minCount: is 9, but",
+        ),
+        (
+            "name: training, podGroup",
+            "name: other, podGroup",
+            "spec.template.spec.workloadRef.name: no Workload `other`",
+        ),
+        (
+            "podGroup: workers",
+            "podGroup: drivers",
+            "workloadRef.podGroup: `training` has no group `drivers`",
+        ),
+        (
+            "podGroup: workers",
+            "podGroup: drivers",
+            "documents[0].spec.podGroups[0].name: no pod in this text names the group `workers`",
+        ),
+        (
+            "policy: {",
+            "schedulingPolicy: {gang: {minCount: 1}}\n    policy: {",
+            "podGroups[0].policy: must not come with schedulingPolicy",
+        ),
+    ] {
+        let faults = faults(&text.replace(from, to));
+        assert!(faults.contains(wanted), "{wanted} not in:\n{faults}");
+    }
+}
+
+#[test]
+fn gangs_of_one_group_that_start_apart_are_submitted_apart() {
+    let pod = |name: &str, key: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{workloadRef: {{name: w, podGroup: g, \
+             podGroupReplicaKey: \"{key}\"}}, containers: [{{resources: {{limits: {{nvidia.com/gpu: 1}}}}}}]}}\n"
+        )
+    };
+    let workload = "{apiVersion: scheduling.k8s.io/v1alpha1, kind: Workload, metadata: {name: w}, spec: {podGroups: [{name: g, policy: {gang: {minCount: 2}}}]}}\n";
+    let spec = job(&(workload.to_owned() + &pod("a", "0") + &pod("b", "0")));
+    assert_eq!((spec.name.as_str(), spec.groups.len(), spec.groups[0].replicas), ("w", 1, 2));
+    let apart = faults(&(workload.to_owned() + &pod("a", "0") + &pod("b", "1")));
+    assert!(apart.contains("documents[2].spec.workloadRef.podGroupReplicaKey: is not"), "{apart}");
+}
+
+/// Kubernetes 1.36: PodGroups of their own that name the template they were made of.
+#[test]
+fn a_pod_group_of_v1alpha2() {
+    let objects = |reference: &str, policy: &str| {
+        format!(
+            "apiVersion: scheduling.k8s.io/v1alpha2
+kind: Workload
+metadata: {{name: policy}}
+spec:
+  podGroupTemplates:
+  - name: workers
+    schedulingPolicy: {{gang: {{minCount: 5}}}}
+    schedulingConstraints: {{topology: [{{key: topology.kubernetes.io/zone}}]}}
+    disruptionMode: PodGroup
+---
+apiVersion: scheduling.k8s.io/v1alpha2
+kind: PodGroup
+metadata: {{name: group-0}}
+spec:
+  podGroupTemplateRef: {reference}
+{}status: {{conditions: [{{type: PodGroupScheduled, status: \"True\"}}]}}
+---
+{}",
+            indented(2, policy),
+            workers("schedulingGroup: {podGroupName: group-0}")
+        )
+    };
+    for reference in [
+        "{workload: {workloadName: policy, podGroupTemplateName: workers}}",
+        "{workloadName: policy, podGroupTemplateName: workers}",
+    ] {
+        // What the group says itself counts, and else its template.
+        let own = job(&objects(
+            reference,
+            "schedulingPolicy: {gang: {minCount: 7}}\ndisruptionMode: Pod",
+        ));
+        assert_eq!(group(&own, "train").replicas_min, 7);
+        assert_eq!(own.topology_required(), TopologyLevel::Unspecified);
+        let copied = objects(reference, "");
+        assert_eq!(group(&job(&copied), "train").replicas_min, 5);
+        assert_eq!(job(&copied).topology_required(), TopologyLevel::Zone);
+        assert!(notes(&copied).contains("podGroupTemplates[0].disruptionMode: ignored: muster"));
+    }
+    let loose =
+        faults(&objects("{workload: {workloadName: none, podGroupTemplateName: workers}}", ""));
+    assert!(
+        loose.contains("spec.podGroupTemplateRef: no Workload `none` with a template"),
+        "{loose}"
+    );
+}
+
+/// Whoever uses Kueue hands over what is suspended; Kueue starts it.
+#[test]
+fn what_waits_in_a_queue_of_kueue_is_suspended_for_it_alone() {
+    let queue = "labels: {kueue.x-k8s.io/queue-name: q}";
+    let text = kubernetes_job(queue, "suspend: true", "", "");
+    assert!(notes(&text).contains("spec.suspend: ignored: Kueue would start it in its turn"));
+    let cluster = ray_cluster("suspend: true", "", "", "");
+    assert!(faults(&cluster).contains("spec.suspend: is true"));
+    job(&cluster.replace("  name: demo\n", &format!("  name: demo\n  {queue}\n")));
+    let elastic = "annotations: {kueue.x-k8s.io/elastic-job: \"true\"}";
+    assert!(
+        notes(&kubernetes_job(elastic, "", "", "")).contains("elastic-job\"]: ignored: any job")
+    );
+}
+
+#[test]
+fn pods_are_found_by_expressions_that_mean_one_value() {
+    let apart = |selector: &str| {
+        kubernetes_job(
+            "",
+            "",
+            "",
+            &format!(
+                "affinity: {{podAntiAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: kubernetes.io/hostname, labelSelector: {selector}}}]}}}}"
+            ),
+        )
+    };
+    let one = "{matchExpressions: [{key: app, operator: In, values: [train]}]}";
+    assert_eq!(job(&apart(one)).strategy(), Strategy::StrictSpread);
+    let at = "labelSelector.matchExpressions[0]: ";
+    for (selector, wanted) in [
+        (
+            "{matchExpressions: [{key: app, operator: In, values: [a, b]}]}",
+            "is not supported: jobs",
+        ),
+        ("{matchExpressions: [{key: app, operator: Exists}]}", "is not supported: jobs"),
+        (
+            "{matchLabels: {app: x}, matchExpressions: [{key: app, operator: In, values: [y]}]}",
+            "contradicts",
+        ),
+    ] {
+        let faults = faults(&apart(selector));
+        assert!(faults.contains(&format!("{at}{wanted}")), "{faults}");
+        assert_eq!(faults.lines().count(), 1, "{faults}");
+    }
+    let even = "topologySpreadConstraints: [{maxSkew: 1, topologyKey: topology.kubernetes.io/zone, labelSelector: {matchExpressions: [{key: app, operator: In, values: [train]}]}}]";
+    assert_eq!(group(&job(&kubernetes_job("", "", "", even)), "train").spread.len(), 1);
+}
+
+/// Kinds are told apart by the group of their API too: a Service of Knative runs containers.
+#[test]
+fn what_stands_beside_a_job_is_told_or_refused_by_its_own_api() {
+    let beside = |version: &str, kind: &str| {
+        format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}}}\n---\n")
+            + &kubernetes_job("", "", "", "")
+    };
+    for (version, kind) in [
+        ("v1", "Service"),
+        ("rbac.authorization.k8s.io/v1", "Role"),
+        ("kueue.x-k8s.io/v1beta1", "LocalQueue"),
+        ("scheduling.run.ai/v2", "Queue"),
+        ("scheduling.volcano.sh/v1beta1", "Queue"),
+    ] {
+        assert!(notes(&beside(version, kind)).contains("documents[0].kind: ignored: "), "{kind}");
+    }
+    for (version, kind) in [("serving.knative.dev/v1", "Service"), ("apps/v1", "Deployment")] {
+        let faults = faults(&beside(version, kind));
+        assert!(faults.starts_with(&format!("documents[0].kind: `{kind}` of `")), "{faults}");
+    }
+    // Nothing else is said of a text that cannot be read anyway.
+    let alone = faults("{apiVersion: kubeflow.org/v1, kind: PyTorchJob, metadata: {name: x}}");
+    assert_eq!(alone.lines().count(), 1, "{alone}");
+}
+
+#[test]
+fn slips_of_the_hand_are_told_with_what_was_meant() {
+    for (text, wanted) in [
+        (
+            ray_cluster("", "minReplica: 2", "", ""),
+            "minReplica: unknown field; is `minReplicas` meant?",
+        ),
+        (
+            ray_cluster("", "min_replicas: 2", "", ""),
+            "min_replicas: unknown field; is `minReplicas` meant?",
+        ),
+        (
+            kubernetes_job("", "", "", "tolerationss: []"),
+            "tolerationss: unknown field; is `tolerations` meant?",
+        ),
+        (
+            kubernetes_job("", "", "", "imagePullSecret: []"),
+            "imagePullSecret: unknown field; is `imagePullSecrets` meant?",
+        ),
+        (
+            "{bundles: [{CPU: 1}], stratgy: PACK}".to_owned(),
+            "stratgy: unknown field; is `strategy` meant?",
+        ),
+        (
+            "{kind: plain, name: n, groups: [{name: g, replicas: 1, gpu_model: [a]}]}".to_owned(),
+            "groups[0].gpu_model: unknown field; is `gpu_models` meant?",
+        ),
+        (
+            "{kind: plain, name: n, colour: red, groups: []}".to_owned(),
+            "colour: unknown field; known are kind, name",
+        ),
+    ] {
+        let faults = faults(&text);
+        assert!(faults.contains(wanted), "{wanted} not in:\n{faults}");
+    }
+}
