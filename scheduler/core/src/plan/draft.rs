@@ -4,13 +4,14 @@
 //! after a rollback it is exactly what it was at the mark.
 
 use super::ask::{Ask, GpuFit, GroupAsk};
-use super::room::{pick, room};
+use super::bulk::Bulk;
+use super::room::{room, take};
 use super::touched::{Nodes, Touched};
 use crate::command::Placement;
-use crate::id::{Epoch, NodeId, Rank};
-use crate::job::GpuAsk;
+use crate::id::{Epoch, NodeId, Rank, SiteId};
 use crate::node::Gpu;
-use crate::view::{Brief, Free, Slot};
+use crate::view::{Brief, Free, Slot, View};
+use std::collections::BTreeMap;
 
 /// Which capacity a draft starts from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,26 @@ impl Base {
     pub(super) fn admits(self, slot: &Slot) -> bool {
         slot.open || self == Self::EmptyAll
     }
+
+    /// What is free on a node before anything is placed there.
+    pub(super) fn free(self, slot: &Slot) -> Free {
+        match self {
+            Self::Now => slot.free.clone(),
+            Self::EmptyOpen | Self::EmptyAll => Free::whole(&slot.node),
+        }
+    }
+}
+
+/// How many members are at each site.
+pub(super) type Members = BTreeMap<SiteId, u64>;
+
+/// Members on these nodes, one on each item.
+pub(super) fn by_site(view: &View, nodes: impl Iterator<Item = u32>) -> Members {
+    let mut members = Members::new();
+    for site in nodes.filter_map(|node| Some(view.slot(node)?.site)) {
+        *members.entry(site).or_default() += 1;
+    }
+    members
 }
 
 /// A state of the draft to return to.
@@ -51,18 +72,20 @@ pub(super) struct Draft {
     touched: Nodes,
     undo: Vec<Undo>,
     placements: Vec<Placement>,
+    /// The whole gang, where it was packed in bulk.
+    bulk: Option<Bulk>,
 }
 
 impl Draft {
     pub(super) fn new(ask: &Ask<'_>, base: Base) -> Self {
-        let mut draft =
-            Self { base, touched: Nodes::default(), undo: Vec::new(), placements: Vec::new() };
+        let (undo, placements) = (Vec::new(), Vec::new());
+        let mut draft = Self { base, touched: Nodes::default(), undo, placements, bulk: None };
         for &node in &ask.fixed {
             let Some(slot) = ask.view.slot(node) else { continue };
             match draft.touched.get_mut(node) {
                 Some(touched) => touched.members += 1,
                 None => {
-                    let free = draft.untouched(slot);
+                    let free = base.free(slot);
                     draft.touched.push(Touched { node, free, members: 1 });
                 }
             }
@@ -141,7 +164,7 @@ impl Draft {
                 let before = (node, touched.free.clone(), touched.members);
                 self.undo.push(Undo::Restore(Box::new(before)));
             }
-            None => self.touch(node, self.untouched(slot)),
+            None => self.touch(node, self.base.free(slot)),
         }
         self.bind(group, node, slot.epoch, &slot.node.gpus, fit, ranks)
     }
@@ -156,9 +179,7 @@ impl Draft {
         ranks: &[Rank],
     ) -> u32 {
         let (free, fit) = pool;
-        let mut free = free.clone();
-        free.idle = brief.idle;
-        self.touch(node, free);
+        self.touch(node, free.with_idle(brief.idle));
         self.bind(group, node, brief.epoch, &[], fit, ranks)
     }
 
@@ -178,15 +199,10 @@ impl Draft {
         ranks: &[Rank],
     ) -> u32 {
         let Some(touched) = self.touched.get_mut(node) else { return 0 };
-        let share_milli = match group.needs.gpus() {
-            GpuAsk::Share(milli) => milli,
-            GpuAsk::None | GpuAsk::Whole(_) => 0,
-        };
         let mut placed = 0;
         for &rank in ranks {
-            let Some(gpus) = pick(group, gpus, &touched.free, fit) else { break };
-            touched.free.take(gpus, share_milli, group.needs.resources());
-            touched.free.take_custom(group.needs.custom());
+            let taken = take(group, gpus, &mut touched.free, fit);
+            let Some((gpus, share_milli)) = taken else { break };
             touched.members += 1;
             placed += 1;
             let node = NodeId(node);
@@ -199,21 +215,31 @@ impl Draft {
         placed
     }
 
-    /// Hands over the placements by rising rank. The draft is of no use after that.
+    /// Holds the whole gang from now on; nothing is placed or taken back after that.
+    pub(super) fn fill(&mut self, bulk: Bulk) {
+        self.bulk = Some(bulk);
+    }
+
+    pub(super) fn bulk(&self) -> Option<&Bulk> {
+        self.bulk.as_ref()
+    }
+
+    /// Members placed at each site.
+    pub(super) fn members_by_site(&self, view: &View) -> Members {
+        match &self.bulk {
+            Some(bulk) => bulk.members(),
+            None => by_site(view, self.placements.iter().map(|placement| placement.node.0)),
+        }
+    }
+
+    /// Hands over the placements by rising rank, none of which are in bulk. The draft is of no use
+    /// after that.
     pub(super) fn into_placements(mut self) -> Vec<Placement> {
         let rank = |placement: &Placement| placement.rank;
         if !self.placements.is_sorted_by_key(rank) {
             self.placements.sort_unstable_by_key(rank);
         }
         self.placements
-    }
-
-    /// What is free on a node before anything is placed there.
-    fn untouched(&self, slot: &Slot) -> Free {
-        match self.base {
-            Base::Now => slot.free.clone(),
-            Base::EmptyOpen | Base::EmptyAll => Free::whole(&slot.node),
-        }
     }
 }
 

@@ -36,9 +36,12 @@ pub(super) struct Pool<'v> {
     /// What each node has free, but for the indexes of its idle GPUs, which are in its brief.
     /// `None` where more than these differs.
     pub(super) free: Option<&'v Free>,
+    /// Pools of other groups with this number have the very same nodes. `None` where some of the
+    /// nodes are not for every group.
+    pub(super) number: Option<u32>,
     /// The least of the nodes: stands for the pool wherever an order must follow from content.
     pub(super) first: u32,
-    site: u16,
+    pub(super) site: u16,
     nodes: Nodes<'v>,
 }
 
@@ -144,7 +147,9 @@ impl<'v> Lot<'v> {
 #[derive(Clone, Debug)]
 pub(super) struct Field<'v> {
     lots: Vec<Lot<'v>>,
-    base: Base,
+    /// One past the largest number of a pool.
+    numbers: u32,
+    pub(super) base: Base,
     sites: usize,
     /// Dimensions of a demand.
     width: usize,
@@ -171,6 +176,7 @@ impl<'v> Field<'v> {
         let width = ask.groups.len() + 2;
         let field = Self {
             lots: vec![Lot::default(); ask.groups.len()],
+            numbers: 0,
             base,
             sites,
             width,
@@ -243,6 +249,17 @@ impl<'v> Field<'v> {
         let lot = self.lots.get(group);
         let all = domain.sites.iter().flat_map(move |&site| lot.map(|lot| lot.at_site(site)));
         all.flatten().filter(move |pool| shunned || !pool.shuns)
+    }
+
+    /// One past the largest number of a pool.
+    pub(super) fn numbers(&self) -> usize {
+        self.numbers as usize
+    }
+
+    /// All numbered pools of the group.
+    pub(super) fn numbered(&self, group: usize) -> impl Iterator<Item = (usize, &Pool<'v>)> {
+        let pools = self.lots.get(group).into_iter().flat_map(|lot| &lot.pools);
+        pools.filter_map(|pool| Some((pool.number? as usize, pool)))
     }
 
     /// Candidates of the group inside the domain.
@@ -428,9 +445,10 @@ impl<'v> Look<'_, 'v> {
             return self.nodes(class, each, nodes.iter(), ways);
         }
         let site = class.site.0;
+        let number = Some(self.number());
         for way in ways {
             let nodes = Nodes::All(nodes);
-            self.keep(way, Pool::new(way, each, first, site, nodes));
+            self.keep(way, Pool::new(way, each, number, first, site, nodes));
         }
         self.add(site, ways, each.idle, nodes.len() as u64);
     }
@@ -446,6 +464,7 @@ impl<'v> Look<'_, 'v> {
         let site = class.site.0;
         let mut lists: Vec<Vec<u32>> = vec![Vec::new(); ways.len()];
         let mut open = Vec::with_capacity(ways.len());
+        let mut for_all = true;
         for node in nodes {
             let Some(slot) = self.ask.view.slot(node) else { continue };
             if self.left_out.binary_search(&node).is_ok() {
@@ -459,13 +478,22 @@ impl<'v> Look<'_, 'v> {
                     open.push(*way);
                 }
             }
+            for_all &= open.len() == ways.len();
             self.add(site, &open, each.idle, 1);
         }
+        let number = for_all.then(|| self.number());
         for (way, list) in ways.iter().zip(lists) {
             if let Some(&first) = list.first() {
-                self.keep(way, Pool::new(way, each, first, site, Nodes::Some(list)));
+                self.keep(way, Pool::new(way, each, number, first, site, Nodes::Some(list)));
             }
         }
+    }
+
+    /// The next number for pools with the same nodes.
+    fn number(&mut self) -> u32 {
+        let number = self.field.numbers;
+        self.field.numbers += 1;
+        number
     }
 
     fn keep(&mut self, way: &Way, pool: Pool<'v>) {
@@ -505,9 +533,16 @@ impl<'v> Look<'_, 'v> {
 }
 
 impl<'v> Pool<'v> {
-    fn new(way: &Way, each: Each<'v>, first: u32, site: u16, nodes: Nodes<'v>) -> Self {
+    fn new(
+        way: &Way,
+        each: Each<'v>,
+        number: Option<u32>,
+        first: u32,
+        site: u16,
+        nodes: Nodes<'v>,
+    ) -> Self {
         let Each { idle, free } = each;
         let Way { room, shuns, gpus, .. } = *way;
-        Self { room, idle, shuns, gpus, free, first, site, nodes }
+        Self { room, idle, shuns, gpus, free, number, first, site, nodes }
     }
 }

@@ -3,7 +3,7 @@
 //! `ask` resolves the request (`terms` where it has many conditions), `alternatives` picks among
 //! kinds of GPUs, `single` is the short way for what fits on one node; for gangs
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
-//! nodes of a `draft` (`exact` where small cases are tricky), `shrink` finds the largest gang when
+//! nodes of a `draft` (`bulk` whole pools at once, `exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does, `ahead` when something will, `quote` what a plan
 //! amounts to. `ruled` takes the
 //! gangs with rules among their members that the others do not know.
@@ -13,6 +13,7 @@
 mod ahead;
 mod alternatives;
 mod ask;
+mod bulk;
 mod draft;
 mod exact;
 pub mod explain;

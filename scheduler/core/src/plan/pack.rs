@@ -6,6 +6,7 @@
 
 use super::Steps;
 use super::ask::{Ask, Fit, GpuFit, GroupAsk};
+use super::bulk::Floor;
 use super::draft::Draft;
 use super::exact;
 use super::field::{Domain, Field, Pool};
@@ -15,16 +16,16 @@ use crate::job::{GpuAsk, Strategy};
 use std::cmp::Reverse;
 
 /// What one look at a target costs in steps of the budget, its share of sorting them included.
-const SIGHT_STEPS: u64 = 16;
+pub(super) const SIGHT_STEPS: u64 = 16;
 
 /// Nodes as targets for many replicas; the least is the best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct PackScore {
+pub(super) struct PackScore {
     /// Nodes that the job is on already, then others, then those with GPUs a CPU replica would
     /// block, then those that ask to be used last.
-    tier: u8,
+    pub(super) tier: u8,
     /// Most replicas first: fewest nodes.
-    room: Reverse<u32>,
+    pub(super) room: Reverse<u32>,
     /// Idle GPUs that would be left: fullest first.
     left: u32,
     /// The least of the nodes.
@@ -89,7 +90,18 @@ pub(super) fn place(
     steps: &mut Steps,
 ) -> bool {
     let mark = draft.mark();
+    let floor = Floor::new(ask, field, domain, shunned);
     for order in orders(ask, field, domain, shunned, targets) {
+        if let Some(floor) = &floor {
+            if let Some(bulk) = floor.pack(&order, targets, steps) {
+                draft.fill(bulk);
+                return true;
+            }
+            if steps.is_spent() {
+                return false;
+            }
+            continue;
+        }
         let whole = order.iter().all(|&at| {
             let Some((group, &target)) = ask.groups.get(at).zip(targets.get(at)) else {
                 return false;
@@ -171,18 +183,18 @@ fn orders(
 }
 
 /// One group on its way into one domain.
-struct Lot<'a> {
-    ask: &'a Ask<'a>,
-    field: &'a Field<'a>,
-    domain: &'a Domain,
-    shunned: bool,
-    at: usize,
-    group: &'a GroupAsk,
+pub(super) struct Lot<'a> {
+    pub(super) ask: &'a Ask<'a>,
+    pub(super) field: &'a Field<'a>,
+    pub(super) domain: &'a Domain,
+    pub(super) shunned: bool,
+    pub(super) at: usize,
+    pub(super) group: &'a GroupAsk,
 }
 
 impl Lot<'_> {
     /// Places the ranks as far as they fit; returns how many.
-    fn place(&self, draft: &mut Draft, ranks: &[Rank], steps: &mut Steps) -> u32 {
+    pub(super) fn place(&self, draft: &mut Draft, ranks: &[Rank], steps: &mut Steps) -> u32 {
         match self.ask.spec.strategy {
             Strategy::Pack | Strategy::StrictPack => self.pack(draft, ranks, steps),
             Strategy::Spread => self.spread(draft, ranks, false, steps),
@@ -231,18 +243,19 @@ impl Lot<'_> {
     }
 
     fn pack(&self, draft: &mut Draft, ranks: &[Rank], steps: &mut Steps) -> u32 {
-        let whole_gpus = self.group.whole_gpus();
-        let score = |sight: &Sight| {
-            let left = sight.idle.saturating_sub(sight.room.saturating_mul(whole_gpus));
-            let tier = self.tier(sight.shuns, sight.members > 0, sight.idle);
-            PackScore { tier, room: Reverse(sight.room), left, node: sight.node }
-        };
         let spots = self.spots(draft).into_iter();
-        let mut targets: Vec<_> = spots.map(|(sight, spots)| (score(&sight), spots)).collect();
+        let mut targets: Vec<_> = spots.map(|(sight, spots)| (self.score(&sight), spots)).collect();
         targets.sort_unstable_by_key(|(score, _)| *score);
         let placed = self.fill(draft, &targets, ranks);
         steps.spend(sights(targets.len(), draft) + u64::from(placed));
         placed
+    }
+
+    pub(super) fn score(&self, sight: &Sight) -> PackScore {
+        let taken = sight.room.saturating_mul(self.group.whole_gpus());
+        let left = sight.idle.saturating_sub(taken);
+        let tier = self.tier(sight.shuns, sight.members > 0, sight.idle);
+        PackScore { tier, room: Reverse(sight.room), left, node: sight.node }
     }
 
     /// Walks the targets, tier by tier, the roomiest first; what then fits on one node goes to the
@@ -328,12 +341,12 @@ fn sights(targets: usize, draft: &Draft) -> u64 {
 
 /// What a target looks like: one node, or each of several.
 #[derive(Clone, Copy, Debug)]
-struct Sight {
-    node: u32,
-    room: u32,
-    idle: u32,
-    members: u32,
-    shuns: bool,
+pub(super) struct Sight {
+    pub(super) node: u32,
+    pub(super) room: u32,
+    pub(super) idle: u32,
+    pub(super) members: u32,
+    pub(super) shuns: bool,
 }
 
 /// Of the targets from `from` on, which are sorted by falling room: a node of the least room that

@@ -1,6 +1,6 @@
 //! Room: how many replicas a node's free capacity holds, and which exact GPUs one of them gets.
 //!
-//! **Invariant:** [`pick`] succeeds exactly as often in a row as [`room`] says (for one group).
+//! **Invariant:** [`take`] succeeds exactly as often in a row as [`room`] says (for one group).
 
 use super::ask::{GpuFit, GroupAsk};
 use crate::job::GpuAsk;
@@ -54,6 +54,24 @@ pub(super) fn pick(group: &GroupAsk, gpus: &[Gpu], free: &Free, fit: GpuFit) -> 
         GpuAsk::Whole(count) => pick_whole(gpus, free.idle & fit.mask, fit.plain, count),
         GpuAsk::Share(milli) => pick_share(gpus, free, fit, milli),
     }
+}
+
+/// Takes what one replica needs; its exact GPUs, and of a shared one how many thousandths. `None`,
+/// and nothing taken, if it does not fit. `gpus` as for [`pick`].
+pub(super) fn take(
+    group: &GroupAsk,
+    gpus: &[Gpu],
+    free: &mut Free,
+    fit: GpuFit,
+) -> Option<(GpuSet, u16)> {
+    let gpus = pick(group, gpus, free, fit)?;
+    let share_milli = match group.needs.gpus() {
+        GpuAsk::Share(milli) => milli,
+        GpuAsk::None | GpuAsk::Whole(_) => 0,
+    };
+    free.take(gpus, share_milli, group.needs.resources());
+    free.take_custom(group.needs.custom());
+    Some((gpus, share_milli))
 }
 
 fn pick_whole(gpus: &[Gpu], usable: GpuSet, plain: bool, count: u8) -> Option<GpuSet> {

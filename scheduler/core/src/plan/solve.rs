@@ -40,6 +40,15 @@ pub(super) struct Solver<'a> {
 impl Solver<'_> {
     /// Places `targets` replicas per group; `None` if that was not found possible.
     pub(super) fn solve(&self, targets: &[u32], steps: &mut Steps) -> Option<Vec<Placement>> {
+        let draft = self.draft(targets, steps)?;
+        let Some(bulk) = draft.bulk() else { return Some(draft.into_placements()) };
+        let placements = bulk.placements(self.ask, self.field)?;
+        steps.spend(placements.len() as u64);
+        Some(placements)
+    }
+
+    /// The same without spelling it out.
+    pub(super) fn draft(&self, targets: &[u32], steps: &mut Steps) -> Option<Draft> {
         // On paper first: a sum is cheaper than a failed search.
         let have = self.field.sum(&self.field.sites(), true);
         if !covers(&have, &Field::demand(self.ask, targets, false)) {
@@ -53,7 +62,7 @@ impl Solver<'_> {
             let strict = self.ask.spec.strategy == Strategy::StrictPack;
             let pack = strict || self.ask.spec.strategy == Strategy::Pack;
             if pack && self.on_one_node(&mut draft, shunned, targets, steps) {
-                return Some(draft.into_placements());
+                return Some(draft);
             }
             if strict {
                 continue;
@@ -64,7 +73,7 @@ impl Solver<'_> {
                 for distinct in if spread { &[true, false][..] } else { &[false] } {
                     let attempt = Attempt { solver: self, shunned, distinct: *distinct, targets };
                     if attempt.in_level(&mut draft, level, steps) {
-                        return Some(draft.into_placements());
+                        return Some(draft);
                     }
                     if steps.is_spent() {
                         return None;
@@ -76,12 +85,12 @@ impl Solver<'_> {
     }
 
     /// The same at given sites, where neither topology nor a strict strategy is in the way.
-    pub(super) fn solve_at(
+    pub(super) fn draft_at(
         &self,
         sites: Vec<u16>,
         targets: &[u32],
         steps: &mut Steps,
-    ) -> Option<Vec<Placement>> {
+    ) -> Option<Draft> {
         let mut draft = Draft::new(self.ask, self.base);
         let domain = Domain { sites, rack: None };
         let placed =
@@ -89,7 +98,7 @@ impl Solver<'_> {
                 let attempt = Attempt { solver: self, shunned, distinct: false, targets };
                 attempt.place(&mut draft, &domain, steps)
             });
-        placed.then(|| draft.into_placements())
+        placed.then_some(draft)
     }
 
     /// Levels to keep the gang within, the most wanted first.

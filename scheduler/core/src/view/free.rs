@@ -44,6 +44,11 @@ impl Free {
         free
     }
 
+    /// The same with other idle GPUs, as many of them.
+    pub(crate) fn with_idle(&self, idle: GpuSet) -> Self {
+        Self { idle, ..self.clone() }
+    }
+
     /// Shared GPUs with their free thousandths, by rising index.
     pub(crate) fn partial(&self) -> &[(u8, u16)] {
         &self.partial

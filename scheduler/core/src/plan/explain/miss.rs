@@ -5,18 +5,17 @@
 //! searches are short: a refusal must not wait for the last microsecond of RTT.
 
 use super::refusal::{fits, fits_at};
-use crate::command::Placement;
 use crate::id::SiteId;
 use crate::job::{JobSpec, Level, RttScope};
 use crate::plan::Steps;
 use crate::plan::ask::Ask;
-use crate::plan::draft::Base;
+use crate::plan::draft::{Base, Members, by_site};
 use crate::plan::field::{Domain, Field};
 use crate::plan::near::{self, Objective, Question, Vertex};
 use crate::plan::ruled::Paths;
 use crate::topology::FAR;
 use crate::unit::RttUs;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Steps for the bound that sites need on paper, and for the largest part: a millisecond or two
 /// each.
@@ -59,7 +58,7 @@ pub(super) fn bound_needed(
     let lone = sites.iter().any(|&site| net.high(site, site) > on_paper);
     let single = !lone && ask.groups.len() == 1;
     if single && let Some(found) = fits_at(ask, field, sites, minimum, steps) {
-        return widest(ask, &found);
+        return widest(ask, found);
     }
     let mut bound = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
     for _ in 0..BOUNDS_TRIED_MAX {
@@ -68,7 +67,7 @@ pub(super) fn bound_needed(
         }
         let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..ask.spec.clone() };
         if let Some(found) = fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps) {
-            return widest(ask, &found);
+            return widest(ask, found);
         }
         bound = bound.saturating_add(bound / 8);
     }
@@ -76,11 +75,9 @@ pub(super) fn bound_needed(
 }
 
 /// The largest RTT among the members, those that stay included; `None` where one is not known.
-pub(super) fn widest(ask: &Ask<'_>, placements: &[Placement]) -> Option<RttUs> {
-    let nodes = placements.iter().map(|placement| placement.node.0).chain(ask.fixed.clone());
-    let mut members: BTreeMap<SiteId, u32> = BTreeMap::new();
-    for site in nodes.filter_map(|node| Some(ask.view.slot(node)?.site)) {
-        *members.entry(site).or_default() += 1;
+pub(super) fn widest(ask: &Ask<'_>, mut members: Members) -> Option<RttUs> {
+    for (site, count) in by_site(ask.view, ask.fixed.iter().copied()) {
+        *members.entry(site).or_default() += count;
     }
     let net = ask.view.net();
     let mut widest = 0;

@@ -5,11 +5,10 @@
 
 use super::cause::{Cause, Counts, Reach, count};
 use super::{Nearest, Rule, Unplaceable, Verdict, miss, paper};
-use crate::command::Placement;
 use crate::fit::Misfit;
 use crate::job::{JobSpec, RttScope, Strategy};
 use crate::plan::ask::Ask;
-use crate::plan::draft::Base;
+use crate::plan::draft::{Base, Members, by_site};
 use crate::plan::field::{Domain, Field, covers};
 use crate::plan::solve::Solver;
 use crate::plan::{Steps, ruled, single};
@@ -140,8 +139,8 @@ fn verdict(
         }
         let spec = unbound();
         let relaxed = ask.with_spec(&spec);
-        if let Some(found) = fits(&relaxed, field, Base::Now, minimum, steps) {
-            return (Verdict::Latency, miss::widest(ask, &found));
+        if let Some(members) = fits(&relaxed, field, Base::Now, minimum, steps) {
+            return (Verdict::Latency, miss::widest(ask, members));
         }
     }
     if ask.spec.topology_required.is_some() {
@@ -187,20 +186,27 @@ fn holds(ask: &Ask<'_>, field: &Field<'_>, base: Base, minimum: &[u32], steps: &
     (plain && single) || fits(ask, field, base, minimum, steps).is_some()
 }
 
-/// Places so many, or as few more as the rules need.
+/// Places so many, or as few more as the rules need; where they would be.
 pub(super) fn fits(
     ask: &Ask<'_>,
     field: &Field<'_>,
     base: Base,
     minimum: &[u32],
     steps: &mut Steps,
-) -> Option<Vec<Placement>> {
+) -> Option<Members> {
+    let least = |steps: &mut Steps| {
+        let placements = ruled::least(ask, base, steps)?;
+        Some(by_site(ask.view, placements.iter().map(|placement| placement.node.0)))
+    };
     if ruled::applies(ask) {
-        return ruled::least(ask, base, steps);
+        return least(steps);
     }
     let solver = Solver { ask, field, base };
-    let found = solver.solve(minimum, steps);
-    found.or_else(|| solver.has_lone_sites().then(|| ruled::least(ask, base, steps)).flatten())
+    match solver.draft(minimum, steps) {
+        Some(draft) => Some(draft.members_by_site(ask.view)),
+        None if solver.has_lone_sites() => least(steps),
+        None => None,
+    }
 }
 
 /// Places so many at these sites, where no other rules are in the way.
@@ -210,12 +216,14 @@ pub(super) fn fits_at(
     sites: Vec<u16>,
     minimum: &[u32],
     steps: &mut Steps,
-) -> Option<Vec<Placement>> {
+) -> Option<Members> {
     let spec = ask.spec;
     let plain = matches!(spec.strategy, Strategy::Pack | Strategy::Spread)
         && spec.topology_required.is_none()
         && !ruled::applies(ask);
-    plain.then(|| Solver { ask, field, base: Base::Now }.solve_at(sites, minimum, steps)).flatten()
+    let solver = Solver { ask, field, base: Base::Now };
+    let draft = plain.then(|| solver.draft_at(sites, minimum, steps)).flatten()?;
+    Some(draft.members_by_site(ask.view))
 }
 
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.

@@ -1,6 +1,7 @@
 //! What the planner must hold: what it proposes is accepted, what it refuses is impossible.
 
 mod brute;
+mod bulk;
 mod claims;
 mod drafts;
 mod explain;

@@ -1,0 +1,278 @@
+//! Bulk: packs a gang by whole pools, not node by node.
+//!
+//! Nodes of one pool on which the same replicas come to lie stay alike, so they are kept together
+//! as one stretch of the pool. What packing costs then goes by the variety of the fleet; a gang that
+//! is only tried, to show that it would fit, never becomes placements at all.
+//! **Invariant:** what is packed here is a placement node by node, with the same choices that
+//! looking at single nodes would make, but for the order of targets that score alike.
+
+use super::Steps;
+use super::ask::Ask;
+use super::draft::Members;
+use super::field::{Domain, Field, Pool};
+use super::pack::{Lot, PackScore, SIGHT_STEPS, Sight};
+use super::room::{room, take};
+use crate::command::Placement;
+use crate::id::{Epoch, NodeId, Rank, SiteId};
+use crate::job::Strategy;
+use crate::unit::GpuSet;
+use crate::view::Free;
+
+/// Replicas of one group on each node of a stretch.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// Place in the ask.
+    group: usize,
+    /// Place among the group's ranks of the first replica on the first node.
+    rank: usize,
+    /// Replicas on each node.
+    each: u32,
+}
+
+/// Nodes of one pool on each of which the same lies.
+#[derive(Clone, Debug)]
+struct Stretch {
+    /// Number of the pool.
+    pool: usize,
+    site: u16,
+    /// Places in the pool: from this one to before that.
+    from: usize,
+    to: usize,
+    /// What each node has left; `None` = as much as it had.
+    left: Option<Free>,
+    loads: Vec<Load>,
+}
+
+impl Stretch {
+    fn len(&self) -> usize {
+        self.to - self.from
+    }
+
+    /// Cuts off the first so many nodes, of which there are more.
+    fn cut(&mut self, nodes: usize) -> Self {
+        let mut head = self.clone();
+        head.to = self.from + nodes;
+        self.from = head.to;
+        for load in &mut self.loads {
+            load.rank += nodes * load.each as usize;
+        }
+        head
+    }
+}
+
+/// A gang packed by pools.
+#[derive(Clone, Debug)]
+pub(super) struct Bulk {
+    /// Those on which something lies.
+    stretches: Vec<Stretch>,
+    /// Replicas of each group of the ask.
+    targets: Vec<u32>,
+}
+
+impl Bulk {
+    /// Members at each site.
+    pub(super) fn members(&self) -> Members {
+        let mut members = Members::new();
+        for stretch in &self.stretches {
+            let each: u64 = stretch.loads.iter().map(|load| u64::from(load.each)).sum();
+            *members.entry(SiteId(stretch.site)).or_default() += each * stretch.len() as u64;
+        }
+        members
+    }
+
+    /// The placements by rising rank, in the field by which they were packed.
+    pub(super) fn placements(&self, ask: &Ask<'_>, field: &Field<'_>) -> Option<Vec<Placement>> {
+        let pools: Vec<_> = (0..ask.groups.len()).map(|at| by_number(field, at)).collect();
+        let nowhere = Placement {
+            rank: Rank(0),
+            node: NodeId(0),
+            node_epoch: Epoch(0),
+            gpus: GpuSet::EMPTY,
+            share_milli: 0,
+        };
+        let mut starts = Vec::with_capacity(self.targets.len());
+        let mut placements = Vec::new();
+        for &target in &self.targets {
+            starts.push(placements.len());
+            placements.resize(placements.len() + target as usize, nowhere);
+        }
+        for stretch in &self.stretches {
+            let first = stretch.loads.first()?;
+            let pool = pools.get(first.group)?.get(stretch.pool).copied().flatten()?;
+            for (nth, at) in (stretch.from..stretch.to).enumerate() {
+                let node = pool.get(at)?;
+                let brief = ask.view.brief(node);
+                let (mut free, gpus) = match pool.free {
+                    Some(free) => (free.with_idle(brief.idle), &[][..]),
+                    None => {
+                        let slot = ask.view.slot(node)?;
+                        (field.base.free(slot), slot.node.gpus.as_slice())
+                    }
+                };
+                for load in &stretch.loads {
+                    let group = ask.groups.get(load.group)?;
+                    let fit = pools.get(load.group)?.get(stretch.pool).copied().flatten()?.gpus;
+                    let rank = load.rank + nth * load.each as usize;
+                    let own = starts.get(load.group)? + rank;
+                    let own = placements.get_mut(own..own + load.each as usize)?;
+                    for (cell, &rank) in own.iter_mut().zip(group.ranks.get(rank..)?) {
+                        let (gpus, share_milli) = take(group, gpus, &mut free, fit)?;
+                        let (node, node_epoch) = (NodeId(node), brief.epoch);
+                        *cell = Placement { rank, node, node_epoch, gpus, share_milli };
+                    }
+                }
+            }
+        }
+        Some(placements)
+    }
+}
+
+/// The group's pools by their numbers.
+fn by_number<'f, 'v>(field: &'f Field<'v>, group: usize) -> Vec<Option<&'f Pool<'v>>> {
+    let mut pools = vec![None; field.numbers()];
+    for (number, pool) in field.numbered(group) {
+        if let Some(cell) = pools.get_mut(number) {
+            *cell = Some(pool);
+        }
+    }
+    pools
+}
+
+/// A part of the fleet on which nothing of the job lies yet.
+pub(super) struct Floor<'a> {
+    lots: Vec<Lot<'a>>,
+    /// Per group, by number: the pools on which it may go.
+    pools: Vec<Vec<Option<&'a Pool<'a>>>>,
+    stretches: Vec<Stretch>,
+}
+
+impl<'a> Floor<'a> {
+    /// `None` where single nodes must be looked at: for a rack, beside members that stay, where
+    /// nodes of one pool are not for every group, or where packing is not the way.
+    pub(super) fn new(
+        ask: &'a Ask<'a>,
+        field: &'a Field<'a>,
+        domain: &'a Domain,
+        shunned: bool,
+    ) -> Option<Self> {
+        if ask.spec.strategy != Strategy::Pack || domain.rack.is_some() || !ask.fixed.is_empty() {
+            return None;
+        }
+        let mut floor = Self { lots: Vec::new(), pools: Vec::new(), stretches: Vec::new() };
+        let mut seen = vec![false; field.numbers()];
+        for (at, group) in ask.groups.iter().enumerate() {
+            let mut own = vec![None; field.numbers()];
+            for pool in field.pools(at, domain, shunned) {
+                let number = pool.number? as usize;
+                *own.get_mut(number)? = Some(pool);
+                if !std::mem::replace(seen.get_mut(number)?, true) {
+                    let (site, to, loads) = (pool.site, pool.len(), Vec::new());
+                    let stretch = Stretch { pool: number, site, from: 0, to, left: None, loads };
+                    floor.stretches.push(stretch);
+                }
+            }
+            floor.pools.push(own);
+            floor.lots.push(Lot { ask, field, domain, shunned, at, group });
+        }
+        Some(floor)
+    }
+
+    /// Packs so many replicas of each group, the groups in this order.
+    pub(super) fn pack(&self, order: &[usize], targets: &[u32], steps: &mut Steps) -> Option<Bulk> {
+        let mut packing = Packing { floor: self, stretches: self.stretches.clone() };
+        let whole = order.iter().all(|&at| {
+            let Some((lot, &target)) = self.lots.get(at).zip(targets.get(at)) else { return false };
+            target == 0 || packing.group(lot, target, steps).is_some()
+        });
+        let mut stretches = packing.stretches;
+        stretches.retain(|stretch| !stretch.loads.is_empty());
+        whole.then(|| Bulk { stretches, targets: targets.to_vec() })
+    }
+}
+
+struct Packing<'f, 'a> {
+    floor: &'f Floor<'a>,
+    stretches: Vec<Stretch>,
+}
+
+impl Packing<'_, '_> {
+    /// Packs all replicas of one group: `None` if they do not fit.
+    fn group(&mut self, lot: &Lot<'_>, target: u32, steps: &mut Steps) -> Option<()> {
+        let sights = self.stretches.iter().enumerate();
+        let sights = sights.filter_map(|(at, stretch)| Some((self.sight(lot, stretch)?, at)));
+        let mut targets: Vec<(PackScore, usize)> =
+            sights.map(|(sight, at)| (lot.score(&sight), at)).collect();
+        steps.spend((self.stretches.len() + targets.len()) as u64 * SIGHT_STEPS / 2);
+        targets.sort_unstable_by_key(|&(score, _)| score);
+        let mut need = target;
+        for tier in targets.chunk_by(|(a, _), (b, _)| a.tier == b.tier) {
+            for (place, &(score, at)) in tier.iter().enumerate() {
+                let (nodes, room) = (self.stretches.get(at)?.len(), score.room.0);
+                // Nodes that one after the other leave more than the next one holds.
+                let full = (need.checked_sub(1)?.checked_div(room)? as usize).min(nodes);
+                let placed = u32::try_from(full).unwrap_or(u32::MAX) * room;
+                self.load(lot, at, full, (target - need, room))?;
+                need -= placed;
+                if full < nodes {
+                    // What is left goes to one node, the tightest that holds it.
+                    let able = tier.partition_point(|(score, _)| score.room.0 >= need);
+                    let mut equal =
+                        tier.get(place..able)?.chunk_by(|(a, _), (b, _)| a.room == b.room);
+                    let &(_, tightest) = equal.next_back()?.first()?;
+                    return self.load(lot, tightest, 1, (target - need, need));
+                }
+            }
+        }
+        None
+    }
+
+    /// The nodes of a stretch as targets for a group, if they are.
+    fn sight(&self, lot: &Lot<'_>, stretch: &Stretch) -> Option<Sight> {
+        let pool = self.pool(lot.at, stretch)?;
+        let (node, members) = (pool.get(stretch.from)?, u32::from(stretch.left.is_some()));
+        let (room, idle) = match &stretch.left {
+            None => (pool.room, pool.idle),
+            Some(free) => {
+                let slot = lot.ask.view.slot(node)?;
+                let most = lot.group.wanted();
+                (room(lot.group, &slot.node.gpus, free, pool.gpus, most), free.idle.len())
+            }
+        };
+        let shuns = pool.shuns;
+        (room > 0).then_some(Sight { node, room, idle, members, shuns })
+    }
+
+    fn pool(&self, group: usize, stretch: &Stretch) -> Option<&Pool<'_>> {
+        self.floor.pools.get(group)?.get(stretch.pool).copied().flatten()
+    }
+
+    /// Puts replicas of a group on the first so many nodes of a stretch: from this place among its
+    /// ranks on, so many on each.
+    fn load(
+        &mut self,
+        lot: &Lot<'_>,
+        at: usize,
+        nodes: usize,
+        (rank, each): (u32, u32),
+    ) -> Option<()> {
+        if nodes == 0 {
+            return Some(());
+        }
+        let stretch = self.stretches.get(at)?;
+        let pool = self.pool(lot.at, stretch)?;
+        let (slot, fit) = (lot.ask.view.slot(pool.get(stretch.from)?)?, pool.gpus);
+        let mut free = stretch.left.clone().unwrap_or_else(|| lot.field.base.free(slot));
+        for _ in 0..each {
+            take(lot.group, &slot.node.gpus, &mut free, fit)?;
+        }
+        let load = Load { group: lot.at, rank: rank as usize, each };
+        let stretch = self.stretches.get_mut(at)?;
+        let head = (nodes < stretch.len()).then(|| stretch.cut(nodes));
+        let mut loaded = head;
+        let stretch = loaded.as_mut().unwrap_or(stretch);
+        stretch.left = Some(free);
+        stretch.loads.push(load);
+        self.stretches.extend(loaded);
+        Some(())
+    }
+}
