@@ -167,11 +167,18 @@ impl GroupAsk {
 
     /// How the node, with GPUs of this kind, serves this group.
     pub(super) fn node_fit(&self, kind: KindId, node: &Node) -> Fit {
-        let gpus = self.kind_fit(kind, &node.gpus);
+        self.fit_of(self.gpus_of(kind, node), node)
+    }
+
+    /// How the GPUs of the node serve this group, or what is wrong with them.
+    fn gpus_of(&self, kind: KindId, node: &Node) -> Result<GpuFit, Misfit> {
         let fault = || self.kept(kind, &self.kind_faults, || self.needs.gpu_fault(&node.gpus));
-        let fault = gpus.is_none().then(fault);
+        self.kind_fit(kind, &node.gpus).ok_or_else(fault)
+    }
+
+    fn fit_of(&self, gpus: Result<GpuFit, Misfit>, node: &Node) -> Fit {
         let Term { misfit, shuns } = self.term(node);
-        Fit { misfit: fault.or(misfit), shuns, gpus: gpus.unwrap_or(GpuFit::NONE) }
+        Fit { misfit: gpus.err().or(misfit), shuns, gpus: gpus.unwrap_or(GpuFit::NONE) }
     }
 
     /// The same group with other GPUs allowed.
@@ -205,9 +212,12 @@ impl GroupAsk {
     /// Fits of all classes, by number; `None` for numbers out of use.
     pub(super) fn class_fits(&self, view: &View) -> Vec<Option<Fit>> {
         let mut fits = vec![None; view.classes().end()];
+        // There are fewer kinds of GPUs than classes.
+        let by_kind = Known::default();
         for (ClassId(id), class) in view.classes().iter() {
+            let gpus = by_kind.get(class.kind.0, || self.gpus_of(class.kind, &class.sample));
             if let Some(place) = fits.get_mut(id as usize) {
-                *place = Some(self.class_fit(class));
+                *place = Some(self.fit_of(gpus, &class.sample));
             }
         }
         fits

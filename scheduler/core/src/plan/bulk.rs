@@ -15,6 +15,7 @@ use super::room::{room, take};
 use crate::command::Placement;
 use crate::id::{Epoch, NodeId, Rank, SiteId};
 use crate::job::Strategy;
+use crate::node::Gpu;
 use crate::unit::GpuSet;
 use crate::view::Free;
 
@@ -229,16 +230,15 @@ impl Packing<'_, '_> {
     /// The nodes of a stretch as targets for a group, if they are.
     fn sight(&self, lot: &Lot<'_>, stretch: &Stretch) -> Option<Sight> {
         let pool = self.pool(lot.at, stretch)?;
-        let (node, members) = (pool.get(stretch.from)?, u32::from(stretch.left.is_some()));
+        let node = first_of(pool, stretch)?;
         let (room, idle) = match &stretch.left {
             None => (pool.room, pool.idle),
             Some(free) => {
-                let slot = lot.ask.view.slot(node)?;
-                let most = lot.group.wanted();
-                (room(lot.group, &slot.node.gpus, free, pool.gpus, most), free.idle.len())
+                let (gpus, most) = (gpus_of(lot, pool, node)?, lot.group.wanted());
+                (room(lot.group, gpus, free, pool.gpus, most), free.idle.len())
             }
         };
-        let shuns = pool.shuns;
+        let (members, shuns) = (u32::from(stretch.left.is_some()), pool.shuns);
         (room > 0).then_some(Sight { node, room, idle, members, shuns })
     }
 
@@ -260,10 +260,14 @@ impl Packing<'_, '_> {
         }
         let stretch = self.stretches.get(at)?;
         let pool = self.pool(lot.at, stretch)?;
-        let (slot, fit) = (lot.ask.view.slot(pool.get(stretch.from)?)?, pool.gpus);
-        let mut free = stretch.left.clone().unwrap_or_else(|| lot.field.base.free(slot));
+        let (node, fit) = (first_of(pool, stretch)?, pool.gpus);
+        let gpus = gpus_of(lot, pool, node)?;
+        let mut free = match (&stretch.left, pool.free) {
+            (Some(free), _) | (None, Some(free)) => free.clone(),
+            (None, None) => lot.field.base.free(lot.ask.view.slot(node)?),
+        };
         for _ in 0..each {
-            take(lot.group, &slot.node.gpus, &mut free, fit)?;
+            take(lot.group, gpus, &mut free, fit)?;
         }
         let load = Load { group: lot.at, rank: rank as usize, each };
         let stretch = self.stretches.get_mut(at)?;
@@ -275,4 +279,17 @@ impl Packing<'_, '_> {
         self.stretches.extend(loaded);
         Some(())
     }
+}
+
+/// The least node of a stretch of the pool.
+fn first_of(pool: &Pool<'_>, stretch: &Stretch) -> Option<u32> {
+    if stretch.from == 0 { Some(pool.first) } else { pool.get(stretch.from) }
+}
+
+/// GPUs of a node of the pool; none where they are alike and so are not looked at.
+fn gpus_of<'a>(lot: &Lot<'a>, pool: &Pool<'_>, node: u32) -> Option<&'a [Gpu]> {
+    if pool.free.is_some() {
+        return Some(&[]);
+    }
+    Some(&lot.ask.view.slot(node)?.node.gpus)
 }

@@ -101,6 +101,20 @@ impl Solver<'_> {
         placed.then_some(draft)
     }
 
+    /// The same by the last way alone that is tried under an RTT bound, anywhere in the fleet.
+    pub(super) fn draft_roomy(&self, targets: &[u32], steps: &mut Steps) -> Option<Draft> {
+        let mut draft = Draft::new(self.ask, self.base);
+        let everywhere = Domain { sites: self.field.sites(), rack: None };
+        let placed =
+            [false, true].into_iter().filter(|&with| self.field.shunned || !with).any(|shunned| {
+                let attempt = Attempt { solver: self, shunned, distinct: false, targets };
+                let fixed = attempt.fixed_sites();
+                let vertices = attempt.vertices(&everywhere, &fixed);
+                attempt.in_roomy_sites(&mut draft, &vertices, &fixed, steps)
+            });
+        placed.then_some(draft)
+    }
+
     /// Levels to keep the gang within, the most wanted first.
     fn levels(&self) -> Vec<Option<Level>> {
         let (required, preferred) =
@@ -416,6 +430,7 @@ impl Attempt<'_> {
         };
         let question = Question { net, vertices, need, fixed, bound_us, objective };
         let mut found = near::within_steps(&question, steps);
+        let is_on_paper = matches!(found, Answer::Chosen(_));
         let bound = bound_us.unwrap_or(FAR - 1);
         for _ in 0..WIDENINGS_MAX {
             let Answer::Chosen(choice) = found else { break };
@@ -437,7 +452,27 @@ impl Attempt<'_> {
             let question = Question { bound_us: Some(wider), ..question };
             found = near::any_within_steps(&question, steps);
         }
-        self.in_any_clique(draft, vertices, steps)
+        // One group that fits on paper does in fact.
+        let several = is_on_paper && self.targets.iter().filter(|&&count| count > 0).count() > 1;
+        (several && self.in_roomy_sites(draft, vertices, fixed, steps))
+            || self.in_any_clique(draft, vertices, steps)
+    }
+
+    /// Any near sites that hold the gang on paper, and the roomiest others near all of them.
+    fn in_roomy_sites(
+        &self,
+        draft: &mut Draft,
+        vertices: &[Vertex],
+        fixed: &[(u16, u64)],
+        steps: &mut Steps,
+    ) -> bool {
+        let Some(RttUs(bound)) = self.solver.ask.spec.rtt_max else { return false };
+        let (net, need) = (self.solver.ask.view.net(), &self.demand());
+        let (bound_us, objective) = (Some(bound), Objective::Any);
+        let question = Question { net, vertices, need, fixed, bound_us, objective };
+        let Answer::Chosen(choice) = near::any_within_steps(&question, steps) else { return false };
+        let sites = self.grow(&choice.sites, vertices, fixed, bound);
+        self.place(draft, &Domain { sites, rack: None }, steps)
     }
 
     /// Adds the roomiest sites that keep `rtt_us` towards all others.

@@ -2,16 +2,20 @@
 
 use crate::brute::{self, Answer};
 use crate::checker::Facts;
-use crate::scene::{Scene, TINY};
+use crate::scene::{SMALL, Scene, TINY};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use scheduler_core::command::{Command, Plan, SiteRtt};
 use scheduler_core::fixture::entry::{
     TENANT, World, group, job_spec, name, node_spec, register, tenant,
 };
-use scheduler_core::fixture::fleet::submission;
-use scheduler_core::job::{Affinity, JobSpec, Level, RttScope, Segment, Spread, Strategy, Target};
+use scheduler_core::fixture::fleet::{self, Fleet, occupy, submission};
+use scheduler_core::job::{
+    Affinity, GpuAsk, JobSpec, Level, RttScope, Segment, Spread, Strategy, Target,
+};
 use scheduler_core::node::Labels;
 use scheduler_core::plan::{Budget, Cause, Policy, Request, Unplaceable, Verdict, plan};
-use scheduler_core::unit::RttUs;
+use scheduler_core::unit::{RttUs, TimeMs};
 use scheduler_core::view::View;
 
 fn run(world: &World, spec: &JobSpec) -> Result<Plan, Unplaceable> {
@@ -243,6 +247,49 @@ fn the_bound_told_is_the_least_and_the_part_told_the_largest() {
         assert!(!fits(bound, most + 1), "SEED={seed}: more than {most} fit: {spec:?}");
     }
     assert!(told > 60, "{told} refused for latency");
+}
+
+/// Plans again under the bound that a refusal names; whether it names one.
+fn named_bound_does(world: &World, spec: &JobSpec, seed: u64) -> bool {
+    let Err(refusal) = run(world, spec) else { return false };
+    let Some(bound) = refusal.nearest.rtt_max else { return false };
+    assert_eq!(refusal.verdict, Verdict::Latency, "SEED={seed}: {refusal}");
+    assert!(spec.rtt_max.is_some_and(|asked| asked < bound), "SEED={seed}: {refusal}");
+    let wider = JobSpec { rtt_max: Some(bound), ..spec.clone() };
+    assert!(run(world, &wider).is_ok(), "SEED={seed}: {bound:?} does not do: {spec:?}");
+    true
+}
+
+/// The planner places the job under the bound that a refusal names: with every rule and on fleets
+/// of which several groups want a large part.
+#[test]
+fn the_planner_keeps_the_bound_told() {
+    let mut told = 0;
+    for seed in 0..600 {
+        let mut scene = Scene::new(seed, SMALL);
+        let mut spec = scene.spec(SMALL);
+        spec.rtt_max.get_or_insert(RttUs(1_500));
+        for group in &mut spec.groups {
+            group.replicas_min = group.replicas;
+        }
+        told += u32::from(named_bound_does(&scene.world, &spec, seed));
+    }
+    assert!(told > 40, "{told} bounds told");
+    told = 0;
+    for seed in 0..150 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut state = Fleet::new(rng.random_range(120..240), 24, seed).state();
+        occupy(&mut state, 400, seed);
+        let world = World { state, at: TimeMs(1_000_000) };
+        let mut spec = job_spec(vec![]);
+        for (at, gpus) in [8, 4, 2, 1, 0].into_iter().enumerate().skip(rng.random_range(0..4)) {
+            let gpus = if gpus == 0 { GpuAsk::None } else { GpuAsk::Whole(gpus) };
+            spec.groups.push(fleet::workers(&format!("g{at}"), rng.random_range(1..40), gpus));
+        }
+        spec.rtt_max = Some(RttUs(rng.random_range(1..5_000)));
+        told += u32::from(named_bound_does(&world, &spec, seed));
+    }
+    assert!(told > 25, "{told} bounds told to several groups");
 }
 
 /// No refusal names a number of replicas that would fit although all that are needed would.

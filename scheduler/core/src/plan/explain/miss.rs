@@ -4,15 +4,16 @@
 //! **Invariant:** a bound is only named after the planner has placed the minimum under it; both
 //! searches are short: a refusal must not wait for the last microsecond of RTT.
 
-use super::refusal::{fits, fits_at};
+use super::refusal::fits;
 use crate::id::SiteId;
-use crate::job::{JobSpec, Level, RttScope};
+use crate::job::{JobSpec, Level, RttScope, Strategy};
 use crate::plan::Steps;
 use crate::plan::ask::Ask;
 use crate::plan::draft::{Base, Members, by_site};
 use crate::plan::field::{Domain, Field};
 use crate::plan::near::{self, Objective, Question, Vertex};
-use crate::plan::ruled::Paths;
+use crate::plan::ruled::{self, Paths};
+use crate::plan::solve::Solver;
 use crate::topology::FAR;
 use crate::unit::RttUs;
 use std::collections::BTreeSet;
@@ -22,6 +23,10 @@ use std::collections::BTreeSet;
 const SEARCH_STEPS: u64 = 400_000;
 /// Bounds tried, each wider than the one before, where a gang fits on paper and not in fact.
 const BOUNDS_TRIED_MAX: usize = 4;
+/// Bounds tried between one that does and one that does not.
+const BOUNDS_HALVED_MAX: usize = 3;
+/// Nothing is tried to win less than one part in so many.
+const PRECISION: u32 = 64;
 
 /// A bound on all pairs that would do, the smallest found; `None` where none was, or where the bound
 /// is not on all pairs.
@@ -56,22 +61,85 @@ pub(super) fn bound_needed(
     }
     // Mostly the very sites hold the gang; several groups need more room than they do on paper.
     let lone = sites.iter().any(|&site| net.high(site, site) > on_paper);
-    let single = !lone && ask.groups.len() == 1;
-    if single && let Some(found) = fits_at(ask, field, sites, minimum, steps) {
-        return widest(ask, found);
+    let free = !lone && is_free(ask);
+    if free && ask.groups.len() == 1 {
+        let solver = Solver { ask, field, base: Base::Now };
+        if let Some(draft) = solver.draft_at(sites, minimum, steps) {
+            return widest(ask, draft.members_by_site(ask.view));
+        }
     }
-    let mut bound = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
-    for _ in 0..BOUNDS_TRIED_MAX {
-        if steps.is_spent() {
+    let least = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
+    let bound = if free {
+        bound_that_does(least, BOUNDS_HALVED_MAX, |bound| {
+            let (spec, base) = (within(ask, RttUs(bound)), Base::Now);
+            let ask = &ask.with_spec(&spec);
+            let draft = Solver { ask, field, base }.draft_roomy(minimum, steps)?;
+            widest(ask, draft.members_by_site(ask.view))
+        })
+    } else {
+        bound_that_does(least, 1, |bound| {
+            let spec = within(ask, RttUs(bound));
+            widest(ask, fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps)?)
+        })
+    };
+    bound.map(RttUs)
+}
+
+/// Whether so many fit under this bound.
+pub(super) fn does(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    bound: RttUs,
+    minimum: &[u32],
+    steps: &mut Steps,
+) -> bool {
+    let spec = within(ask, bound);
+    fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps).is_some()
+}
+
+/// The spec with this bound.
+fn within(ask: &Ask<'_>, bound: RttUs) -> JobSpec {
+    JobSpec { rtt_max: Some(bound), ..ask.spec.clone() }
+}
+
+/// The least bound found that does, from `least` on: wider and wider until one does, then between
+/// those that do and those that do not. `widest` tries a bound and says how far apart the members
+/// are under it.
+fn bound_that_does(
+    least: u32,
+    halved_max: usize,
+    mut widest: impl FnMut(u32) -> Option<RttUs>,
+) -> Option<u32> {
+    let (mut low, mut high) = (least, least);
+    let mut found = widest(high);
+    for _ in 1..BOUNDS_TRIED_MAX {
+        if found.is_some() {
             break;
         }
-        let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..ask.spec.clone() };
-        if let Some(found) = fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps) {
-            return widest(ask, found);
-        }
-        bound = bound.saturating_add(bound / 8);
+        low = high.saturating_add(1);
+        high = high.saturating_add(high / 8).max(low);
+        found = widest(high);
     }
-    None
+    let RttUs(mut within) = found?;
+    for _ in 0..halved_max {
+        if high - low <= high / PRECISION {
+            break;
+        }
+        // What the members keep in fact mostly does as a bound as well.
+        let middle = if within < high { within.max(low) } else { low + (high - low) / 2 };
+        match widest(middle) {
+            Some(RttUs(rtt)) => (high, within) = (middle, rtt),
+            None => (low, within) = (middle.saturating_add(1), high),
+        }
+    }
+    Some(high)
+}
+
+/// Whether nothing but the RTT bound says where members may go.
+fn is_free(ask: &Ask<'_>) -> bool {
+    matches!(ask.spec.strategy, Strategy::Pack | Strategy::Spread)
+        && ask.spec.topology_required.is_none()
+        && !ruled::applies(ask)
 }
 
 /// The largest RTT among the members, those that stay included; `None` where one is not known.

@@ -140,7 +140,11 @@ fn verdict(
         let spec = unbound();
         let relaxed = ask.with_spec(&spec);
         if let Some(members) = fits(&relaxed, field, Base::Now, minimum, steps) {
-            return (Verdict::Latency, miss::widest(ask, members));
+            let bound = miss::widest(ask, members);
+            return (
+                Verdict::Latency,
+                bound.filter(|&bound| miss::does(ask, field, bound, minimum, steps)),
+            );
         }
     }
     if ask.spec.topology_required.is_some() {
@@ -207,23 +211,6 @@ pub(super) fn fits(
         None if solver.has_lone_sites() => least(steps),
         None => None,
     }
-}
-
-/// Places so many at these sites, where no other rules are in the way.
-pub(super) fn fits_at(
-    ask: &Ask<'_>,
-    field: &Field<'_>,
-    sites: Vec<u16>,
-    minimum: &[u32],
-    steps: &mut Steps,
-) -> Option<Members> {
-    let spec = ask.spec;
-    let plain = matches!(spec.strategy, Strategy::Pack | Strategy::Spread)
-        && spec.topology_required.is_none()
-        && !ruled::applies(ask);
-    let solver = Solver { ask, field, base: Base::Now };
-    let draft = plain.then(|| solver.draft_at(sites, minimum, steps)).flatten()?;
-    Some(draft.members_by_site(ask.view))
 }
 
 /// Whether every group has a node that could hold one of its replicas, if it were empty and up.

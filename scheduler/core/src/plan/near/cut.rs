@@ -60,8 +60,7 @@ pub(super) fn first(
     looks: &mut Looks,
 ) -> Option<First> {
     let rooms = Rooms::new(question);
-    let covers = |held: &[u64]| held.iter().zip(question.need).all(|(have, need)| have >= need);
-    let alone = |vertex: &Vertex| covers(&vertex.have);
+    let alone = |vertex: &Vertex| vertex.have.iter().zip(question.need).all(|(a, b)| a >= b);
     let single = question.vertices.iter().filter(|vertex| alone(vertex));
     let single = single.filter_map(|vertex| Some((reach(question, vertex, cost)?, vertex.site)));
     let mut best = single.min().map(|(cost, site)| First { sites: vec![site], cost });
@@ -145,7 +144,7 @@ fn radius(
     most: u32,
     looks: &mut Looks,
 ) -> Option<u32> {
-    let mut held = vec![0u64; question.need.len()];
+    let mut held = Held::new(question.need);
     let mut far = reach(question, centre, cost)?;
     for vertex in around(question, rooms, centre.site, most) {
         looks.take(1);
@@ -158,8 +157,8 @@ fn radius(
         if far >= most {
             return None;
         }
-        add(&mut held, &vertex.have);
-        if held.iter().zip(question.need).all(|(have, need)| have >= need) {
+        held.add(&vertex.have);
+        if held.covers() {
             return Some(far);
         }
     }
@@ -176,13 +175,13 @@ fn ball(
     most: u32,
     looks: &mut Looks,
 ) -> Option<First> {
-    let mut held = vec![0u64; question.need.len()];
+    let mut held = Held::new(question.need);
     let mut chosen = vec![centre];
     let own = rooms.at(centre)?;
     let mut widest = reach(question, own, cost)?;
-    add(&mut held, &own.have);
+    held.add(&own.have);
     for vertex in around(question, rooms, centre, most) {
-        if held.iter().zip(question.need).all(|(have, need)| have >= need) {
+        if held.covers() {
             break;
         }
         let adds = vertex.have.iter().any(|&amount| amount > 0);
@@ -197,11 +196,10 @@ fn ball(
         }
         widest = widest.max(far);
         chosen.push(vertex.site);
-        add(&mut held, &vertex.have);
+        held.add(&vertex.have);
     }
-    let covers = held.iter().zip(question.need).all(|(have, need)| have >= need);
     chosen.sort_unstable();
-    (covers && widest < most).then_some(First { sites: chosen, cost: widest })
+    (held.covers() && widest < most).then_some(First { sites: chosen, cost: widest })
 }
 
 /// Vertices that together with all within the bound and the cost hold the need, going by one
@@ -248,8 +246,29 @@ fn sum(parts: impl Iterator<Item = (bool, u64)>) -> u64 {
     parts.map(|(counts, room)| if counts { room } else { 0 }).fold(0, u64::wrapping_add)
 }
 
-fn add(held: &mut [u64], more: &[u64]) {
-    for (total, more) in held.iter_mut().zip(more) {
-        *total = total.saturating_add(*more);
+/// What some vertices hold together.
+struct Held<'a> {
+    sums: Vec<u64>,
+    need: &'a [u64],
+    /// Dimensions before this one are covered.
+    covered: usize,
+}
+
+impl<'a> Held<'a> {
+    fn new(need: &'a [u64]) -> Self {
+        Self { sums: vec![0; need.len()], need, covered: 0 }
+    }
+
+    fn add(&mut self, more: &[u64]) {
+        for (total, more) in self.sums.iter_mut().zip(more) {
+            *total = total.saturating_add(*more);
+        }
+    }
+
+    /// Whether that is what is needed. Sums only grow, so what was covered once still is.
+    fn covers(&mut self) -> bool {
+        let rest = self.sums.iter().zip(self.need).skip(self.covered);
+        self.covered += rest.take_while(|(have, need)| have >= need).count();
+        self.covered == self.need.len()
     }
 }
