@@ -152,7 +152,8 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         if number.is_none() {
-            self.wrong(&format!("a whole number from {lowest} to {highest}"));
+            let quoted = if is_quoted_number(self.value) { " without quotes" } else { "" };
+            self.wrong(&format!("a whole number from {lowest} to {highest}{quoted}"));
         }
         number.and_then(|number| N::try_from(number).ok()).unwrap_or_default()
     }
@@ -167,6 +168,11 @@ fn asks_for_something(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(map) => !map.is_empty(),
     }
+}
+
+/// Whether a text would be a number if its quotes were left out.
+pub(crate) fn is_quoted_number(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.parse::<i128>().is_ok())
 }
 
 /// What a value is, for people.

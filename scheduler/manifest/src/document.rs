@@ -51,7 +51,7 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
         with_snippet: false,
     };
     let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| whole(crate::text::printable_line(&error.to_string())))?;
+        .map_err(|error| whole(plain(&error.to_string())))?;
     let several = values.len() > 1;
     let mut documents = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
@@ -62,6 +62,18 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
         true => Err(whole("is empty: there is no job in it".to_owned())),
         false => Ok(documents),
     }
+}
+
+/// A parser's fault without what it says to programmers.
+fn plain(error: &str) -> String {
+    const ASIDES: [&str; 2] =
+        [", set DuplicateKeyPolicy in Options if acceptable", " rejected by the configured policy"];
+    let error = error
+        .replace(ASIDES[0], "")
+        .replace("non-finite float", "no finite number:")
+        .replace(ASIDES[1], "")
+        .replace("alias replay limit exceeded", "aliases stand for too much");
+    crate::text::printable_line(&error)
 }
 
 /// A Kubernetes `List` stands for its items.
@@ -116,6 +128,8 @@ mod tests {
         // One long text, repeated: few values, many bytes.
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(90));
         assert!(problem(&long).contains("ScalarBytes"), "{}", problem(&long));
+        assert!(problem("a: 1\na: 2\n").starts_with("duplicate mapping key: a at line 2"));
+        assert!(problem("a: .nan").starts_with("no finite number: `.nan` at line 1"));
         let storm = "---\na: 1\n".repeat(1_000);
         assert!(!problem(&storm).is_empty());
         assert!(problem(&"x".repeat(TEXT_BYTES_MAX + 1)).contains("at most"));

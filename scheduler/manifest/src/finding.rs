@@ -95,7 +95,8 @@ impl At {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     }
 
-    fn shown(&self) -> String {
+    /// The place in words, not too long.
+    pub(crate) fn shown(&self) -> String {
         shorten(&self.0, PATH_BYTES_MAX)
     }
 }

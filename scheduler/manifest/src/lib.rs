@@ -1,8 +1,8 @@
 //! Requests as users already write them, read into one native `JobSpec`.
 //!
-//! Native job files, Ray's placement groups, KubeRay's RayCluster and RayJob, Kubernetes' Job, Pod, Workload,
+//! Native job files, Ray's placement groups, KubeRay's RayCluster, RayJob and RayService, Kubernetes' Job, Pod, Workload,
 //! PodGroup and ResourceClaimTemplate, Kueue's Workload and annotations, KAI's PodGroup and annotations,
-//! YuniKorn's task groups. [`read`] finds out which it is.
+//! YuniKorn's task groups, Volcano's Job. [`read`] finds out which it is.
 //! **Invariant:** pure: text in, a job and notes out, or all its faults. No field is dropped without a word.
 
 mod decode;
@@ -10,6 +10,7 @@ mod document;
 mod finding;
 mod kubernetes;
 mod label;
+pub mod model;
 pub mod native;
 mod quantity;
 mod ray;

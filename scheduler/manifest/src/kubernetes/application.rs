@@ -11,7 +11,7 @@ use super::job::{self, Owner};
 use super::kai::KaiPodGroup;
 use super::members::{Members, merge_alike, shorter};
 use super::pinned::{NO_QUEUES, Named, Pinned};
-use super::{gang, kai, kueue, pod, relation, yunikorn};
+use super::{gang, kai, kueue, pod, relation, volcano, yunikorn};
 use crate::decode::decode;
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -90,9 +90,15 @@ impl Objects {
         let at = &document.at;
         match kind_of(document) {
             ("batch", "Job") => self.owners.push(job::job(document, known, findings)),
+            ("batch.volcano.sh", "Job") => {
+                self.owners.push(volcano::job(document, known, findings));
+            }
             ("", "Pod") => self.owners.push(job::pod(document, known, findings)),
             ("ray.io", "RayCluster") => {
                 self.owners.push(ray::cluster::read(document, known, findings));
+            }
+            ("ray.io", "RayService") => {
+                self.owners.push(ray::service::read(document, known, findings));
             }
             ("ray.io", "RayJob") => {
                 self.ray_jobs.push(ray::job::read(document, known, findings));
@@ -132,7 +138,7 @@ impl Objects {
             &at,
             format!(
                 "{} of {} is not read here; read are Job, Pod, Workload, PodGroup, \
-                 ResourceClaimTemplate, RayCluster, RayJob and native jobs",
+                 ResourceClaimTemplate, RayCluster, RayJob, RayService and native jobs",
                 quote(kind),
                 if group.is_empty() { "the core API".to_owned() } else { quote(group) }
             ),
@@ -328,7 +334,7 @@ impl Objects {
             self.owners.iter().map(|owner| &owner.pinned).find(|pinned| read(pinned))
         };
         let default_kind = match first.kind {
-            "RayCluster" | "RayJob" => v1::JobKind::Ray,
+            "RayCluster" | "RayJob" | "RayService" => v1::JobKind::Ray,
             _ => v1::JobKind::Kubernetes,
         };
         let mut name = first.name.clone();

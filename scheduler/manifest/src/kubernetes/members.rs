@@ -76,7 +76,7 @@ pub(crate) fn together(
 
 /// Why priorities are refused.
 pub(crate) const NO_PRIORITIES: &str =
-    "is not supported: jobs have no priorities yet; leave it out, and the oldest waits least";
+    "is not supported: jobs have no priorities yet; leave it out: the oldest job goes first";
 
 impl Members {
     /// The members that a template stands for.

@@ -14,6 +14,7 @@ mod placement;
 pub(crate) mod pod;
 mod relation;
 mod resources;
+mod volcano;
 mod yunikorn;
 
 pub(crate) use application::{assemble, finish_group};

@@ -231,7 +231,7 @@ impl Pinned {
                 findings.note(&at, "ignored: Kueue would start it in its turn, and so does muster");
             }
             Some(true) => {
-                findings.fault(&at, "is true: what is suspended is not to run, so leave it out");
+                findings.fault(&at, "is true: a job is submitted when it is to run");
             }
             Some(false) | None => {}
         }
@@ -268,21 +268,28 @@ impl Pinned {
         let at = &entry.at;
         match word_of {
             "kind" => self.kind = word(at, entry.value, &KINDS, findings),
-            "max-rtt" => match unit::microseconds(entry.value) {
-                Ok(us) => self.rtt_us_max = us,
-                Err(why) => findings.fault(at, why),
-            },
-            "max-price" => match unit::decimal(entry.value, 6) {
-                Ok(micro_usd) => self.price_micro_usd_max = micro_usd,
-                Err(why) => findings.fault(at, why),
-            },
-            "duration" => match unit::seconds(entry.value) {
-                Ok(seconds) => self.duration_s = Some(seconds),
-                Err(why) => findings.fault(at, why),
-            },
+            "max-rtt" => self.rtt_us_max = bound(at, unit::microseconds(entry.value), findings),
+            "max-price" => {
+                self.price_micro_usd_max = bound(at, unit::decimal(entry.value, 6), findings);
+            }
+            "duration" => {
+                self.duration_s = Some(bound(at, unit::seconds(entry.value), findings));
+            }
             _ => findings.fault(at, "unknown; known are muster/kind, max-rtt, max-price, duration"),
         }
     }
+}
+
+/// A bound that was read: one of nothing would be none at all in a job.
+fn bound<T: PartialEq + Default>(at: &At, read: Result<T, String>, findings: &mut Findings) -> T {
+    let bound = read.unwrap_or_else(|why| {
+        findings.unread(at, why);
+        T::default()
+    });
+    if bound == T::default() {
+        findings.fault(at, "is 0; leave it out where there is no bound");
+    }
+    bound
 }
 
 /// Whether a key belongs to a scheduler whose words are not read here.

@@ -5,11 +5,13 @@
 //!
 //! **Invariant:** no field is ignored: an unknown one is a fault. Amounts never pass through binary fractions.
 
+mod path;
 mod read;
 pub(crate) mod unit;
 mod walk;
 mod write;
 
+pub use path::path;
 pub use unit::{microseconds, seconds};
 pub use write::Manifest;
 
@@ -251,6 +253,25 @@ groups:
             "groups[0].spread[0].level: missing",
             "groups[0].spread[0].preferred: must be true or false, is 7",
             "regions: must be a mapping, is a list",
+        ] {
+            assert!(text.contains(wanted), "{wanted} not in:\n{text}");
+        }
+    }
+
+    /// A bound of 0 would be none at all in a job: whoever writes `max_price: 0` wants no dear machine.
+    #[test]
+    fn a_bound_of_nothing_is_a_fault() {
+        let text = "kind: plain\nname: a\nmax_rtt: 0ms\nduration: 0s\nmax_price: 0\nmax_total_price: 0.00\ngroups: [{name: w, replicas: 1, min_replicas: 0, max_replicas: 0, max_per_node: 0, gpus: \"8\"}, {name: x, replicas: \"4\"}]\n";
+        let text = faults(text);
+        for wanted in [
+            "max_rtt: is 0; leave it out",
+            "duration: is 0; leave it out",
+            "max_price: is 0; leave it out",
+            "max_total_price: is 0; leave it out",
+            "groups[0].min_replicas: is 0; leave it out",
+            "groups[0].max_replicas: is 0; leave it out",
+            "groups[0].max_per_node: is 0; leave it out",
+            "groups[1].replicas: must be a whole number from 0 to 4294967295 without quotes, is `4`",
         ] {
             assert!(text.contains(wanted), "{wanted} not in:\n{text}");
         }

@@ -68,17 +68,19 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
             fields.word("topology_required", &LEVELS, f).unwrap_or_default().into();
         spec.topology_preferred =
             fields.word("topology_preferred", &LEVELS, f).unwrap_or_default().into();
-        spec.rtt_us_max = fields.amount("max_rtt", unit::microseconds, f).unwrap_or_default();
-        spec.duration_s = fields.amount("duration", unit::seconds, f).unwrap_or_default();
-        spec.price_micro_usd_max =
-            fields.amount("max_price", |text| unit::decimal(text, 6), f).unwrap_or_default();
+        let rtt = fields.amount("max_rtt", unit::microseconds, f);
+        spec.rtt_us_max = fields.bound("max_rtt", rtt, f);
+        let duration = fields.amount("duration", unit::seconds, f);
+        spec.duration_s = fields.bound("duration", duration, f);
+        let price = fields.amount("max_price", |text| unit::decimal(text, 6), f);
+        spec.price_micro_usd_max = fields.bound("max_price", price, f);
         spec.program =
             fields.get("program").and_then(|value| program(&fields.at("program"), value, f));
         spec.labels = fields.text_map("labels", f);
         spec.rtt_scope = fields.word("rtt_scope", &SCOPES, f).unwrap_or_default().into();
         spec.rtt_objective = fields.word("minimise", &OBJECTIVES, f).unwrap_or_default().into();
-        spec.price_total_micro_usd_max =
-            fields.amount("max_total_price", |text| unit::decimal(text, 6), f).unwrap_or_default();
+        let total = fields.amount("max_total_price", |text| unit::decimal(text, 6), f);
+        spec.price_total_micro_usd_max = fields.bound("max_total_price", total, f);
         let path = fields.at("affinity");
         spec.affinities = each(&path, fields.list("affinity", f), f, affinity);
         spec.suppliers_denied = fields.texts("suppliers_denied", f);
@@ -115,14 +117,17 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let name = fields.text("name", f).unwrap_or_default();
     let role = fields.word("role", &ROLES, f).unwrap_or(Role::Worker).into();
     let replicas = fields.count("replicas", f).unwrap_or_default();
-    let replicas_min = fields.count("min_replicas", f).unwrap_or_default();
-    let replicas_max = fields.count("max_replicas", f).unwrap_or_default();
+    let replicas_min = fields.count("min_replicas", f);
+    let replicas_min = fields.bound("min_replicas", replicas_min, f);
+    let replicas_max = fields.count("max_replicas", f);
+    let replicas_max = fields.bound("max_replicas", replicas_max, f);
     let shape = shape(&mut fields, f);
     let path = fields.at("selectors");
     let selectors = each(&path, fields.list("selectors", f), f, selector);
     let path = fields.at("tolerations");
     let tolerations = each(&path, fields.list("tolerations", f), f, toleration);
-    let replicas_per_node_max = fields.count("max_per_node", f).unwrap_or_default();
+    let replicas_per_node_max = fields.count("max_per_node", f);
+    let replicas_per_node_max = fields.bound("max_per_node", replicas_per_node_max, f);
     let strategy = fields.word("strategy", &STRATEGIES, f).unwrap_or_default().into();
     let topology_required = fields.word("topology_required", &LEVELS, f).unwrap_or_default();
     let topology_preferred = fields.word("topology_preferred", &LEVELS, f).unwrap_or_default();

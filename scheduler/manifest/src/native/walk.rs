@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** `Fields::end` reports every field that nobody asked for.
 
-use crate::decode::{kind_of, scalar};
+use crate::decode::{is_quoted_number, kind_of, scalar};
 use crate::finding::{At, Findings};
 use crate::text::{nearest, printable_line};
 use serde_json::{Map, Value};
@@ -146,8 +146,12 @@ impl<'a> Fields<'a> {
         let value = self.get(key)?;
         let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
         if number.is_none() {
-            let range =
-                format!("must be a whole number from 0 to {}, is {}", u32::MAX, kind_of(value));
+            let quoted = if is_quoted_number(value) { " without quotes" } else { "" };
+            let range = format!(
+                "must be a whole number from 0 to {}{quoted}, is {}",
+                u32::MAX,
+                kind_of(value)
+            );
             faults.fault(&At::of(&self.at(key)), range);
         }
         number
@@ -166,6 +170,19 @@ impl<'a> Fields<'a> {
             None => Err(format!("must be an amount, is {}", kind_of(value))),
         };
         amount.map_err(|why| faults.fault(&At::of(&self.at(key)), why)).ok()
+    }
+
+    /// A bound that was read. Left out it is none, which is 0 in a job; whoever writes 0 means something else.
+    pub(super) fn bound<T: PartialEq + Default>(
+        &self,
+        key: &str,
+        read: Option<T>,
+        faults: &mut Findings,
+    ) -> T {
+        if read == Some(T::default()) {
+            faults.fault(&At::of(&self.at(key)), "is 0; leave it out where there is no bound");
+        }
+        read.unwrap_or_default()
     }
 
     /// One of a few words; left out = `None`.

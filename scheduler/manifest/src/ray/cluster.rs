@@ -7,7 +7,7 @@ use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
 use crate::kubernetes::pod::{self, Object, PodTemplate};
-use crate::kubernetes::{Known, Members, NO_PRIORITIES, On, Owner, Pinned, name_of};
+use crate::kubernetes::{Known, Members, NO_PRIORITIES, On, Owner, Pinned, name_of, shorter};
 use crate::label::{Conditions, Operator};
 use crate::shape;
 use proto::v1;
@@ -103,12 +103,15 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         at: at.clone(),
         kind: "RayCluster",
         name,
-        duration_s: members.iter().fold(pinned.duration_s, |least, one| {
-            crate::kubernetes::shorter(least, one.duration_s)
-        }),
+        duration_s: duration(&pinned, &members),
         pinned,
         members,
     }
+}
+
+/// Time that a cluster may run: the shortest that anything of it says.
+pub(super) fn duration(pinned: &Pinned, members: &[Members]) -> Option<u64> {
+    members.iter().fold(pinned.duration_s, |least, one| shorter(least, one.duration_s))
 }
 
 /// The members of a cluster: the head first.

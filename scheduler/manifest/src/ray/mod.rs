@@ -5,3 +5,4 @@
 pub(crate) mod cluster;
 pub(crate) mod job;
 pub(crate) mod placement;
+pub(crate) mod service;

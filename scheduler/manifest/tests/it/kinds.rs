@@ -270,6 +270,12 @@ fn words_are_taken_where_they_have_effect_and_refused_elsewhere() {
 
 #[test]
 fn no_time_at_all_is_a_fault() {
+    for annotation in ["max-rtt: 0ms", "max-price: \"0\"", "duration: 0s", "max-rtt: soon"] {
+        let text = kubernetes_job(&format!("annotations: {{muster/{annotation}}}"), "", "", "");
+        let faults = faults(&text);
+        assert!(faults.starts_with("metadata.annotations[\"muster/"), "{faults}");
+        assert_eq!(faults.lines().count(), 1, "{faults}");
+    }
     for text in [
         kubernetes_job("", "activeDeadlineSeconds: 0", "", ""),
         kubernetes_job("", "", "", "activeDeadlineSeconds: 0"),

@@ -2,7 +2,7 @@
 //! and what people put beside a job.
 
 use crate::{faults, group, indented, job, kubernetes_job, notes, ray_cluster};
-use proto::v1::{Strategy, TopologyLevel};
+use proto::v1::{JobKind, Strategy, TopologyLevel};
 
 /// Pods of one template, as a Job of four.
 fn workers(pod: &str) -> String {
@@ -233,5 +233,102 @@ fn slips_of_the_hand_are_told_with_what_was_meant() {
     ] {
         let faults = faults(&text);
         assert!(faults.contains(wanted), "{wanted} not in:\n{faults}");
+    }
+}
+
+#[test]
+fn a_ray_service_is_its_cluster() {
+    let cluster = ray_cluster("", "minReplicas: 2", "", "");
+    let (_, spec) = cluster.split_once("spec:\n").expect("a spec");
+    let text = format!(
+        "apiVersion: ray.io/v1\nkind: RayService\nmetadata: {{name: serve}}\nspec:\n  serveConfigV2: |\n    \
+         applications: []\n  serviceUnhealthySecondThreshold: 900\n  rayClusterConfig:\n{}",
+        indented(2, spec)
+    );
+    let spec = job(&text);
+    assert_eq!((spec.name.as_str(), spec.kind(), spec.duration_s), ("serve", JobKind::Ray, 0));
+    assert_eq!((group(&spec, "gpu").replicas, group(&spec, "gpu").replicas_min), (4, 2));
+    assert!(notes(&text).contains("spec.serveConfigV2: ignored: muster provides the cluster"));
+    let missing =
+        faults("{apiVersion: ray.io/v1, kind: RayService, metadata: {name: s}, spec: {}}");
+    assert!(missing.contains("spec.rayClusterConfig: missing"), "{missing}");
+}
+
+/// A job of Volcano with a master and four workers of two GPUs; more fields for the job and the workers.
+fn volcano(spec: &str, worker: &str) -> String {
+    let pod = |gpus: u32| {
+        format!(
+            "{{spec: {{restartPolicy: Never, containers: [{{resources: {{requests: {{cpu: 1}}, limits: {{nvidia.com/gpu: {gpus}}}}}}}]}}}}"
+        )
+    };
+    format!(
+        "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nmetadata: {{name: mpi}}\nspec:\n  schedulerName: \
+         volcano\n  queue: q\n  plugins: {{ssh: [], svc: []}}\n{}  tasks:\n  - {{name: master, replicas: 1, \
+         policies: [{{event: TaskCompleted, action: CompleteJob}}], template: {}}}\n  - name: worker\n    \
+         replicas: 4\n{}    template: {}\n",
+        indented(2, spec),
+        pod(1),
+        indented(4, worker),
+        pod(2)
+    )
+}
+
+#[test]
+fn a_job_of_volcano() {
+    let minima = |spec: &str, worker: &str| -> Vec<(u32, u32)> {
+        let spec = job(&volcano(spec, worker));
+        spec.groups.iter().map(|group| (group.replicas, group.replicas_min)).collect()
+    };
+    assert_eq!(minima("", ""), [(1, 0), (4, 0)]);
+    assert_eq!(minima("minAvailable: 5", ""), [(1, 0), (4, 0)]);
+    assert_eq!(minima("minAvailable: 3", "minAvailable: 2"), [(1, 0), (4, 2)]);
+    let spec = job(&volcano("networkTopology: {mode: hard, highestTierName: rack}", ""));
+    assert_eq!(spec.topology_required(), TopologyLevel::Rack);
+    let spec =
+        job(&volcano("networkTopology: {mode: soft, highestTierName: example.com/zone}", ""));
+    assert_eq!(spec.topology_preferred(), TopologyLevel::Zone);
+    let parts = "partitionPolicy: {totalPartitions: 2, partitionSize: 2, minPartitions: 1, networkTopology: {highestTierName: rack}}";
+    let spec = job(&volcano("", parts));
+    let worker = group(&spec, "worker");
+    assert_eq!(
+        (worker.replicas_min, worker.segments[0].level(), worker.segments[0].size),
+        (2, TopologyLevel::Rack, 2)
+    );
+    let told = notes(&volcano("", ""));
+    for wanted in [
+        "spec.queue: ignored: the tenant",
+        "spec.plugins: ignored",
+        "spec.tasks[0].policies: ignored",
+    ] {
+        assert!(told.contains(wanted), "{wanted} not in:\n{told}");
+    }
+    for (spec, worker, wanted) in [
+        (
+            "minAvailable: 3",
+            "",
+            "spec.minAvailable: is 3 over tasks of different pods with 5 pods in all",
+        ),
+        ("minAvailable: 4", "minAvailable: 2", "spec.minAvailable: is 4 over tasks"),
+        ("", "minAvailable: 5", "spec.tasks[1].minAvailable: is 5, but there are only 4"),
+        (
+            "networkTopology: {mode: hard, highestTierAllowed: 1}",
+            "",
+            "spec.networkTopology.highestTierAllowed: is not supported: tiers",
+        ),
+        ("priorityClassName: high", "", "spec.priorityClassName: is not supported"),
+        (
+            "",
+            "dependsOn: {name: [master]}",
+            "spec.tasks[1].dependsOn: is not supported: the groups",
+        ),
+        (
+            "",
+            "partitionPolicy: {totalPartitions: 3, partitionSize: 2}",
+            "totalPartitions: are 3 of 2, but there are 4",
+        ),
+    ] {
+        let faults = faults(&volcano(spec, worker));
+        assert!(faults.contains(wanted), "{wanted} not in:\n{faults}");
+        assert_eq!(faults.lines().count(), 1, "{faults}");
     }
 }
