@@ -220,7 +220,8 @@ pub struct Node {
     pub id: NodeId,
     pub supplier: SupplierId,
     pub name: Name,
-    pub labels: Labels,
+    /// Shared by the node's copies: a session that ends changes none of them.
+    pub labels: Arc<Labels>,
     pub taints: Vec<Taint>,
     /// Index in this list = bit in a `GpuSet`. At most 64.
     pub gpus: Vec<Gpu>,
@@ -247,5 +248,20 @@ impl Node {
     /// Whether new replicas may be placed here.
     pub fn is_schedulable(&self) -> bool {
         self.status == NodeStatus::Up && self.eligibility == Eligibility::Eligible
+    }
+
+    /// Whether the machine, of which this is the node by its name, still is what it was when it
+    /// declares `spec`, with the site and the GPUs that the state calls so.
+    pub fn is_declared_by(&self, spec: &NodeSpec, site: SiteId, gpus: &[Gpu]) -> bool {
+        self.site == site
+            && self.gpus == gpus
+            && self.resources == spec.resources
+            && (self.bandwidth_up, self.bandwidth_down) == (spec.bandwidth_up, spec.bandwidth_down)
+            && self.price == spec.price
+            && self.place == spec.place
+            && self.address == spec.address
+            && self.custom == spec.custom
+            && self.taints == spec.taints
+            && *self.labels == spec.labels
     }
 }

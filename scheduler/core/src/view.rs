@@ -328,8 +328,29 @@ impl View {
         if self.slot(number).is_some_and(same) {
             return self.set_free(number, free);
         }
-        self.forget(at);
-        self.put(node, free);
+        if !self.exchange(node, &free) {
+            self.forget(at);
+            self.put(node, free);
+        }
+    }
+
+    /// Takes a node in that has changed in nothing a class or a rack tells: sessions begin and end,
+    /// people let it work or not. Whether it is such a one.
+    fn exchange(&mut self, node: &Arc<Node>, free: &Free) -> bool {
+        let number = node.id.0;
+        let Some(slot) = self.slot(number) else { return false };
+        let (class, known) = (slot.class, Arc::clone(&slot.node));
+        if known.place.rack != node.place.rack || !self.classes.exchange(class, &known, node) {
+            return false;
+        }
+        let Some(Some(slot)) = self.slots.get_mut(number as usize) else { return false };
+        (slot.node, slot.epoch) = (Arc::clone(node), node.epoch);
+        if let Some(brief) = self.briefs.get_mut(number as usize) {
+            brief.epoch = node.epoch;
+        }
+        self.set_free(number, free.clone());
+        self.set_state(number, node.is_schedulable());
+        true
     }
 
     /// Takes in a node of which nothing is known yet.
@@ -383,12 +404,19 @@ impl View {
 
     /// Lets the planner use the node or not; whether that is a change.
     fn set_open(&mut self, node: u32, open: bool) -> bool {
-        let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return false };
+        let Some(slot) = self.slot(node).filter(|slot| slot.open != open) else { return false };
+        self.classes.set_open(slot.class, open);
+        self.set_state(node, open);
+        true
+    }
+
+    /// The node is open from now on, or not any more; its class knows.
+    fn set_state(&mut self, node: u32, open: bool) {
+        let Some(Some(slot)) = self.slots.get_mut(node as usize) else { return };
         if slot.open == open {
-            return false;
+            return;
         }
         slot.open = open;
-        self.classes.set_open(slot.class, open);
         match slot.state.take() {
             Some(state) => self.states.remove(state, slot, node),
             None => {
@@ -396,7 +424,6 @@ impl View {
                 slot.state = Some(self.states.insert(slot, alike, node));
             }
         }
-        true
     }
 
     fn set_free(&mut self, node: u32, free: Free) {

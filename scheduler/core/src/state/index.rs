@@ -146,7 +146,6 @@ fn request_hash(tenant: &TenantId, request_id: &str) -> u64 {
 
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Index {
-    names: BTreeMap<SupplierId, BTreeMap<Name, NodeId>>,
     roster: Roster,
     nodes: Table<NodeUse>,
     /// Counts per group of every job that is not over.
@@ -166,8 +165,15 @@ pub(super) struct Index {
 
 /// Reading.
 impl Index {
-    pub(super) fn node_by_name(&self, supplier: &SupplierId, name: &Name) -> Option<NodeId> {
-        self.names.get(supplier)?.get(name).copied()
+    pub(super) fn node_by_name(
+        &self,
+        facts: &Facts,
+        supplier: &SupplierId,
+        name: &Name,
+    ) -> Option<NodeId> {
+        let node = |id: NodeId| facts.nodes.get(u64::from(id.0));
+        let is_it = |id: &NodeId| node(*id).is_some_and(|node| node.supplier == *supplier);
+        self.roster.named(supplier, name).find(is_it)
     }
 
     pub(super) fn roster(&self) -> &Roster {
@@ -275,25 +281,16 @@ pub(super) fn deadline(job: &Job) -> Option<TimeMs> {
 impl Index {
     pub(super) fn node_added(&mut self, node: &Arc<Node>) {
         self.roster.enter(node);
-        let names = self.names.entry(node.supplier.clone()).or_default();
-        names.insert(node.name.clone(), node.id);
         self.nodes.insert(u64::from(node.id.0), NodeUse::default());
     }
 
     /// A node changed in something else than its id, supplier and name.
-    pub(super) fn node_changed(&mut self, old: &Node, new: &Arc<Node>) {
-        self.roster.leave(old);
-        self.roster.enter(new);
+    pub(super) fn node_changed(&mut self, old: &Arc<Node>, new: &Arc<Node>) {
+        self.roster.change(old, new);
     }
 
     pub(super) fn node_removed(&mut self, node: &Node) {
         self.roster.leave(node);
-        if let Some(names) = self.names.get_mut(&node.supplier) {
-            names.remove(&node.name);
-            if names.is_empty() {
-                self.names.remove(&node.supplier);
-            }
-        }
         self.nodes.remove(u64::from(node.id.0));
     }
 
@@ -453,7 +450,7 @@ impl Index {
         let mut findings = Vec::new();
         for (key, node) in facts.nodes.iter() {
             if u64::from(node.id.0) != key
-                || index.node_by_name(&node.supplier, &node.name).is_some()
+                || index.node_by_name(facts, &node.supplier, &node.name).is_some()
             {
                 findings.push(Finding::DuplicateNode { node: node.id });
             }

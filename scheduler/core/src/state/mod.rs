@@ -145,7 +145,7 @@ impl State {
     }
 
     pub fn node_by_name(&self, supplier: &SupplierId, name: &Name) -> Option<NodeId> {
-        self.index.node_by_name(supplier, name)
+        self.index.node_by_name(&self.facts, supplier, name)
     }
 
     /// What live replicas hold of the node.

@@ -14,6 +14,7 @@ use crate::job::ReplicaPhase;
 use crate::node::{Eligibility, Gpu, MODELS_MAX, Node, NodeSpec, NodeStatus};
 use crate::validate;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl State {
     pub(super) fn register_node(
@@ -33,29 +34,39 @@ impl State {
         self.check_names(&asked.spec)?;
 
         let (site, gpus) = self.learn_names(turn, &asked.spec)?;
-        let mut node = joined(turn, asked, id, epoch, site, gpus);
-        self.shared.share_in_node(&mut node);
         turn.event(Event::NodeChanged(id));
         turn.event(Event::CapacityGrew);
         match known {
-            None => self.add_node(node),
-            Some(old) => {
-                // Where people wanted no work, a restart of the agent changes nothing.
-                node.eligibility = old.eligibility;
-                node.registered_at = old.registered_at;
-                if old.status == NodeStatus::Up {
-                    node.changed_at = old.changed_at;
-                }
-                let same = old.gpus == node.gpus
-                    && old.resources == node.resources
-                    && old.custom == node.custom;
-                self.change_node(id, |place| *place = node);
-                if !same {
-                    self.drop_what_no_longer_fits(turn, id);
-                }
+            None => {
+                let mut node = joined(turn, asked, id, epoch, site, gpus);
+                self.shared.share_in_node(&mut node);
+                self.add_node(node);
             }
+            // Nearly always: a fleet comes back as it was.
+            Some(old) if old.is_declared_by(&asked.spec, site, &gpus) => {
+                self.change_node(id, |node| begin_session(node, turn, epoch));
+            }
+            Some(old) => self.rejoin(turn, &old, joined(turn, asked, id, epoch, site, gpus)),
         }
         Ok(Outcome::Registered { node: id, epoch })
+    }
+
+    /// A known machine has changed since it joined last.
+    fn rejoin(&mut self, turn: &mut Turn<'_>, old: &Node, mut node: Node) {
+        self.shared.share_in_node(&mut node);
+        // Where people wanted no work, a restart of the agent changes nothing.
+        node.eligibility = old.eligibility;
+        node.registered_at = old.registered_at;
+        if old.status == NodeStatus::Up {
+            node.changed_at = old.changed_at;
+        }
+        let same =
+            old.gpus == node.gpus && old.resources == node.resources && old.custom == node.custom;
+        let id = node.id;
+        self.change_node(id, |place| *place = node);
+        if !same {
+            self.drop_what_no_longer_fits(turn, id);
+        }
     }
 
     fn next_session(
@@ -179,6 +190,15 @@ impl State {
     }
 }
 
+/// Another session of a node that is what it was.
+fn begin_session(node: &mut Node, turn: &Turn<'_>, epoch: Epoch) {
+    node.epoch = epoch;
+    if node.status != NodeStatus::Up {
+        node.status = NodeStatus::Up;
+        node.changed_at = turn.now;
+    }
+}
+
 fn joined(
     turn: &Turn<'_>,
     asked: &RegisterNode,
@@ -192,7 +212,7 @@ fn joined(
         id,
         supplier: asked.supplier.clone(),
         name: spec.name.clone(),
-        labels: spec.labels.clone(),
+        labels: Arc::new(spec.labels.clone()),
         taints: spec.taints.clone(),
         gpus,
         resources: spec.resources,

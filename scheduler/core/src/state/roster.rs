@@ -2,7 +2,7 @@
 //! number of the domain in which each lies, without a look at every node.
 //!
 //! `tags` finds classes by their labels, `identity` knows in what nodes of one class differ, `names`
-//! numbers the names of nodes and racks.
+//! finds nodes and racks by their names.
 //! **Invariant:** says of a node exactly what [`Needs::misfit`] says; costs what a job names and
 //! what classes there are, not both multiplied. Numbers of classes and domains hang on history and
 //! never leave the server.
@@ -13,25 +13,27 @@ mod tags;
 
 use crate::bits;
 use crate::fit::{Needs, Outside};
-use crate::id::{Name, NodeId, SiteId};
+use crate::id::{Name, NodeId, SiteId, SupplierId};
 use crate::job::Level;
 use crate::node::{Node, Resources, Taint};
 use crate::table::Table;
 use crate::unit::{BandwidthMbps, PriceMicroUsd};
 use crate::view::{Class, ClassId, Classes};
 use identity::Identity;
-use names::Names;
+use names::{Names, Racks};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tags::{NODE_KEY, RACK_KEY, Tags};
+
+/// A look at one node of many here and there costs as much as at this many in a row.
+const LEAPS_COST: usize = 4;
 
 /// What is known of one node beside its class.
 #[derive(Clone, Debug)]
 struct Spot {
     class: ClassId,
     site: SiteId,
-    /// Numbers of its name and of its rack's.
-    name: u32,
+    /// Number of its rack's name.
     rack: u32,
     up: BandwidthMbps,
     down: BandwidthMbps,
@@ -45,6 +47,10 @@ struct Brief {
     site: u16,
     resources: Resources,
     price: PriceMicroUsd,
+    /// Its nodes have taints, or countable resources.
+    is_special: bool,
+    /// Its open nodes.
+    open: u32,
 }
 
 /// Number of the region and of the zone of a site.
@@ -60,7 +66,7 @@ pub(super) struct Roster {
     tags: Tags,
     spots: Table<Spot>,
     names: Names,
-    racks: Names,
+    racks: Racks,
     /// By site; of sites that had nodes.
     areas: Vec<Area>,
     regions: BTreeMap<Name, u32>,
@@ -81,26 +87,57 @@ impl Roster {
         if self.classes.version() != before {
             self.begin(class, node);
         }
-        let name = self.names.enter(node.name.as_str());
-        let rack = self.racks.enter(node.place.rack.as_str());
+        self.count_open(class);
+        self.names.enter(&node.supplier, &node.name, node.id);
+        let rack = self.racks.enter(&node.place.rack);
         let (up, down, open) = (node.bandwidth_up, node.bandwidth_down, node.is_schedulable());
-        let spot = Spot { class, site: node.site, name, rack, up, down, open };
+        let spot = Spot { class, site: node.site, rack, up, down, open };
         self.spots.insert(u64::from(node.id.0), spot);
         self.place(node);
     }
 
     /// The node goes, or is about to be another; as it was when it entered.
     pub(super) fn leave(&mut self, node: &Node) {
-        let Some(Spot { class, open, .. }) = self.spots.remove(u64::from(node.id.0)) else {
-            return;
-        };
-        self.classes.leave(class, node.id.0, open);
+        let Some(spot) = self.spots.remove(u64::from(node.id.0)) else { return };
+        let class = spot.class;
+        self.classes.leave(class, node.id.0, spot.open);
+        self.count_open(class);
         if self.classes.get(class).is_none() {
             self.tags.leave(class.0, node);
             bits::clear(&mut self.used, class.0 as usize);
         }
-        self.names.leave(node.name.as_str());
-        self.racks.leave(node.place.rack.as_str());
+        self.names.leave(&node.supplier, &node.name, node.id);
+        self.racks.leave(&node.place.rack, spot.rack);
+    }
+
+    /// A node that entered has changed in something else than its id, supplier and name; mostly it
+    /// is another session of the same machine, or one that ended.
+    pub(super) fn change(&mut self, old: &Arc<Node>, new: &Arc<Node>) {
+        let spot = self.spots.get_mut(u64::from(new.id.0));
+        let Some(spot) = spot.filter(|_| old.place.rack == new.place.rack) else {
+            return self.renew(old, new);
+        };
+        if !self.classes.exchange(spot.class, old, new) {
+            return self.renew(old, new);
+        }
+        (spot.up, spot.down) = (new.bandwidth_up, new.bandwidth_down);
+        if spot.open != new.is_schedulable() {
+            spot.open = new.is_schedulable();
+            let class = spot.class;
+            self.count_open(class);
+        }
+    }
+
+    fn renew(&mut self, old: &Node, new: &Arc<Node>) {
+        self.leave(old);
+        self.enter(new);
+    }
+
+    fn count_open(&mut self, class: ClassId) {
+        let open = self.classes.get(class).map_or(0, |class| class.open);
+        if let Some(brief) = self.briefs.get_mut(class.0 as usize) {
+            brief.open = open;
+        }
     }
 
     fn begin(&mut self, class: ClassId, node: &Node) {
@@ -112,7 +149,8 @@ impl Roster {
         let kind = self.classes.get(class).map_or(0, |class| class.kind.0);
         if let Some(brief) = self.briefs.get_mut(at) {
             let (site, resources, price) = (node.site.0, node.resources, node.price);
-            *brief = Brief { kind, site, resources, price };
+            let is_special = !node.taints.is_empty() || !node.custom.is_empty();
+            *brief = Brief { kind, site, resources, price, is_special, open: 0 };
         }
         bits::set(&mut self.used, at);
         self.tags.enter(class.0, node);
@@ -164,8 +202,13 @@ impl Roster {
     /// Whether the node, which is known, is among them.
     pub(super) fn fits(&self, fitting: &Fitting, id: NodeId) -> bool {
         self.spots.get(u64::from(id.0)).is_some_and(|spot| {
-            bits::has(&fitting.classes, spot.class.0 as usize) && fitting.identity.admits(spot)
+            bits::has(&fitting.classes, spot.class.0 as usize) && fitting.identity.admits(id, spot)
         })
+    }
+
+    /// Nodes that bear the name, of this supplier and hardly ever of another.
+    pub(super) fn named(&self, supplier: &SupplierId, name: &Name) -> impl Iterator<Item = NodeId> {
+        self.names.of(supplier, name.as_str())
     }
 
     /// Whether an open node that could hold a replica lies outside of what is held.
@@ -180,26 +223,38 @@ impl Roster {
         let beside = |site: u16| beside.get(usize::from(site)).is_some_and(|&beside| beside);
         let narrow = held.narrow().next().is_some();
         let mut classes = self.used.clone();
-        if !narrow {
-            self.retain(&mut classes, |brief| beside(brief.site));
-        }
+        self.retain(&mut classes, |brief| brief.open > 0 && (narrow || beside(brief.site)));
         let Fitting { classes, identity } = self.fitting_among(needs, classes);
-        bits::iter(&classes).any(|at| {
-            let Some(class) = self.class(at).filter(|class| class.open > 0) else { return false };
-            let beside = beside(class.site.0);
-            if beside && identity.is_nothing() {
-                return true;
-            }
-            class.nodes.iter().any(|node| {
-                let Some(spot) = self.spots.get(u64::from(node)) else { return false };
-                let out = |(level, held): (Level, &[u64])| {
-                    let node = u64::from(node);
-                    let domain = if level == Level::Node { node } else { spot.rack_domain() };
-                    held.binary_search(&domain).is_err()
-                };
-                spot.open && (beside || held.narrow().any(out)) && identity.admits(spot)
-            })
-        })
+        let briefs = || bits::iter(&classes).filter_map(|at| self.briefs.get(at));
+        if identity.is_nothing() && briefs().any(|brief| beside(brief.site)) {
+            return true;
+        }
+        let serves = |node: NodeId, spot: &Spot| {
+            let out = |(level, held): (Level, &[u64])| {
+                let node = u64::from(node.0);
+                let domain = if level == Level::Node { node } else { spot.rack_domain() };
+                held.binary_search(&domain).is_err()
+            };
+            spot.open
+                && bits::has(&classes, spot.class.0 as usize)
+                && identity.admits(node, spot)
+                && (beside(spot.site.0) || held.narrow().any(out))
+        };
+        let known = |node: NodeId| self.spots.get(u64::from(node.0)).map(|spot| (node, spot));
+        if let Some(only) = identity.only() {
+            return only
+                .iter()
+                .filter_map(|&node| known(node))
+                .any(|(node, spot)| serves(node, spot));
+        }
+        let open = briefs().fold(0usize, |sum, brief| sum.saturating_add(brief.open as usize));
+        if open < self.spots.len() / LEAPS_COST {
+            let nodes = bits::iter(&classes).filter_map(|at| self.class(at));
+            let mut nodes = nodes.flat_map(|class| class.nodes.iter().map(NodeId));
+            return nodes.any(|node| known(node).is_some_and(|(node, spot)| serves(node, spot)));
+        }
+        let mut all = self.spots.iter();
+        all.any(|(id, spot)| u32::try_from(id).is_ok_and(|id| serves(NodeId(id), spot)))
     }
 
     fn class(&self, at: usize) -> Option<&Class> {
@@ -240,6 +295,11 @@ impl Roster {
         let mut tolerated: BTreeMap<&[Taint], bool> = BTreeMap::new();
         let left: Vec<usize> = bits::iter(&classes).collect();
         for at in left {
+            if self.briefs.get(at).is_none_or(|brief| !brief.is_special)
+                && needs.custom().is_empty()
+            {
+                continue;
+            }
             let Some(class) = self.class(at) else { continue };
             let taints = class.sample.taints.as_slice();
             let fits =
@@ -261,17 +321,21 @@ impl PartialEq for Roster {
         };
         // By our class theirs: what holds of all nodes of a class is compared once.
         let mut twins: Vec<Option<ClassId>> = vec![None; self.classes.end()];
+        let racks = self.racks.twins(&other.racks);
         let same = |(id, spot): (u64, &Spot)| {
             let Some(there) = other.spots.get(id) else { return false };
             let Some(twin) = twins.get_mut(spot.class.0 as usize) else { return false };
             let is_known = *twin == Some(there.class);
             *twin = Some(there.class);
             let own = |spot: &Spot| (spot.site, spot.up, spot.down, spot.open);
-            own(spot) == own(there) && (is_known || self.has_class(spot.class, other, there.class))
+            own(spot) == own(there)
+                && racks.get(spot.rack as usize) == Some(&Some(there.rack))
+                && (is_known || self.has_class(spot.class, other, there.class))
         };
         self.spots.len() == other.spots.len()
             && self.spots.iter().all(same)
-            && (&self.names, &self.racks) == (&other.names, &other.racks)
+            && self.names == other.names
+            && self.racks.len() == other.racks.len()
             && self.tags.by(|class| first(self, class))
                 == other.tags.by(|class| first(other, class))
     }
@@ -279,8 +343,8 @@ impl PartialEq for Roster {
 
 impl Roster {
     /// Whether the same is told of a class here and of one there.
-    fn has_class(&self, class: ClassId, other: &Self, there: ClassId) -> bool {
-        let Some((class, there)) = self.classes.get(class).zip(other.classes.get(there)) else {
+    fn has_class(&self, id: ClassId, other: &Self, there: ClassId) -> bool {
+        let Some((class, there)) = self.classes.get(id).zip(other.classes.get(there)) else {
             return false;
         };
         let place = &class.sample.place;
@@ -289,6 +353,7 @@ impl Roster {
         self.areas.get(usize::from(class.site.0)) == area.map(|(&a, &b)| (a, b)).as_ref()
             && class.is_like(&there.sample)
             && (&class.nodes, class.open) == (&there.nodes, there.open)
+            && self.briefs.get(id.0 as usize).is_some_and(|brief| brief.open == class.open)
     }
 }
 

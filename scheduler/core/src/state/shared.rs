@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Texts kept for sharing at most: labels with a value per node must not fill memory twice.
+/// Texts kept for sharing at most: labels with a value per node must not fill memory twice. Once
+/// there are as many, sharing begins anew, or whoever came first with many would end it for all.
 const TEXTS_MAX: usize = 65_536;
 /// Specs kept for sharing at most, and how big they may be: so together they hold a few MB.
 const SPECS_MAX: usize = 4_096;
@@ -34,19 +35,11 @@ pub(super) struct Shared {
 
 impl Shared {
     fn text(&mut self, text: &mut Arc<str>) {
-        if let Some(known) = self.texts.get(text) {
-            *text = known.clone();
-        } else if self.texts.len() < TEXTS_MAX {
-            self.texts.insert(text.clone());
-        }
+        share(&mut self.texts, text);
     }
 
     fn name(&mut self, name: &mut Name) {
-        if let Some(known) = self.names.get(name) {
-            *name = known.clone();
-        } else if self.names.len() < TEXTS_MAX {
-            self.names.insert(name.clone());
-        }
+        share(&mut self.names, name);
     }
 
     pub(super) fn share_in_node(&mut self, node: &mut Node) {
@@ -59,14 +52,13 @@ impl Shared {
             self.text(&mut taint.key);
             self.text(&mut taint.value);
         }
-        node.labels = std::mem::take(&mut node.labels)
-            .into_iter()
-            .map(|(mut key, mut value)| {
-                self.text(&mut key);
-                self.text(&mut value);
-                (key, value)
-            })
-            .collect();
+        let shared = |(mut key, mut value): (Arc<str>, Arc<str>)| {
+            self.text(&mut key);
+            self.text(&mut value);
+            (key, value)
+        };
+        let labels = Arc::unwrap_or_clone(std::mem::take(&mut node.labels));
+        node.labels = Arc::new(labels.into_iter().map(shared).collect());
         node.gpus.shrink_to_fit();
         node.taints.shrink_to_fit();
     }
@@ -110,6 +102,18 @@ impl Shared {
             }
         }
     }
+}
+
+/// Puts the known one of equal texts in the place of this one.
+fn share<T: Clone + Ord>(known: &mut BTreeSet<T>, text: &mut T) {
+    if let Some(known) = known.get(text) {
+        *text = known.clone();
+        return;
+    }
+    if known.len() >= TEXTS_MAX {
+        known.clear();
+    }
+    known.insert(text.clone());
 }
 
 fn is_small(spec: &JobSpec) -> bool {

@@ -134,6 +134,23 @@ impl Classes {
         }
     }
 
+    /// A node has changed: whether it is still of its class, which then knows it as it is now.
+    pub(crate) fn exchange(&mut self, id: ClassId, old: &Arc<Node>, new: &Arc<Node>) -> bool {
+        if !is_alike(old, new) {
+            return false;
+        }
+        let change = i32::from(new.is_schedulable()) - i32::from(old.is_schedulable());
+        let stands = self.get(id).is_some_and(|class| Arc::ptr_eq(&class.sample, old));
+        if change != 0 || stands {
+            let Some(class) = self.class_mut(id.0) else { return false };
+            class.open = class.open.saturating_add_signed(change);
+            if stands {
+                class.sample = Arc::clone(new);
+            }
+        }
+        true
+    }
+
     /// One node of the class is open from now on, or not any more.
     pub(super) fn set_open(&mut self, id: ClassId, open: bool) {
         if let Some(class) = self.class_mut(id.0) {

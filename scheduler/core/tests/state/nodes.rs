@@ -8,7 +8,7 @@ use scheduler_core::fixture::entry::{
 };
 use scheduler_core::id::{Epoch, NodeId, Rank};
 use scheduler_core::job::{JobPhase, ReplicaPhase};
-use scheduler_core::node::{Eligibility, NodeStatus};
+use scheduler_core::node::{Eligibility, NodeSpec, NodeStatus};
 use scheduler_core::unit::{CpuMilli, GpuSet, RttUs};
 
 fn registration(host: &str, gpus: usize) -> RegisterNode {
@@ -162,4 +162,47 @@ fn a_site_lies_in_one_zone_and_knows_its_distances() {
     assert_eq!(found, Some(RttUs(5_000)));
     let again = world.done(Command::SetSiteRtts(vec![rtt("s2", 5_000)]));
     assert_eq!(again, Outcome::Done { changed: false });
+}
+
+#[test]
+fn whatever_changes_of_a_machine_is_known_at_once() {
+    let mut world = World::default();
+    let node = |change: fn(&mut NodeSpec)| {
+        let mut spec = node_spec("n0", 8);
+        spec.labels.insert("tier".into(), "gold".into());
+        change(&mut spec);
+        spec
+    };
+    let changes: [fn(&mut NodeSpec); 8] = [
+        |_| {},
+        |spec| drop(spec.labels.insert("tier".into(), "iron".into())),
+        |spec| spec.place.rack = name("k9"),
+        |spec| spec.bandwidth_up.0 = 1,
+        |spec| spec.address = "10.1.1.1".into(),
+        |spec| spec.price.0 += 1,
+        |spec| spec.gpus.truncate(4),
+        |spec| spec.labels.clear(),
+    ];
+    let status = |epoch, status| {
+        Command::NodeStatuses(vec![NodeTransition { node: NodeId(0), epoch, status }])
+    };
+    let mut epoch = Epoch(0);
+    // Each change comes while the node is up, and while it is down; and so does its undoing.
+    for down in [false, true] {
+        for change in changes {
+            for spec in [node(change), node(|_| {})] {
+                if down {
+                    world.done(status(epoch, NodeStatus::Down));
+                    assert!(world.state.node(NodeId(0)).is_some_and(|node| !node.is_schedulable()));
+                }
+                epoch = world.join(spec.clone()).1;
+                assert_eq!(world.state.check(), []);
+                let node = world.state.node(NodeId(0)).expect("it joined");
+                assert!(node.is_schedulable() && node.epoch == epoch);
+                assert_eq!(*node.labels, spec.labels);
+                assert!(node.is_declared_by(&spec, node.site, &node.gpus));
+                assert_eq!(node.gpus.len(), spec.gpus.len());
+            }
+        }
+    }
 }

@@ -2,11 +2,14 @@
 
 use super::config;
 use super::scene::Scene;
+use crate::event::Event;
 use crate::fixture::fleet::submission;
+use crate::fixture::noise;
 use crate::plan::{Budget, Policy, Request, plan};
 use crate::view::View;
 use proptest::prelude::*;
 use rand::RngExt;
+use std::sync::Arc;
 
 /// Plans many jobs with claims only, applies them in another order, drops some.
 fn check(seed: u64) {
@@ -48,11 +51,46 @@ fn check(seed: u64) {
     assert_eq!(view.states().holes(), fresh.states().holes());
 }
 
+/// What a view holds, whatever the numbers of its classes.
+fn content(view: &View) -> impl PartialEq + std::fmt::Debug + use<> {
+    let slots = view.slots().map(|(id, slot)| {
+        let node = Arc::as_ptr(&slot.node);
+        assert_eq!((view.brief(id).idle, view.brief(id).epoch), (slot.free.idle, slot.epoch));
+        (id, node, slot.free.clone(), slot.epoch, slot.site, slot.open, slot.state.is_some())
+    });
+    let slots: Vec<_> = slots.collect();
+    let mut classes: Vec<_> =
+        view.classes().iter().map(|(_, class)| (class.nodes.clone(), class.open)).collect();
+    classes.sort_by_key(|(nodes, _)| nodes.first());
+    (slots, classes, view.states().content(), view.states().holes())
+}
+
+/// A view that reads what events name is one made anew.
+fn check_following(seeds: &[u64]) {
+    let mut state = Scene::new(0, 6).world.state;
+    let mut view = View::new(&state);
+    for &seed in seeds {
+        let applied = state.apply(state.index() + 1, &noise::entry(&state, seed));
+        let node = |event: &Event| match event {
+            Event::NodeChanged(node) | Event::NodeWorkChanged(node) => Some(*node),
+            _ => None,
+        };
+        let nodes: Vec<_> = applied.events.iter().filter_map(node).collect();
+        view.refresh(&state, &nodes);
+        assert_eq!(content(&view), content(&View::new(&state)), "after {seed}");
+    }
+}
+
 proptest! {
     #![proptest_config(config(1000))]
 
     #[test]
     fn claims_never_overlap_and_leave_no_trace(seed: u64) {
         check(seed);
+    }
+
+    #[test]
+    fn a_view_follows_all_that_happens(seeds in proptest::collection::vec(any::<u64>(), 1..40)) {
+        check_following(&seeds);
     }
 }

@@ -3,94 +3,138 @@
 //!
 //! **Invariant:** says of a node what [`Needs::misfit`] says, as far as it goes by these.
 
+use super::Spot;
+use super::names::{Names, Racks};
 use super::tags::{NODE_KEY, RACK_KEY};
-use super::{Names, Spot};
+use crate::bits;
 use crate::fit::Needs;
+use crate::id::NodeId;
 use crate::job::{Condition, Selector};
 use crate::unit::BandwidthMbps;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(super) struct Identity {
     up_min: BandwidthMbps,
     down_min: BandwidthMbps,
-    names: Allowed,
-    racks: Allowed,
+    nodes: Named,
+    /// Numbers of the racks' names, as bits; `None` = all.
+    racks: Option<Vec<u64>>,
 }
 
-/// Names that a node, or its rack, may have.
-#[derive(Debug, Default)]
-enum Allowed {
-    #[default]
+/// Nodes by their names, by rising number.
+#[derive(Debug)]
+enum Named {
     All,
-    /// Those whose number is set.
-    Some(Vec<bool>),
-    Nothing,
+    AllBut(Vec<NodeId>),
+    Only(Vec<NodeId>),
 }
 
-impl Allowed {
-    /// Keeps those that meet the condition too.
-    fn narrow(&mut self, condition: &Condition, known: &Names) {
-        let unless = |dropped: bool| vec![dropped; known.end()];
-        let mark = |list: &mut Vec<bool>, values, to: bool| {
-            for number in known.of(values) {
-                list.get_mut(number as usize).into_iter().for_each(|place| *place = to);
-            }
+impl Named {
+    fn new(needs: &Needs, names: &Names) -> Self {
+        let found = |values: &[Arc<str>]| -> Vec<NodeId> {
+            values.iter().flat_map(|value| names.all(value)).collect()
         };
-        match (condition, &mut *self) {
-            // Every node has a name and a rack.
-            (_, Self::Nothing) | (Condition::Exists, _) => {}
-            (Condition::DoesNotExist, _) => *self = Self::Nothing,
-            (Condition::NotIn(values), Self::Some(list)) => mark(list, values, false),
-            (Condition::NotIn(values), Self::All) => {
-                let mut list = unless(true);
-                mark(&mut list, values, false);
-                *self = Self::Some(list);
-            }
-            (Condition::In(values), _) => {
-                let mut list = unless(false);
-                mark(&mut list, values, true);
-                if let Self::Some(before) = self {
-                    list.iter_mut().zip(before).for_each(|(one, before)| *one &= *before);
+        let (mut gone, mut only): (Vec<NodeId>, Option<Vec<NodeId>>) = (Vec::new(), None);
+        for condition in conditions(needs, NODE_KEY) {
+            match condition {
+                // Every node has a name.
+                Condition::Exists => {}
+                Condition::DoesNotExist => return Self::Only(Vec::new()),
+                Condition::NotIn(values) => gone.extend(found(values)),
+                Condition::In(values) => {
+                    let mut found = sorted(found(values));
+                    if let Some(before) = &only {
+                        found.retain(|node| before.binary_search(node).is_ok());
+                    }
+                    only = Some(found);
                 }
-                *self = Self::Some(list);
             }
+        }
+        let gone = sorted(gone);
+        match only {
+            Some(mut only) => {
+                only.retain(|node| gone.binary_search(node).is_err());
+                Self::Only(only)
+            }
+            None if gone.is_empty() => Self::All,
+            None => Self::AllBut(gone),
         }
     }
 
-    fn has(&self, number: u32) -> bool {
+    fn has(&self, node: NodeId) -> bool {
         match self {
             Self::All => true,
-            Self::Some(list) => list.get(number as usize).is_some_and(|&one| one),
-            Self::Nothing => false,
+            Self::AllBut(gone) => gone.binary_search(&node).is_err(),
+            Self::Only(nodes) => nodes.binary_search(&node).is_ok(),
         }
     }
 }
 
 impl Identity {
-    pub(super) fn new(needs: &Needs, names: &Names, racks: &Names) -> Self {
+    pub(super) fn new(needs: &Needs, names: &Names, racks: &Racks) -> Self {
         let (up_min, down_min) = needs.bandwidth_min();
-        let (mut own, mut rack) = (Allowed::All, Allowed::All);
-        for Selector { key, condition } in needs.selectors().iter() {
-            match key.as_ref() {
-                NODE_KEY => own.narrow(condition, names),
-                RACK_KEY => rack.narrow(condition, racks),
-                _ => {}
-            }
-        }
-        Self { up_min, down_min, names: own, racks: rack }
+        let nodes = Named::new(needs, names);
+        Self { up_min, down_min, nodes, racks: allowed(needs, racks) }
     }
 
     /// Whether it lets every node in.
     pub(super) fn is_nothing(&self) -> bool {
         let none = BandwidthMbps::ZERO;
         (self.up_min, self.down_min) == (none, none)
-            && matches!((&self.names, &self.racks), (Allowed::All, Allowed::All))
+            && matches!((&self.nodes, &self.racks), (Named::All, None))
     }
 
-    pub(super) fn admits(&self, spot: &Spot) -> bool {
-        spot.up >= self.up_min
-            && spot.down >= self.down_min
-            && self.racks.has(spot.rack)
-            && self.names.has(spot.name)
+    /// The only nodes that it may let in, if it names them.
+    pub(super) fn only(&self) -> Option<&[NodeId]> {
+        match &self.nodes {
+            Named::Only(nodes) => Some(nodes),
+            Named::All | Named::AllBut(_) => None,
+        }
     }
+
+    pub(super) fn admits(&self, node: NodeId, spot: &Spot) -> bool {
+        self.racks.as_ref().is_none_or(|racks| bits::has(racks, spot.rack as usize))
+            && spot.up >= self.up_min
+            && spot.down >= self.down_min
+            && self.nodes.has(node)
+    }
+}
+
+fn conditions<'a>(needs: &'a Needs, key: &str) -> impl Iterator<Item = &'a Condition> {
+    let about = move |selector: &&Selector| selector.key.as_ref() == key;
+    needs.selectors().iter().filter(about).map(|selector| &selector.condition)
+}
+
+fn sorted(mut nodes: Vec<NodeId>) -> Vec<NodeId> {
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+/// Racks that meet all conditions, as bits by the numbers of their names; `None` = all.
+fn allowed(needs: &Needs, racks: &Racks) -> Option<Vec<u64>> {
+    let mut allowed: Option<Vec<u64>> = None;
+    let words = bits::words(racks.end());
+    for condition in conditions(needs, RACK_KEY) {
+        let numbers = || condition.values().iter().filter_map(|value| racks.number(value));
+        match condition {
+            // Every node has a rack.
+            Condition::Exists => {}
+            Condition::DoesNotExist => return Some(vec![0; words]),
+            Condition::NotIn(_) => {
+                let allowed = allowed.get_or_insert_with(|| vec![u64::MAX; words]);
+                numbers().for_each(|number| bits::clear(allowed, number as usize));
+            }
+            Condition::In(_) => {
+                let mut some = vec![0; words];
+                numbers().for_each(|number| bits::set(&mut some, number as usize));
+                if let Some(before) = &allowed {
+                    bits::keep(&mut some, before);
+                }
+                allowed = Some(some);
+            }
+        }
+    }
+    allowed
 }
