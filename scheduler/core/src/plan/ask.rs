@@ -187,14 +187,17 @@ impl GroupAsk {
         (self.kind_fits, self.kind_faults) = (Known::default(), Known::default());
     }
 
-    /// Classes that could serve this group; where nodes differ, each must be asked as well.
+    /// Classes whose nodes could hold a replica if they were empty; where nodes differ, each must be
+    /// asked as well.
     pub(super) fn serving<'a>(&'a self, view: &'a View) -> impl Iterator<Item = &'a Class> {
         let classes = view.classes();
         // GPUs first: there are fewer kinds of them than classes.
         let fits = |class: &Class| {
             classes.kind(class.kind).and_then(|kind| self.kind_fit(class.kind, &kind.gpus))
         };
-        let serves = move |class: &&Class| fits(class).is_some() && self.admission(class).is_some();
+        // Unlike for admission, how much there is counts too.
+        let holds = |class: &Class| self.per_node || self.term(&class.sample).misfit.is_none();
+        let serves = move |class: &&Class| fits(class).is_some() && holds(class);
         classes.iter().map(|(_, class)| class).filter(serves)
     }
 

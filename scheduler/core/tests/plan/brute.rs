@@ -25,6 +25,8 @@ struct Search<'a> {
     ranks: Vec<u32>,
     used: BTreeMap<NodeId, Used>,
     members: Vec<Member>,
+    /// So many of the members were there before.
+    staying: usize,
     tries: u32,
 }
 
@@ -52,14 +54,23 @@ pub(crate) fn fits(facts: &Facts, spec: &JobSpec, counts: &[u32]) -> Answer {
         let first = first_rank(spec, group);
         first..first + count
     });
-    let mut search = Search {
-        facts,
-        spec,
-        ranks: ranks.collect(),
-        used: facts.used(),
-        members: Vec::new(),
-        tries: 0,
-    };
+    fits_beside(facts, spec, &[], ranks.collect())
+}
+
+/// Whether these ranks can be placed beside members that stay, of which the facts know nothing.
+pub(crate) fn fits_beside(
+    facts: &Facts,
+    spec: &JobSpec,
+    stay: &[Member],
+    ranks: Vec<u32>,
+) -> Answer {
+    let mut used = facts.used();
+    for member in stay {
+        let of = used.entry(member.node).or_default();
+        of.take(&spec.groups[member.group].shape, member);
+    }
+    let (members, staying) = (stay.to_vec(), stay.len());
+    let mut search = Search { facts, spec, ranks, used, members, staying, tries: 0 };
     match search.step() {
         true => Answer::Fits,
         false if search.tries >= TRIES_MAX => Answer::Open,
@@ -69,7 +80,7 @@ pub(crate) fn fits(facts: &Facts, spec: &JobSpec, counts: &[u32]) -> Answer {
 
 impl Search<'_> {
     fn step(&mut self) -> bool {
-        let at = self.members.len();
+        let at = self.members.len() - self.staying;
         let whole = at == self.ranks.len();
         let stage = if whole { Stage::Whole } else { Stage::Part };
         if !self.facts.among(self.spec, &self.members, stage).is_empty() {
@@ -83,7 +94,8 @@ impl Search<'_> {
         let facts = self.facts;
         for node in facts.nodes.values() {
             // An equal one never lies before the one before it.
-            let before = self.members.last().filter(|last| last.group == group);
+            let new = &self.members[self.staying..];
+            let before = new.last().filter(|last| last.group == group);
             if before.is_some_and(|last| self.are_alike(group) && node.id < last.node) {
                 continue;
             }

@@ -14,6 +14,7 @@ use scheduler_core::state::State;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a fleet and of the jobs on it.
+#[derive(Clone)]
 pub(crate) struct Facts {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     /// Live replicas of other jobs.
@@ -23,8 +24,11 @@ pub(crate) struct Facts {
     /// RTT against which bounds are held, by site ids; absent = unknown.
     rtts: BTreeMap<(u16, u16), u32>,
     tenant: TenantId,
+    /// What other jobs use does not count.
+    is_empty: bool,
 }
 
+#[derive(Clone)]
 struct Other {
     tenant: TenantId,
     spec: JobSpec,
@@ -100,13 +104,29 @@ impl Facts {
             models: state.models().iter().map(|(id, name)| (id.0, name.to_string())).collect(),
             rtts,
             tenant: tenant.clone(),
+            is_empty: false,
         }
+    }
+
+    /// The same fleet with nothing running on it; where other jobs stand still counts for who wants
+    /// to be near or apart.
+    pub(crate) fn emptied(&self) -> Self {
+        Self { is_empty: true, ..self.clone() }
+    }
+
+    /// The same fleet with all nodes up and eligible.
+    pub(crate) fn opened(&self) -> Self {
+        let mut all = self.clone();
+        for node in all.nodes.values_mut() {
+            (node.status, node.eligibility) = (NodeStatus::Up, Eligibility::Eligible);
+        }
+        all
     }
 
     /// What other jobs use.
     pub(crate) fn used(&self) -> BTreeMap<NodeId, Used> {
         let mut used = BTreeMap::new();
-        for other in &self.others {
+        for other in self.others.iter().filter(|_| !self.is_empty) {
             let of: &mut Used = used.entry(other.member.node).or_default();
             of.take(&other.spec.groups[other.member.group].shape, &other.member);
         }

@@ -9,4 +9,5 @@ mod checker;
 mod properties;
 mod refusals;
 mod scene;
+mod verdicts;
 mod wishes;

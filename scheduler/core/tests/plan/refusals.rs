@@ -15,7 +15,7 @@ use scheduler_core::job::{
 };
 use scheduler_core::node::Labels;
 use scheduler_core::plan::{Budget, Cause, Policy, Request, Unplaceable, Verdict, plan};
-use scheduler_core::unit::{RttUs, TimeMs};
+use scheduler_core::unit::{CpuMilli, RttUs, TimeMs};
 use scheduler_core::view::View;
 
 fn run(world: &World, spec: &JobSpec) -> Result<Plan, Unplaceable> {
@@ -174,6 +174,24 @@ fn what_fits_only_apart_is_said_so() {
     ];
     let text = refused(&world, &spec).to_string();
     assert!(text.contains("not all together (affinities[0], affinities[1]"), "{text}");
+}
+
+/// A spread is even over the domains that could hold a replica, whatever keeps the others from it.
+#[test]
+fn a_domain_too_small_for_a_replica_is_not_one_to_spread_over() {
+    let mut world = World::new();
+    for (number, cores) in [(0, 8), (1, 0)] {
+        let mut spec = node_spec(&format!("n{number}"), 2);
+        spec.place.site = name(&format!("site-{number}"));
+        spec.resources.cpu = CpuMilli(cores * 1_000);
+        world.done(register(spec));
+    }
+    let spec = workers(2, |spec| {
+        spec.groups[0].shape.cpu = CpuMilli(1_000);
+        let spread = Spread { level: Level::Site, skew_max: 1, preferred: false };
+        spec.groups[0].rules.spread = vec![spread];
+    });
+    assert_eq!(run(&world, &spec).map(|plan| plan.placements.len()), Ok(2));
 }
 
 /// A site that may hold one member of a gang does.

@@ -24,7 +24,7 @@ const SEARCH_STEPS: u64 = 400_000;
 /// Bounds tried, each wider than the one before, where a gang fits on paper and not in fact.
 const BOUNDS_TRIED_MAX: usize = 4;
 /// Bounds tried between one that does and one that does not.
-const BOUNDS_HALVED_MAX: usize = 3;
+const BOUNDS_HALVED_MAX: usize = 6;
 /// Nothing is tried to win less than one part in so many.
 const PRECISION: u32 = 64;
 
@@ -69,70 +69,81 @@ pub(super) fn bound_needed(
         }
     }
     let least = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
-    let bound = if free {
-        bound_that_does(least, BOUNDS_HALVED_MAX, |bound| {
-            let (spec, base) = (within(ask, RttUs(bound)), Base::Now);
-            let ask = &ask.with_spec(&spec);
-            let draft = Solver { ask, field, base }.draft_roomy(minimum, steps)?;
-            widest(ask, draft.members_by_site(ask.view))
-        })
-    } else {
-        bound_that_does(least, 1, |bound| {
-            let spec = within(ask, RttUs(bound));
-            widest(ask, fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps)?)
-        })
-    };
-    bound.map(RttUs)
+    let tries = Tries { ask, field, minimum, free };
+    tries.least(least, steps).map(RttUs)
 }
 
-/// Whether so many fit under this bound.
-pub(super) fn does(
+/// The bound that members keep who would go there without any, or a smaller one that does too.
+pub(super) fn bound_kept(
     ask: &Ask<'_>,
     field: &Field<'_>,
-    bound: RttUs,
     minimum: &[u32],
+    members: Members,
     steps: &mut Steps,
-) -> bool {
-    let spec = within(ask, bound);
-    fits(&ask.with_spec(&spec), field, Base::Now, minimum, steps).is_some()
+) -> Option<RttUs> {
+    let low = ask.spec.rtt_max?.0.saturating_add(1);
+    let high = widest(ask, members)?.0.max(low);
+    let tries = Tries { ask, field, minimum, free: false };
+    let within = tries.widest(high, steps)?;
+    Some(RttUs(tries.halve(low, high, within, steps)))
 }
 
-/// The spec with this bound.
-fn within(ask: &Ask<'_>, bound: RttUs) -> JobSpec {
-    JobSpec { rtt_max: Some(bound), ..ask.spec.clone() }
+/// Wider bounds, tried with the planner.
+struct Tries<'a> {
+    ask: &'a Ask<'a>,
+    field: &'a Field<'a>,
+    minimum: &'a [u32],
+    /// Nothing else says where members may go: the last way that the planner tries is enough.
+    free: bool,
 }
 
-/// The least bound found that does, from `least` on: wider and wider until one does, then between
-/// those that do and those that do not. `widest` tries a bound and says how far apart the members
-/// are under it.
-fn bound_that_does(
-    least: u32,
-    halved_max: usize,
-    mut widest: impl FnMut(u32) -> Option<RttUs>,
-) -> Option<u32> {
-    let (mut low, mut high) = (least, least);
-    let mut found = widest(high);
-    for _ in 1..BOUNDS_TRIED_MAX {
-        if found.is_some() {
-            break;
-        }
-        low = high.saturating_add(1);
-        high = high.saturating_add(high / 8).max(low);
-        found = widest(high);
+impl Tries<'_> {
+    /// How far apart the members are under this bound, if they fit.
+    fn widest(&self, bound: u32, steps: &mut Steps) -> Option<u32> {
+        let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..self.ask.spec.clone() };
+        let (ask, base) = (&self.ask.with_spec(&spec), Base::Now);
+        let members = if self.free {
+            let solver = Solver { ask, field: self.field, base };
+            solver.draft_roomy(self.minimum, steps)?.members_by_site(ask.view)
+        } else {
+            fits(ask, self.field, base, self.minimum, steps)?
+        };
+        widest(ask, members).map(|RttUs(rtt)| rtt)
     }
-    let RttUs(mut within) = found?;
-    for _ in 0..halved_max {
-        if high - low <= high / PRECISION {
-            break;
+
+    /// The least bound found that does, from `least` on: wider and wider until one does, then
+    /// between those that do and those that do not.
+    fn least(&self, least: u32, steps: &mut Steps) -> Option<u32> {
+        let (mut low, mut high) = (least, least);
+        let mut found = self.widest(high, steps);
+        for _ in 1..BOUNDS_TRIED_MAX {
+            if found.is_some() || steps.is_spent() {
+                break;
+            }
+            low = high.saturating_add(1);
+            high = high.saturating_add(high / 8).max(low);
+            found = self.widest(high, steps);
         }
-        // What the members keep in fact mostly does as a bound as well.
-        let middle = if within < high { within.max(low) } else { low + (high - low) / 2 };
-        match widest(middle) {
-            Some(RttUs(rtt)) => (high, within) = (middle, rtt),
-            None => (low, within) = (middle.saturating_add(1), high),
-        }
+        found.map(|within| self.halve(low, high, within, steps))
     }
-    Some(high)
+
+    /// A bound that does, from `low` to `high`, which does and under which the members are `within`.
+    fn halve(&self, mut low: u32, mut high: u32, mut within: u32, steps: &mut Steps) -> u32 {
+        steps.part(SEARCH_STEPS, |steps| {
+            for _ in 0..BOUNDS_HALVED_MAX {
+                if high - low <= high / PRECISION || steps.is_spent() {
+                    break;
+                }
+                // What the members keep in fact mostly does as a bound as well.
+                let middle = if within < high { within.max(low) } else { low + (high - low) / 2 };
+                match self.widest(middle, steps) {
+                    Some(rtt) => (high, within) = (middle, rtt),
+                    None => (low, within) = (middle.saturating_add(1), high),
+                }
+            }
+            high
+        })
+    }
 }
 
 /// Whether nothing but the RTT bound says where members may go.
@@ -143,7 +154,7 @@ fn is_free(ask: &Ask<'_>) -> bool {
 }
 
 /// The largest RTT among the members, those that stay included; `None` where one is not known.
-pub(super) fn widest(ask: &Ask<'_>, mut members: Members) -> Option<RttUs> {
+fn widest(ask: &Ask<'_>, mut members: Members) -> Option<RttUs> {
     for (site, count) in by_site(ask.view, ask.fixed.iter().copied()) {
         *members.entry(site).or_default() += count;
     }

@@ -116,7 +116,7 @@ impl fmt::Display for Unplaceable {
             write!(f, "; an rtt_max of {}.{:03} ms would do", rtt / 1000, rtt % 1000)?;
         }
         match self.verdict {
-            Verdict::Budget => f.write_str("; it would fit without the bound on the price"),
+            Verdict::Budget => f.write_str("; the bound on the price is in the way"),
             Verdict::Undecided => f.write_str("; the planning budget ran out"),
             _ => Ok(()),
         }

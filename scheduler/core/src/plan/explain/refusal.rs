@@ -66,8 +66,11 @@ pub(in crate::plan) fn unplaceable(
 /// Why a single replica, which is all that was asked, fits nowhere.
 pub(in crate::plan) fn alone(ask: &Ask<'_>, steps: &mut Steps) -> Unplaceable {
     let counts = count(ask, 0, &Reach::everywhere());
-    let verdict =
-        if within_budget(ask, &counts, steps) { Verdict::Budget } else { verdict_of_one(&counts) };
+    let verdict = if within_budget(ask, &counts, steps) {
+        Verdict::Budget
+    } else {
+        verdict_of_one(ask, &counts)
+    };
     let group = ask.groups.first().map_or(0, |group| group.group);
     let mut wanted = vec![0; ask.spec.groups.len()];
     if let Some(cell) = wanted.get_mut(group) {
@@ -95,18 +98,27 @@ fn least(ask: &Ask<'_>) -> Vec<u32> {
 }
 
 /// Verdict on a single replica, which follows from the counts.
-fn verdict_of_one(counts: &Counts) -> Verdict {
+fn verdict_of_one(ask: &Ask<'_>, counts: &Counts) -> Verdict {
     if counts.contains_key(&Cause::Usable) {
         Verdict::Undecided
     } else if counts.keys().any(|cause| cause.is_busy()) {
         Verdict::BusyUntil(None)
     } else if counts.keys().any(|cause| cause.is_closed()) {
         Verdict::NotReady
-    } else if counts.contains_key(&Cause::Misfit(Misfit::Price)) {
-        Verdict::Budget
     } else {
-        Verdict::NoSuchPool
+        without_pool(ask)
     }
+}
+
+/// Verdict where no node could ever hold a replica: whether any could if the price were no object.
+fn without_pool(ask: &Ask<'_>) -> Verdict {
+    let priced = ask.spec.price_max.is_some() || ask.spec.cost_max.is_some();
+    let by_price = priced && has_pool(&ask.with_spec(&unpriced(ask)));
+    if by_price { Verdict::Budget } else { Verdict::NoSuchPool }
+}
+
+fn unpriced(ask: &Ask<'_>) -> JobSpec {
+    JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() }
 }
 
 /// Whether the single replica asked for would fit now if the price were no object.
@@ -124,11 +136,8 @@ fn verdict(
     minimum: &[u32],
     steps: &mut Steps,
 ) -> (Verdict, Option<RttUs>) {
-    let unpriced = || JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() };
-    let priced = ask.spec.price_max.is_some() || ask.spec.cost_max.is_some();
     if !has_pool(ask) {
-        let by_price = priced && has_pool(&ask.with_spec(&unpriced()));
-        return (if by_price { Verdict::Budget } else { Verdict::NoSuchPool }, None);
+        return (without_pool(ask), None);
     }
     let all_pairs = RttScope::AllPairs;
     let unbound = || JobSpec { rtt_max: None, rtt_scope: all_pairs, ..ask.spec.clone() };
@@ -140,11 +149,8 @@ fn verdict(
         let spec = unbound();
         let relaxed = ask.with_spec(&spec);
         if let Some(members) = fits(&relaxed, field, Base::Now, minimum, steps) {
-            let bound = miss::widest(ask, members);
-            return (
-                Verdict::Latency,
-                bound.filter(|&bound| miss::does(ask, field, bound, minimum, steps)),
-            );
+            let bound = miss::bound_kept(ask, field, minimum, members, steps);
+            return (Verdict::Latency, bound);
         }
     }
     if ask.spec.topology_required.is_some() {
@@ -153,8 +159,8 @@ fn verdict(
             return (Verdict::Latency, None);
         }
     }
-    if priced {
-        let spec = unpriced();
+    if ask.spec.price_max.is_some() || ask.spec.cost_max.is_some() {
+        let spec = unpriced(ask);
         let relaxed = ask.with_spec(&spec);
         let field = Field::new(&relaxed, Base::Now, steps);
         if holds(&relaxed, &field, Base::Now, minimum, steps) {
@@ -163,24 +169,31 @@ fn verdict(
     }
     let mut closed = ask.view.classes().iter();
     let closed = closed.any(|(_, class)| (class.open as usize) < class.nodes.len());
-    let bases = [(Base::EmptyAll, Verdict::NeverFits), (Base::EmptyOpen, Verdict::NotReady)];
-    for (base, verdict) in bases.into_iter().take(if closed { 2 } else { 1 }) {
+    // Open nodes first: a closed one may be a domain more to spread over. With none closed all are.
+    let open = closed.then_some((Base::EmptyOpen, Verdict::BusyUntil(None)));
+    let all = if closed { Verdict::NotReady } else { Verdict::BusyUntil(None) };
+    for (base, verdict) in open.into_iter().chain([(Base::EmptyAll, all)]) {
         let empty = Field::new(ask, base, steps);
-        if !holds(ask, &empty, base, minimum, steps) {
-            let certain = !steps.is_spent();
-            return (if certain { verdict } else { Verdict::Undecided }, None);
+        if holds(ask, &empty, base, minimum, steps) {
+            return (verdict, None);
+        }
+        if steps.is_spent() {
+            return (Verdict::Undecided, None);
         }
     }
-    (Verdict::BusyUntil(None), None)
+    (Verdict::NeverFits, None)
 }
 
 /// Whether so many fit; asks the planner only where capacity on paper does not tell.
 fn holds(ask: &Ask<'_>, field: &Field<'_>, base: Base, minimum: &[u32], steps: &mut Steps) -> bool {
+    let spec = ask.spec;
+    // A group with its own strategy need not be apart as the others are.
+    let own = spec.groups.iter().any(|group| group.rules.strategy.is_some());
+    let apart = spec.strategy == Strategy::StrictSpread && own;
     let have = field.sum(&field.sites(), true);
-    if !covers(&have, &Field::demand(ask, minimum, false)) {
+    if !apart && !covers(&have, &Field::demand(ask, minimum, false)) {
         return false;
     }
-    let spec = ask.spec;
     let plain = matches!(spec.strategy, Strategy::Pack | Strategy::Spread)
         && spec.rtt_max.is_none()
         && spec.topology_required.is_none()

@@ -1,0 +1,147 @@
+//! Verdicts and counterfactuals against every way there is: what a refusal calls the reason is the
+//! reason, and what is told to help helps.
+
+use crate::brute::{self, Answer};
+use crate::checker::Facts;
+use crate::scene::{Scene, TINY};
+use rand::RngExt;
+use scheduler_core::fixture::entry::{TENANT, tenant};
+use scheduler_core::job::{JobSpec, RttScope};
+use scheduler_core::node::Custom;
+use scheduler_core::plan::explain::Change;
+use scheduler_core::plan::{Budget, Outlook, Policy, Request, Verdict, explain, plan};
+use scheduler_core::unit::RttUs;
+use scheduler_core::view::View;
+use std::collections::BTreeMap;
+
+/// A tiny fleet and a job that mostly has a bound on RTTs.
+fn scene(seed: u64) -> (Scene, JobSpec) {
+    let mut scene = Scene::new(seed, TINY);
+    let mut spec = scene.spec(TINY);
+    if scene.rng.random_range(0..3) > 0 {
+        spec.rtt_max.get_or_insert(RttUs(scene.rng.random_range(0..6) * 1_000 + 500));
+    }
+    if scene.rng.random_range(0..3) > 0 {
+        // Mostly something else is in the way than what a node is.
+        for group in &mut spec.groups {
+            group.selectors.clear();
+            group.shape.alternatives.clear();
+            group.shape.custom = Custom::default();
+        }
+    }
+    (scene, spec)
+}
+
+/// Whether the job could start.
+fn fits(facts: &Facts, spec: &JobSpec) -> Answer {
+    let least: Vec<u32> = spec.groups.iter().map(|group| group.replicas_min).collect();
+    let most: Vec<u32> = spec.groups.iter().map(|group| group.replicas).collect();
+    brute::any_fits(facts, spec, &least, &most)
+}
+
+/// Whether every group has a node that could hold one replica, if it were empty and up.
+fn has_pool(facts: &Facts, spec: &JobSpec) -> bool {
+    let all = facts.opened();
+    let holds = |group| all.nodes.values().any(|node| all.could_hold(spec, group, node));
+    (0..spec.groups.len()).all(holds)
+}
+
+/// The reason by trying every way; `None` where that takes too long.
+fn reason(facts: &Facts, spec: &JobSpec) -> Option<Verdict> {
+    let unpriced = JobSpec { price_max: None, cost_max: None, ..spec.clone() };
+    let priced = spec.price_max.is_some() || spec.cost_max.is_some();
+    if !has_pool(facts, spec) {
+        let by_price = priced && has_pool(facts, &unpriced);
+        return Some(if by_price { Verdict::Budget } else { Verdict::NoSuchPool });
+    }
+    let all_pairs = RttScope::AllPairs;
+    let unbound = JobSpec { rtt_max: None, rtt_scope: all_pairs, ..spec.clone() };
+    let anywhere = JobSpec { topology_required: None, ..unbound.clone() };
+    let idle = facts.emptied();
+    let all = idle.opened();
+    let mut questions = Vec::new();
+    if spec.rtt_max.is_some() {
+        questions.push((facts, &unbound, Verdict::Latency));
+    }
+    if spec.topology_required.is_some() {
+        questions.push((facts, &anywhere, Verdict::Latency));
+    }
+    if priced {
+        questions.push((facts, &unpriced, Verdict::Budget));
+    }
+    // Open nodes first: a closed one may be a domain more to spread over.
+    questions.push((&idle, spec, Verdict::BusyUntil(None)));
+    questions.push((&all, spec, Verdict::NotReady));
+    for (facts, spec, verdict) in questions {
+        match fits(facts, spec) {
+            Answer::Fits => return Some(verdict),
+            Answer::Open => return None,
+            Answer::Never => {}
+        }
+    }
+    Some(Verdict::NeverFits)
+}
+
+/// The bound told does, too, and is hardly ever wider than need be.
+#[test]
+fn the_reason_told_is_the_reason() {
+    let mut told: BTreeMap<Verdict, u32> = BTreeMap::new();
+    let (mut bounds, mut wide) = (0, 0);
+    for seed in 0..4_000 {
+        let (scene, spec) = scene(seed);
+        let around = scene.world.state.around(&tenant(TENANT), &spec, None);
+        let request = Request { around: &around, ..Request::whole(&spec) };
+        let view = View::new(&scene.world.state);
+        let answer = plan(&view, &request, &Policy::default(), Budget::default());
+        let Err(refusal) = answer else { continue };
+        let facts = Facts::new(&scene.world.state, &tenant(TENANT), None);
+        let Some(reason) = reason(&facts, &spec) else { continue };
+        *told.entry(reason).or_default() += 1;
+        if let Some(bound) = refusal.nearest.rtt_max {
+            let within = |rtt| JobSpec { rtt_max: Some(RttUs(rtt)), ..spec.clone() };
+            assert_ne!(fits(&facts, &within(bound.0)), Answer::Never, "SEED={seed}: {spec:?}");
+            bounds += 1;
+            let less = fits(&facts, &within(bound.0 - 1));
+            wide += u32::from(less == Answer::Fits);
+        }
+        assert_eq!(refusal.verdict, reason, "SEED={seed}: {refusal}: {spec:?}");
+    }
+    assert!(told.len() == 6 && told.values().all(|&count| count > 60), "{told:?}");
+    assert!(bounds > 80 && wide * 20 < bounds, "{wide} of {bounds} bounds told are too wide");
+}
+
+/// What is told to help, tried with the planner itself and, nodes opened, by every way.
+#[test]
+fn every_change_told_to_help_does() {
+    let mut told = 0;
+    for seed in 0..1_500 {
+        let (scene, spec) = scene(seed);
+        let state = &scene.world.state;
+        let around = state.around(&tenant(TENANT), &spec, None);
+        let request = Request { around: &around, ..Request::whole(&spec) };
+        let outlook = Outlook::new(state, &tenant(TENANT));
+        let mut view = View::new(state);
+        let policy = Policy::default();
+        let answer = explain(&mut view, &request, &policy, &outlook, Budget::default());
+        let facts = Facts::new(state, &tenant(TENANT), None);
+        for group in &answer.groups {
+            let sum: u32 = group.counts.iter().map(|(_, count)| count).sum();
+            assert_eq!(sum, answer.nodes, "SEED={seed}");
+        }
+        for help in &answer.helps {
+            told += 1;
+            let Some(changed) = help.change.apply(&spec) else {
+                if let Change::Open { .. } = help.change {
+                    assert_ne!(fits(&facts.opened(), &spec), Answer::Never, "SEED={seed}");
+                }
+                continue;
+            };
+            assert_ne!(fits(&facts, &changed), Answer::Never, "SEED={seed}: {help:?}: {spec:?}");
+            let around = state.around(&tenant(TENANT), &changed, None);
+            let request = Request { around: &around, ..Request::whole(&changed) };
+            let placed = plan(&view, &request, &policy, Budget::default());
+            assert!(placed.is_ok(), "SEED={seed}: {help:?} does not do: {spec:?}");
+        }
+    }
+    assert!(told > 300, "{told}");
+}
