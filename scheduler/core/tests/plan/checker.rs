@@ -75,17 +75,7 @@ impl Facts {
             if Some(job.id) == without || job.phase.is_over() {
                 continue;
             }
-            for (rank, replica) in state.replicas(job.id) {
-                let Some(held) = replica.allocation.filter(|_| replica.phase.is_live()) else {
-                    continue;
-                };
-                let member = Member {
-                    rank: rank.0,
-                    group: group_of(&job.spec, rank.0).expect("a rank of the job"),
-                    node: held.node,
-                    gpus: held.gpus.iter().collect(),
-                    share: held.share_milli,
-                };
+            for member in members(state, job.id, &job.spec).1 {
                 let (tenant, spec) = (job.tenant.clone(), JobSpec::clone(&job.spec));
                 others.push(Other { tenant, spec, member });
             }
@@ -587,4 +577,22 @@ pub(crate) fn all_ranks(spec: &JobSpec) -> Vec<u32> {
 /// Ranks as the planner takes them.
 pub(crate) fn ranks(of: &[u32]) -> Vec<Rank> {
     of.iter().copied().map(Rank).collect()
+}
+
+/// Waiting ranks of a job, and its live members.
+pub(crate) fn members(state: &State, job: JobId, spec: &JobSpec) -> (Vec<u32>, Vec<Member>) {
+    let (mut waiting, mut live) = (Vec::new(), Vec::new());
+    for (Rank(rank), replica) in state.replicas(job) {
+        match replica.allocation.filter(|_| replica.phase.is_live()) {
+            None => waiting.push(rank),
+            Some(held) => live.push(Member {
+                rank,
+                group: group_of(spec, rank).expect("a rank of the job"),
+                node: held.node,
+                gpus: held.gpus.iter().collect(),
+                share: held.share_milli,
+            }),
+        }
+    }
+    (waiting, live)
 }

@@ -1,13 +1,13 @@
 //! What must hold of every answer of the planner, on random fleets and requests.
 
 use crate::brute::{self, Answer};
-use crate::checker::{Facts, Member, Stage, all_ranks, group_of, ranks};
+use crate::checker::{Facts, Member, Stage, all_ranks, group_of, members, ranks};
 use crate::scene::{SMALL, Scene, Size, TINY};
 use rand::RngExt;
 use scheduler_core::command::{Command, Commit, NodeTransition, Outcome, Plan, Scale};
 use scheduler_core::fixture::entry::{TENANT, tenant};
 use scheduler_core::fixture::fleet::submission;
-use scheduler_core::id::{JobId, NodeId};
+use scheduler_core::id::{JobId, NodeId, Rank};
 use scheduler_core::job::{GroupSpec, JobSpec};
 use scheduler_core::node::NodeStatus;
 use scheduler_core::plan::{Budget, Policy, Ranks, Request, Unplaceable, plan};
@@ -189,22 +189,8 @@ fn fill_up(scene: &mut Scene, job: JobId) {
     let state = &scene.world.state;
     let spec = state.job(job).expect("known").spec.clone();
     let facts = Facts::new(state, &tenant(TENANT), Some(job));
-    let (mut wanted, mut stay, mut fixed) = (Vec::new(), Vec::new(), Vec::new());
-    for (rank, replica) in state.replicas(job) {
-        match replica.allocation.filter(|_| replica.phase.is_live()) {
-            None => wanted.push(rank.0),
-            Some(held) => {
-                fixed.push((rank, held.node));
-                stay.push(Member {
-                    rank: rank.0,
-                    group: group_of(&spec, rank.0).expect("a rank"),
-                    node: held.node,
-                    gpus: held.gpus.iter().collect(),
-                    share: held.share_milli,
-                });
-            }
-        }
-    }
+    let (wanted, stay) = members(state, job, &spec);
+    let fixed: Vec<_> = stay.iter().map(|member| (Rank(member.rank), member.node)).collect();
     let missing = ranks(&wanted);
     let around = state.around(&tenant(TENANT), &spec, Some(job));
     let request = Request {

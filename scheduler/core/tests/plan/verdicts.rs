@@ -2,14 +2,17 @@
 //! reason, and what is told to help helps.
 
 use crate::brute::{self, Answer};
-use crate::checker::Facts;
+use crate::checker::{Facts, Member, group_of, members, ranks};
 use crate::scene::{Scene, TINY};
 use rand::RngExt;
+use scheduler_core::command::{Command, NodeTransition, Outcome};
 use scheduler_core::fixture::entry::{TENANT, tenant};
+use scheduler_core::fixture::fleet::submission;
+use scheduler_core::id::Rank;
 use scheduler_core::job::{JobSpec, RttScope};
-use scheduler_core::node::Custom;
+use scheduler_core::node::{Custom, NodeStatus};
 use scheduler_core::plan::explain::Change;
-use scheduler_core::plan::{Budget, Outlook, Policy, Request, Verdict, explain, plan};
+use scheduler_core::plan::{Budget, Outlook, Policy, Ranks, Request, Verdict, explain, plan};
 use scheduler_core::unit::RttUs;
 use scheduler_core::view::View;
 use std::collections::BTreeMap;
@@ -108,6 +111,69 @@ fn the_reason_told_is_the_reason() {
     }
     assert!(told.len() == 6 && told.values().all(|&count| count > 60), "{told:?}");
     assert!(bounds > 80 && wide * 20 < bounds, "{wide} of {bounds} bounds told are too wide");
+}
+
+/// A member is lost, or a node closed; what waits is refused only if there is no way beside the
+/// members that stay, for the true reason, and the bound told does.
+#[test]
+fn so_it_is_for_repairs() {
+    let (mut refused, mut bounds) = (0, 0);
+    for seed in 0..3_000 {
+        let (mut scene, spec) = scene(seed);
+        let around = scene.world.state.around(&tenant(TENANT), &spec, None);
+        let request = Request { around: &around, ..Request::whole(&spec) };
+        let view = View::new(&scene.world.state);
+        let Ok(first) = plan(&view, &request, &Policy::default(), Budget::default()) else {
+            continue;
+        };
+        let lost = first.placements[scene.rng.random_range(0..first.placements.len())].node;
+        let submitted = scene.world.done(submission("job", spec.clone(), Some(first)));
+        let Outcome::Submitted { job, .. } = submitted else { panic!("{submitted:?}") };
+        let epoch = scene.world.state.node(lost).expect("known").epoch;
+        let status = NodeStatus::Down;
+        let down = NodeTransition { node: lost, epoch, status };
+        scene.world.done(Command::NodeStatuses(vec![down]));
+        let state = &scene.world.state;
+        let facts = Facts::new(state, &tenant(TENANT), Some(job));
+        let (missing, stay) = members(state, job, &spec);
+        let fixed: Vec<_> = stay.iter().map(|member| (Rank(member.rank), member.node)).collect();
+        let around = state.around(&tenant(TENANT), &spec, Some(job));
+        let ranks = ranks(&missing);
+        let (ranks, fixed) = (Ranks::Some(&ranks), fixed.as_slice());
+        let request = Request { spec: &spec, ranks, fixed, avoid: &[], around: &around };
+        let view = View::new(state);
+        let answer = plan(&view, &request, &Policy::default(), Budget::default());
+        let Err(refusal) = answer else { continue };
+        refused += 1;
+        let least = least_missing(&spec, &missing, &stay);
+        let fits =
+            |facts: &Facts, spec: &JobSpec| brute::fits_beside(facts, spec, &stay, least.clone());
+        assert_ne!(fits(&facts, &spec), Answer::Fits, "SEED={seed}: {refusal}: {spec:?}");
+        let unbound = JobSpec { rtt_max: None, rtt_scope: RttScope::AllPairs, ..spec.clone() };
+        if refusal.verdict == Verdict::Latency && spec.topology_required.is_none() {
+            assert_ne!(fits(&facts, &unbound), Answer::Never, "SEED={seed}: {refusal}: {spec:?}");
+        }
+        if let Some(bound) = refusal.nearest.rtt_max {
+            bounds += 1;
+            let wider = JobSpec { rtt_max: Some(bound), ..spec.clone() };
+            assert_ne!(fits(&facts, &wider), Answer::Never, "SEED={seed}: {refusal}: {spec:?}");
+            let request = Request { spec: &wider, ..request };
+            let answer = plan(&view, &request, &Policy::default(), Budget::default());
+            assert!(answer.is_ok(), "SEED={seed}: {bound:?} does not do: {spec:?}");
+        }
+    }
+    assert!(refused > 100 && bounds > 5, "{refused} refused, {bounds} bounds told");
+}
+
+/// The first waiting ranks of each group that it needs beside those that stay, and one at least.
+fn least_missing(spec: &JobSpec, missing: &[u32], stay: &[Member]) -> Vec<u32> {
+    let mut least = Vec::new();
+    for (group, asked) in spec.groups.iter().enumerate() {
+        let staying = stay.iter().filter(|member| member.group == group).count();
+        let own = missing.iter().filter(|&&rank| group_of(spec, rank) == Some(group));
+        least.extend(own.take((asked.replicas_min as usize).saturating_sub(staying)));
+    }
+    if least.is_empty() { missing.iter().take(1).copied().collect() } else { least }
 }
 
 /// What is told to help, tried with the planner itself and, nodes opened, by every way.

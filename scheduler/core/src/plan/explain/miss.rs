@@ -24,7 +24,7 @@ const SEARCH_STEPS: u64 = 400_000;
 /// Bounds tried, each wider than the one before, where a gang fits on paper and not in fact.
 const BOUNDS_TRIED_MAX: usize = 4;
 /// Bounds tried between one that does and one that does not.
-const BOUNDS_HALVED_MAX: usize = 6;
+const BOUNDS_HALVED_MAX: usize = 3;
 /// Nothing is tried to win less than one part in so many.
 const PRECISION: u32 = 64;
 
