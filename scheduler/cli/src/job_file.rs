@@ -4,7 +4,7 @@
 
 use crate::exit::Failure;
 use crate::output::Output;
-use manifest::{TEXT_BYTES_MAX, Understood};
+use manifest::{Note, TEXT_BYTES_MAX, Understood};
 use proto::v1::JobSpec;
 use std::io::Read;
 
@@ -14,10 +14,33 @@ pub const HELP: &str = manifest::native::EXAMPLE;
 /// Reads a manifest of any kind, or stdin for `-`; notes go to stderr.
 pub fn load(path: &str, output: &Output) -> Result<JobSpec, Failure> {
     let Understood { spec, notes } = read(path)?;
-    for note in notes {
-        output.say(&format!("note: {note}"));
+    for line in told(&notes) {
+        output.say(&format!("note: {line}"));
     }
     Ok(spec)
+}
+
+/// Notes in lines: fields left aside for one reason share a line, so that what was read in a way worth knowing
+/// is not lost among them; that comes last.
+fn told(notes: &[Note]) -> Vec<String> {
+    let mut aside: Vec<(&Note, usize)> = Vec::new();
+    let mut lines = Vec::new();
+    for note in notes {
+        if !note.text.starts_with("ignored") {
+            lines.push(note.to_string());
+        } else if let Some((_, more)) = aside.iter_mut().find(|(first, _)| first.text == note.text)
+        {
+            *more += 1;
+        } else {
+            aside.push((note, 0));
+        }
+    }
+    let line = |(first, more): (&Note, usize)| match more {
+        0 => first.to_string(),
+        1 => format!("{} and 1 field more: {}", first.path, first.text),
+        more => format!("{} and {more} fields more: {}", first.path, first.text),
+    };
+    aside.into_iter().map(line).chain(lines).collect()
 }
 
 fn read(path: &str) -> Result<Understood, Failure> {
@@ -69,6 +92,26 @@ mod tests {
         let spec = load_bytes(b"{bundles: [{GPU: 1}], strategy: STRICT_SPREAD}").expect("a job");
         let native = native(&spec).expect("written");
         assert_eq!(load_bytes(native.as_bytes()).expect("own output"), spec, "{native}");
+    }
+
+    #[test]
+    fn notes_of_one_reason_share_a_line() {
+        let note = |path: &str, text: &str| Note { path: path.to_owned(), text: text.to_owned() };
+        let notes = [
+            note("a.image", "ignored: no say"),
+            note("a.key", "read as the level rack"),
+            note("b.image", "ignored: no say"),
+            note("c", "ignored: a hint"),
+            note("b.args", "ignored: no say"),
+        ];
+        assert_eq!(
+            told(&notes),
+            [
+                "a.image and 2 fields more: ignored: no say",
+                "c: ignored: a hint",
+                "a.key: read as the level rack"
+            ]
+        );
     }
 
     #[test]

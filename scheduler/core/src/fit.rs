@@ -110,7 +110,7 @@ impl fmt::Display for Misfit {
             Self::Vendor => "GPU vendor",
             Self::ComputeCapability => "compute capability",
             Self::Vram => "vRAM",
-            Self::GpuCount => "GPU count",
+            Self::GpuCount => "too few GPUs",
             Self::Selector => "selector",
             Self::Taint => "taint",
             Self::Price => "price",

@@ -3,6 +3,7 @@
 //! **Invariant:** arithmetic on a unit is checked or saturating; none wraps.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 macro_rules! unit {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -83,6 +84,17 @@ unit!(
     ComputeCapability(u16)
 );
 
+impl fmt::Display for GpuMilli {
+    /// In GPUs, without needless digits: 12000 is 12, 1250 is 1.25.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 1000, self.0 % 1000);
+        match part {
+            0 => write!(f, "{whole}"),
+            _ => write!(f, "{whole}.{}", format!("{part:03}").trim_end_matches('0')),
+        }
+    }
+}
+
 impl TimeMs {
     /// The time `length` later, held at the last one.
     pub fn after(self, length: DurationMs) -> Self {
@@ -162,5 +174,18 @@ impl std::ops::Not for GpuSet {
     type Output = Self;
     fn not(self) -> Self {
         Self(!self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_of_gpus_are_told_in_gpus() {
+        for (milli, told) in [(0, "0"), (12_000, "12"), (1_250, "1.25"), (1, "0.001"), (900, "0.9")]
+        {
+            assert_eq!(GpuMilli(milli).to_string(), told);
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! A value of the wrong type is a fault too, and reading goes on with a neutral value in its place, so
 //! that all faults of a document come at once.
 //!
-//! **Invariant:** no field of a document is passed over without a fault or a note; only null counts as left out.
+//! **Invariant:** no field of a document is passed over without a fault or a note, unless it is null or empty.
 
 use crate::finding::{At, Findings, quote};
 use crate::text::nearest;
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
     fn left_over(&self, owner: Owner, key: &str) {
         let mut findings = self.sink.borrow_mut();
         let at = self.at.at();
-        if self.value.is_null() && self.verdict(owner.name, key).is_some() {
+        if says_nothing(self.value) && self.verdict(owner.name, key).is_some() {
             return;
         }
         match self.verdict(owner.name, key) {
@@ -159,7 +159,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a value says anything: tools write out empty lists and `false` for what nobody asked.
+/// Whether a value is no more than a place for one.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Whether a value asks for anything: tools write out empty lists and `false` for what nobody asked.
 fn asks_for_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,

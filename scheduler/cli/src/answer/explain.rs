@@ -239,12 +239,16 @@ impl Explanation {
         tables
     }
 
-    /// `BUSY_UNTIL 2026-11-22T14:05:00Z`.
+    /// `BUSY_UNTIL 2026-11-22T14:05:00Z`, and of which group the counts are where there are several.
     pub fn verdict_words(&self) -> String {
-        match &self.until_time {
-            Some(time) => format!("{} {time}", self.verdict),
-            None => self.verdict.clone(),
-        }
+        let when = match &self.until_time {
+            Some(time) => format!(" {time}"),
+            None if self.verdict == "BUSY_UNTIL" => " (no time known)".to_owned(),
+            None => String::new(),
+        };
+        let several = self.groups.len() > 1 && self.verdict != "QUOTA";
+        let group = if several { format!(", group {}", self.group_hardest) } else { String::new() };
+        format!("{}{when}{group}", self.verdict)
     }
 
     fn causes(&self) -> Table {
@@ -276,12 +280,15 @@ impl Explanation {
         };
         let mut table = Table::fields().titled(title);
         for help in &self.counterfactuals {
-            let when = match &help.change {
+            let text = match &help.change {
                 Some(Change::Ending { time, job }) => {
-                    let job = job.map_or_else(String::new, |job| format!(", when job {job} ends"));
-                    format!(" at {}{job}", time.as_deref().unwrap_or("a time not known"))
+                    let time = time.as_deref().unwrap_or("a time not known");
+                    match job {
+                        Some(job) => format!("at {time}, when job {job} ends"),
+                        None => format!("at {time}, {}", help.text),
+                    }
                 }
-                _ => String::new(),
+                _ => help.text.clone(),
             };
             let groups = match help.groups.len() {
                 0 => String::new(),
@@ -289,7 +296,7 @@ impl Explanation {
                 _ => format!(" (groups {})", help.groups.join(", ")),
             };
             let least = if help.is_least { "" } else { "; less might do" };
-            table.row(vec![format!("  {}{when}{groups}{least}", help.text)]);
+            table.row(vec![format!("  {text}{groups}{least}")]);
         }
         if self.cut_short {
             table.note("The search was cut short: there may be more.");
@@ -375,7 +382,7 @@ mod tests {
              Replicas waiting  1,250\nExplained in      12.345 ms\nState index       4711\n\n\
              NODES  CAUSE\n1,000  GPUs busy\n  491  GPU model\n    9  usable\n1,500  in all\n\n\
              It would fit\n  with an RTT bound of 80 ms; less might do\n  \
-             when running work has ended at 2026-11-22T14:05:00Z, when job 41 ends\n\
+             at 2026-11-22T14:05:00Z, when job 41 ends\n\
              The search was cut short: there may be more.\n"
         );
     }

@@ -117,7 +117,12 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// A fault with its field; that of a job in the words of a job file, in which jobs are written here.
 fn with_field(field: &str, description: &str) -> String {
+    if let Some(own) = manifest::native::path(field) {
+        let rest = description.strip_prefix(field).map(str::trim_start);
+        return format!("{own}: {}", rest.unwrap_or(description));
+    }
     if field.is_empty() || description.starts_with(field) {
         return description.to_owned();
     }
@@ -142,6 +147,9 @@ fn next_step(status: &Status) -> Option<String> {
         }
         Code::ResourceExhausted => match retry_delay(status) {
             Some(delay) => return Some(format!("repeat the command in {} ms", delay.as_millis())),
+            None if is_quota(status) => {
+                "ask for less; an operator may raise the quota with `muster tenants put`"
+            }
             None => "repeat the command in a moment",
         },
         Code::Unimplemented => "compare `muster version` of client and servers",
@@ -149,6 +157,11 @@ fn next_step(status: &Status) -> Option<String> {
         _ => return None,
     };
     Some(step.to_owned())
+}
+
+/// Whether a tenant's quota is in the way, which time does not change.
+fn is_quota(status: &Status) -> bool {
+    status.get_details_error_info().is_some_and(|info| info.reason == "QUOTA_EXCEEDED")
 }
 
 #[cfg(test)]
@@ -172,7 +185,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::Refused);
         assert_eq!(
             failure.to_string(),
-            "error: spec.groups[0].replicas: must be 1 to 100,000, is 0\n  INVALID_ARGUMENT FIELD_INVALID from http://s1:7700"
+            "error: groups[0].replicas: must be 1 to 100,000, is 0\n  INVALID_ARGUMENT FIELD_INVALID from http://s1:7700"
         );
     }
 
@@ -181,6 +194,9 @@ mod tests {
         let named = |description| with_field("replicas", description);
         assert_eq!(named("is 9; replicas_min is 1"), "replicas: is 9; replicas_min is 1");
         assert_eq!(named("replicas is 9"), "replicas is 9");
+        let of_job = |description| with_field("spec.groups[0].shape.cpu_milli", description);
+        assert_eq!(of_job("is too large"), "groups[0].cpu: is too large");
+        assert_eq!(of_job("spec.groups[0].shape.cpu_milli is 0"), "groups[0].cpu: is 0");
     }
 
     #[test]
@@ -203,6 +219,19 @@ mod tests {
                 .next
                 .is_some_and(|n| n.contains("MUSTER_TOKEN"))
         );
+    }
+
+    #[test]
+    fn a_quota_is_not_waited_for() {
+        let info = |reason: &str| {
+            ErrorDetails::with_error_info(reason, "muster", [("tenant".into(), "a".into())])
+        };
+        let next = |reason: &str| {
+            let details = info(reason);
+            failure(Status::with_error_details(Code::ResourceExhausted, "quota", details)).next
+        };
+        assert!(next("QUOTA_EXCEEDED").is_some_and(|next| next.starts_with("ask for less")));
+        assert!(next("BUSY").is_some_and(|next| next.starts_with("repeat")));
     }
 
     #[test]

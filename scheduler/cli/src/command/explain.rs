@@ -1,17 +1,16 @@
 //! `explain`.
 
-use super::Context;
+use super::{Context, submit};
 use crate::answer::explain::Explained;
 use crate::args::ExplainArgs;
 use crate::exit::{Ending, Exit};
-use crate::job_file;
 use proto::v1::{ExplainJobRequest, explain_job_request::Target};
 
 pub(super) async fn explain(context: &Context, args: ExplainArgs) -> Ending {
     let (target, tenant) = match (args.id, &args.file) {
         (Some(id), _) => (Some(Target::JobId(id)), String::new()),
         (None, Some(file)) => {
-            (Some(Target::Spec(job_file::load(file, &context.output)?)), context.tenant.clone())
+            (Some(Target::Spec(submit::load(context, file).await?)), context.tenant.clone())
         }
         (None, None) => (None, String::new()),
     };

@@ -13,7 +13,7 @@ use crate::id::{JobId, NodeId, Rank, SiteId, TenantId};
 use crate::job::{JobSpec, Level, RttScope};
 use crate::node::Node;
 use crate::topology::Sites;
-use crate::unit::RttUs;
+use crate::unit::{GpuMilli, RttUs};
 use std::sync::Arc;
 
 /// Names in the selectors, tolerations and alternatives of a group up to which a node is asked
@@ -104,8 +104,8 @@ impl State {
         if used.saturating_add(asked) <= max {
             return Ok(());
         }
-        let why =
-            format!("{asked} thousandths of GPUs on top of the {used} in use would exceed {max}");
+        let [asked, used, max] = [asked, used, max].map(GpuMilli);
+        let why = format!("{asked} GPUs on top of the {used} in use would exceed {max}");
         Err(Rejection::QuotaExceeded { tenant: tenant.clone(), why })
     }
 

@@ -12,6 +12,7 @@ use super::replicas::blank;
 use crate::command::{Outcome, Rejection, Scale};
 use crate::id::{JobId, Rank};
 use crate::job::{Job, Replica, ReplicaPhase, Scaling};
+use crate::unit::GpuMilli;
 use crate::validate;
 use std::cmp::Reverse;
 
@@ -78,7 +79,8 @@ impl State {
         if asked.replicas <= before || gpu_milli <= max {
             return Ok(());
         }
-        let why = format!("the job would ask for {gpu_milli} thousandths of GPUs, {max} allowed");
+        let [asked, max] = [gpu_milli, max].map(GpuMilli);
+        let why = format!("the job would ask for {asked} GPUs, {max} allowed");
         Err(Rejection::QuotaExceeded { tenant: job.tenant.clone(), why })
     }
 

@@ -8,6 +8,7 @@ use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Submit};
 use crate::event::Event;
 use crate::id::JobId;
 use crate::job::{Allocation, Job, JobPhase, JobSpec, Replica, ReplicaPhase};
+use crate::unit::GpuMilli;
 use crate::validate;
 use std::sync::Arc;
 
@@ -124,8 +125,8 @@ impl State {
         });
         let max = holder.quota.gpu_milli_max;
         if least > max {
-            let why = format!("at least {least} thousandths of GPUs are needed, {max} allowed");
-            return Err(refuse(why));
+            let [least, max] = [least, max].map(GpuMilli);
+            return Err(refuse(format!("at least {least} GPUs are needed, {max} allowed")));
         }
         let (pending, max) = (holder.pending_jobs, holder.quota.pending_jobs_max);
         if asked.plan.is_none() && pending >= max {

@@ -11,12 +11,13 @@ use scheduler_core::fixture::entry::{
 };
 use scheduler_core::fixture::fleet::{self, Fleet, occupy, submission};
 use scheduler_core::job::{
-    Affinity, GpuAsk, JobSpec, Level, RttScope, Segment, Spread, Strategy, Target,
+    Affinity, GpuAsk, JobSpec, Level, RttScope, Segment, Shape, Spread, Strategy, Target,
 };
 use scheduler_core::node::Labels;
 use scheduler_core::plan::{Budget, Cause, Policy, Request, Unplaceable, Verdict, plan};
-use scheduler_core::unit::{CpuMilli, RttUs, TimeMs};
+use scheduler_core::unit::{CpuMilli, DiskMib, MemoryMib, RttUs, TimeMs};
 use scheduler_core::view::View;
+use std::collections::BTreeMap;
 
 fn run(world: &World, spec: &JobSpec) -> Result<Plan, Unplaceable> {
     let around = world.state.around(&tenant(TENANT), spec, None);
@@ -93,6 +94,25 @@ fn a_rule_among_members_is_counted_in_what_would_fit() {
         assert!(refusal.to_string().contains(&expected), "{what}: {refusal}");
         assert!(run(&world, &workers(1, |_| {})).is_ok());
     }
+}
+
+/// Machines too small for one replica are no pool, however many there are; those large enough are.
+#[test]
+fn what_no_machine_could_hold_has_no_pool() {
+    type Enlarge = fn(&mut Shape);
+    let world = hall();
+    let more: [(&str, Enlarge); 4] = [
+        ("cpu", |shape| shape.cpu = CpuMilli(1 << 40)),
+        ("memory", |shape| shape.memory = MemoryMib(1 << 40)),
+        ("disk", |shape| shape.disk = DiskMib(1 << 40)),
+        ("custom", |shape| shape.custom = BTreeMap::from([(name("licence"), 1)]).into()),
+    ];
+    for (what, enlarge) in more {
+        let spec = workers(3, |spec| enlarge(&mut spec.groups[0].shape));
+        let refusal = refused(&world, &spec);
+        assert_eq!(refusal.verdict, Verdict::NoSuchPool, "{what}: {refusal}");
+    }
+    assert_eq!(refused(&world, &workers(25, |_| {})).verdict, Verdict::NeverFits);
 }
 
 /// A domain that is full keeps an even group small.
@@ -173,7 +193,7 @@ fn what_fits_only_apart_is_said_so() {
         Affinity { target: Target::Groups { group: 1, with: 2 }, ..apart },
     ];
     let text = refused(&world, &spec).to_string();
-    assert!(text.contains("not all together (affinities[0], affinities[1]"), "{text}");
+    assert!(text.contains("not all together (affinity 1, affinity 2"), "{text}");
 }
 
 /// A spread is even over the domains that could hold a replica, whatever keeps the others from it.

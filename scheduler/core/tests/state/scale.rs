@@ -210,7 +210,7 @@ fn growth_beyond_the_quota_is_refused() {
     let refused = world.refused(Command::Scale(scale(job, "a", 4, "s")));
     assert_eq!(
         refused.to_string(),
-        "quota of tenant acme: the job would ask for 5000 thousandths of GPUs, 4000 allowed"
+        "quota of tenant acme: the job would ask for 5 GPUs, 4 allowed"
     );
     scaled(&mut world, job, "a", 3);
     // A quota that has become smaller keeps nobody from going down.

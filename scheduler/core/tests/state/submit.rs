@@ -103,7 +103,7 @@ fn quotas_hold_to_the_last_thousandth() {
     let five = submit("b", spec(5), Some(plan(&[(1, 0x1f)])));
     let refused = world.refused(Command::Submit(five));
     assert!(
-        refused.to_string().contains("5000 thousandths of GPUs on top of the 8000"),
+        refused.to_string().contains("5 GPUs on top of the 8 in use would exceed 12"),
         "{refused}"
     );
     let job = world.submit(submit("b", spec(4), Some(plan(&[(1, 0x0f)]))));
@@ -122,7 +122,7 @@ fn quotas_hold_to_the_last_thousandth() {
     assert!(refused.to_string().contains("1 jobs wait already"), "{refused}");
     let never = submit("f", spec(13), None);
     let refused = world.refused(Command::Submit(never));
-    assert!(refused.to_string().contains("at least 13000"), "{refused}");
+    assert!(refused.to_string().contains("at least 13 GPUs are needed, 12 allowed"), "{refused}");
     let cancel = Command::Cancel { job, reason: Default::default() };
     world.done(cancel);
     world.submit(share("c"));

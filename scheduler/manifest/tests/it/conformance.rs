@@ -499,6 +499,13 @@ fn gpus_and_nodes() -> Vec<Cell> {
             "train: 8 x 2 GPU 0m 0MiB",
         ),
         cell(
+            "topology",
+            "RayCluster labels",
+            ray_cluster("", "labels: {topology.kubernetes.io/zone: z1, team: a}", "", ""),
+            selectors,
+            "head: ; gpu: muster/zone IN z1",
+        ),
+        cell(
             "selector",
             "Kubernetes nodeSelector",
             kubernetes_job(

@@ -332,3 +332,40 @@ fn a_job_of_volcano() {
         assert_eq!(faults.lines().count(), 1, "{faults}");
     }
 }
+
+/// What cannot be kept is refused by name, whatever else would do.
+#[test]
+fn what_is_not_kept_is_refused_with_its_path() {
+    let pod = |lines: &str| kubernetes_job("", "", "", lines);
+    let term = |lines: &str| {
+        pod(&format!(
+            "affinity: {{podAffinity: {{requiredDuringSchedulingIgnoredDuringExecution: [{{topologyKey: rack, labelSelector: {{matchLabels: {{a: b}}}}, {lines}}}]}}}}"
+        ))
+    };
+    let even = |lines: &str| {
+        pod(&format!("topologySpreadConstraints: [{{maxSkew: 1, topologyKey: rack, {lines}}}]"))
+    };
+    let ray_job = |lines: &str| {
+        format!(
+            "apiVersion: ray.io/v1\nkind: RayJob\nmetadata: {{name: j}}\nspec:\n  {lines}\n  rayClusterSpec:\n    headGroupSpec: {{template: {{spec: {{containers: [{{resources: {{requests: {{cpu: 1}}}}}}]}}}}}}\n"
+        )
+    };
+    for (text, wanted) in [
+        ("{bundles: [{GPU: 1}], fallback_strategy: [{label_selector: {a: b}}]}".to_owned(), "fallback_strategy: is not supported: give alternatives in one selector"),
+        ("{bundles: [{GPU: 1}], strategy: SPREAD, _soft_target_node_id: ab}".to_owned(), "_soft_target_node_id: is only allowed with STRICT_PACK"),
+        ("{bundles: [{GPU: 1}], strategy: PACK, topology_strategy: {ray.io/gpu-domain: STRICT_PACK}}".to_owned(), "topology_strategy: must not come with strategy"),
+        ("{bundles: [{GPU: 1}], topology_strategy: {a/rack: STRICT_PACK, b/zone: STRICT_PACK}}".to_owned(), "topology_strategy: has 2 labels beside ray.io/node-id"),
+        ("{bundles: [{GPU: 1}], topology_strategy: {a/rack: SPREAD}}".to_owned(), "topology_strategy[\"a/rack\"]: must be STRICT_PACK"),
+        (ray_job("preRunningDeadlineSeconds: 60"), "spec.preRunningDeadlineSeconds: is not supported: a job waits"),
+        (ray_job("schedule: \"0 * * * *\""), "spec.schedule: is not supported: jobs are submitted"),
+        (even("minDomains: 2"), "topologySpreadConstraints[0].minDomains: is not supported"),
+        (even("nodeTaintsPolicy: Ignore"), "topologySpreadConstraints[0].nodeTaintsPolicy: is not supported"),
+        (term("namespaces: [x]"), "[0].namespaces: is not supported: jobs here are seen by"),
+        (term("matchLabelKeys: [x]"), "[0].matchLabelKeys: is not supported: write the labels out"),
+        (kubernetes_job("", "successPolicy: {rules: [{succeededCount: 1}]}", "", ""), "spec.successPolicy: is not supported"),
+        ("{apiVersion: scheduling.k8s.io/v1beta1, kind: PodGroup, metadata: {name: g}, spec: {parentCompositePodGroupName: p, schedulingPolicy: {gang: {minCount: 8}}}}\n---\n".to_owned() + &pod("schedulingGroup: {podGroupName: g}"), "documents[0].spec.parentCompositePodGroupName: is not supported: groups of groups"),
+    ] {
+        let faults = faults(&text);
+        assert!(faults.contains(wanted), "{wanted} not in:\n{faults}");
+    }
+}

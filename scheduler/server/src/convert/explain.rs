@@ -5,6 +5,7 @@
 use super::view;
 use crate::call::{GroupNoPlan, NoPlan};
 use crate::status;
+use manifest::text::mebibytes;
 use proto::v1;
 use scheduler_core::duty::office::Check;
 use scheduler_core::job::{JobSpec, Level, Strategy};
@@ -13,6 +14,9 @@ use scheduler_core::plan::explain::change::widened;
 use scheduler_core::plan::explain::{Change, Rule};
 use std::fmt::Display;
 use tonic::Status;
+
+/// Most groups told in one line.
+const GROUPS_TOLD_MAX: usize = 6;
 
 /// The plan that a submission means, if it means one. `path` stands before the names of fields.
 pub fn check(path: impl Display, index: u64, digest: &str) -> Result<Option<Check>, Status> {
@@ -144,7 +148,9 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             });
             let replicas = counts.iter().fold(0u32, |sum, count| sum.saturating_add(*count));
             let all = spec.replicas();
-            format!("with {replicas} of {all} replicas, {} GPUs", thousandths(gpus))
+            let groups = fewer(spec, counts);
+            let unit = if gpus == 1000 { "GPU" } else { "GPUs" };
+            format!("with {replicas} of {all} replicas{groups}, {} {unit}", thousandths(gpus))
         }
         Change::RttMax(rtt) => {
             let before = spec.rtt_max.map_or(0, |rtt| rtt.0).into();
@@ -175,13 +181,15 @@ fn text(spec: &JobSpec, change: &Change) -> String {
         Change::Model { model: Some(model), .. } => format!("if {model} is allowed"),
         Change::Model { model: None, .. } => "if any GPU model is allowed".to_owned(),
         Change::VramMin { vram, .. } => format!(
-            "with {} MiB of vRAM instead of {} MiB",
-            vram.0,
-            shape.map_or(0, |shape| shape.vram_min().0)
+            "with {} of vRAM instead of {}",
+            mebibytes(vram.0.into()),
+            mebibytes(shape.map_or(0, |shape| shape.vram_min().0).into())
         ),
-        Change::NoSelector { selector, .. } => format!("without the selector on {}", selector.key),
+        Change::NoSelector { selector, .. } => {
+            format!("without the condition on {}", label_word(&selector.key))
+        }
         Change::SelectorValue { selector, value, .. } => {
-            format!("if {} may be {value} too", selector.key)
+            format!("if {} may be {value} too", label_word(&selector.key))
         }
         Change::Tolerate { taint, .. } if taint.value.is_empty() => {
             format!("if the taint {} is tolerated", taint.key)
@@ -195,19 +203,19 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             thousandths(shape.map_or(0, |shape| shape.cpu.0))
         ),
         Change::Memory { memory, .. } => format!(
-            "with {} MiB of memory for each replica instead of {}",
-            memory.0,
-            shape.map_or(0, |shape| shape.memory.0)
+            "with {} of memory for each replica instead of {}",
+            mebibytes(memory.0),
+            mebibytes(shape.map_or(0, |shape| shape.memory.0))
         ),
         Change::Disk { disk, .. } => format!(
-            "with {} MiB of disk for each replica instead of {}",
-            disk.0,
-            shape.map_or(0, |shape| shape.disk.0)
+            "with {} of disk for each replica instead of {}",
+            mebibytes(disk.0),
+            mebibytes(shape.map_or(0, |shape| shape.disk.0))
         ),
         Change::NoRule { rule: rule @ Rule::Affinity(_), .. } => {
-            format!("with {} preferred only", rule.field())
+            format!("with {rule} preferred only")
         }
-        Change::NoRule { rule, .. } => format!("without {}", rule.field()),
+        Change::NoRule { rule, .. } => format!("without {rule}"),
         Change::Open { nodes: 1 } => {
             "when a node that is down, cordoned or draining comes back".to_owned()
         }
@@ -215,6 +223,35 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             format!("when {nodes} nodes that are down, cordoned or draining come back")
         }
         Change::Wait { .. } => "when running work has ended".to_owned(),
+    }
+}
+
+/// Where there are several groups: those that get fewer replicas than they want.
+fn fewer(spec: &JobSpec, counts: &[u32]) -> String {
+    if spec.groups.len() < 2 {
+        return String::new();
+    }
+    let each = spec.groups.iter().zip(counts).filter(|(group, count)| **count < group.replicas);
+    let mut told: Vec<String> = each
+        .map(|(group, count)| format!("{} {count} of {}", group.name, group.replicas))
+        .collect();
+    if told.is_empty() {
+        return String::new();
+    }
+    let more = if told.len() > GROUPS_TOLD_MAX { ", …" } else { "" };
+    told.truncate(GROUPS_TOLD_MAX);
+    format!(" ({}{more})", told.join(", "))
+}
+
+/// What people call a label that every node has; any other by its key.
+fn label_word(key: &str) -> &str {
+    match key {
+        "muster/region" => "the region",
+        "muster/zone" => "the zone",
+        "muster/site" => "the site",
+        "muster/node" => "the node",
+        "muster/supplier" => "the supplier",
+        key => key,
     }
 }
 
@@ -255,8 +292,8 @@ fn strategy_word(strategy: Strategy) -> &'static str {
 mod tests {
     use super::*;
     use scheduler_core::id::JobId;
-    use scheduler_core::job::Reason;
-    use scheduler_core::unit::{PriceMicroUsd, RttUs, TimeMs};
+    use scheduler_core::job::{GroupSpec, Reason};
+    use scheduler_core::unit::{MemoryMib, PriceMicroUsd, RttUs, TimeMs};
 
     fn spec() -> JobSpec {
         let good = crate::convert::job::tests::good();
@@ -279,6 +316,23 @@ mod tests {
             "with a price bound of $ 3.12 instead of $ 2.50 a GPU-hour"
         );
         assert_eq!(say(Change::Quota { gpu_milli_more: 1_250 }), "with a quota of 1.25 GPUs more");
+        let memory = MemoryMib(2 << 20);
+        assert_eq!(
+            say(Change::Memory { groups: vec![0], memory }),
+            format!(
+                "with 2TiB of memory for each replica instead of {}",
+                mebibytes(spec.groups[0].shape.memory.0)
+            )
+        );
+        assert_eq!(
+            say(Change::NoRule { groups: Vec::new(), rule: Rule::TotalPrice }),
+            "without the bound on the total price"
+        );
+        let mut two = spec.clone();
+        two.groups.push(GroupSpec { name: spec.name.clone(), ..spec.groups[0].clone() });
+        let least = [spec.groups[0].replicas, 1];
+        let told = text(&two, &Change::Replicas(least.to_vec()));
+        assert!(told.contains(&format!(" replicas (train 1 of {}), ", least[0])), "{told}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::id::{JobId, NodeId, Rank, TenantId};
 use crate::job::{Job, JobSpec, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::State;
+use crate::unit::GpuMilli;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -86,15 +87,8 @@ pub fn over_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> Option<Re
 }
 
 fn quota_reason(held: u64, asked: u64, max: u64) -> Reason {
-    let message = format!(
-        "the quota is {}.{:03} GPUs, {}.{:03} are held and {}.{:03} asked for",
-        max / 1000,
-        max % 1000,
-        held / 1000,
-        held % 1000,
-        asked / 1000,
-        asked % 1000
-    );
+    let [held, asked, max] = [held, asked, max].map(GpuMilli);
+    let message = format!("the quota is {max} GPUs, {held} are held and {asked} asked for");
     Reason { code: ReasonCode::Quota, message: message.into() }
 }
 

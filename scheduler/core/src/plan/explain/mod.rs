@@ -113,7 +113,7 @@ impl fmt::Display for Unplaceable {
         }
         self.nearest.fmt(f)?;
         if let Some(RttUs(rtt)) = self.nearest.rtt_max {
-            write!(f, "; an rtt_max of {}.{:03} ms would do", rtt / 1000, rtt % 1000)?;
+            write!(f, "; an RTT bound of {}.{:03} ms would do", rtt / 1000, rtt % 1000)?;
         }
         match self.verdict {
             Verdict::Budget => f.write_str("; the bound on the price is in the way"),
@@ -141,7 +141,7 @@ impl fmt::Display for Nearest {
         }
         let mut separator = " (";
         for rule in &self.rules {
-            write!(f, "{separator}{}", rule.field())?;
+            write!(f, "{separator}{rule}")?;
             separator = ", ";
         }
         if self.rules.is_empty() { Ok(()) } else { f.write_char(')') }

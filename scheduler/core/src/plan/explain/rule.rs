@@ -6,6 +6,7 @@ use crate::job::{GroupSpec, JobSpec};
 use crate::node::Custom;
 use crate::unit::{BandwidthMbps, ComputeCapability};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A condition of a spec that can only go as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -146,6 +147,26 @@ impl Rule {
             Self::Segments => rules.segments.clear(),
             Self::Spread => rules.spread.retain(|one| one.preferred),
         }
+    }
+}
+
+impl fmt::Display for Rule {
+    /// What it is, for people who wrote the job in words of their own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TotalPrice => "the bound on the total price",
+            Self::Affinity(at) => return write!(f, "affinity {}", at + 1),
+            Self::Vendor => "the GPU vendor",
+            Self::ComputeCapability => "the least compute capability",
+            Self::BandwidthUp => "the least bandwidth up",
+            Self::BandwidthDown => "the least bandwidth down",
+            Self::Custom => "the custom resources",
+            Self::ReplicasPerNode => "the most replicas per node",
+            Self::OwnStrategy => "the group's own strategy",
+            Self::OwnTopology => "the group's own topology bound",
+            Self::Segments => "the segments",
+            Self::Spread => "the spread",
+        })
     }
 }
 
