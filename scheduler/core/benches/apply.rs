@@ -13,7 +13,7 @@ use scheduler_core::job::{
 };
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, State};
-use scheduler_core::unit::{GpuSet, RttUs, TimeMs};
+use scheduler_core::unit::{CpuMilli, GpuSet, MemoryMib, RttUs, TimeMs};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -203,6 +203,42 @@ fn jealous(state: &mut State) -> Case {
     ("10,000 replicas beside 2,000 jobs that want to be alone".to_owned(), alone(10_000), plan)
 }
 
+/// As many replicas as a job may have, each next to nothing, on one node.
+fn swarm(state: &State) -> Case {
+    let mut spec = job_spec(vec![group("w", 100_000, 0)]);
+    let shape = &mut spec.groups[0].shape;
+    (shape.cpu, shape.memory) = (CpuMilli(1), MemoryMib(1));
+    let home = state.nodes().find(|node| node.gpus.len() == 8).expect("most have eight");
+    let on_home = |rank| Placement { gpus: GpuSet::EMPTY, ..one(rank, home, 0) };
+    let plan = Plan { placements: (0..100_000).map(on_home).collect() };
+    ("100,000 replicas on one node".to_owned(), spec, plan)
+}
+
+/// How long it takes to end a job.
+fn ended(criterion: &mut Criterion, state: &mut State, (called, spec, plan): Case) {
+    let mut number = 0;
+    let cell = RefCell::new(state);
+    let mut bench = criterion.benchmark_group("end");
+    bench.sample_size(10);
+    bench.bench_function(&called, |bencher| {
+        bencher.iter_batched(
+            || {
+                number += 1;
+                let job = format!("ended-{number}");
+                let submit = submission(&job, spec.clone(), Some(plan.clone()));
+                let applied = apply(&mut cell.borrow_mut(), submit);
+                let Ok(Outcome::Submitted { job, .. }) = applied.result else {
+                    panic!("{:?}", applied.result)
+                };
+                Command::Cancel { job, reason: Reason::default() }
+            },
+            |command| black_box(apply(&mut cell.borrow_mut(), command)),
+            BatchSize::PerIteration,
+        );
+    });
+    bench.finish();
+}
+
 fn plain(state: &State) -> Case {
     let nodes = state.nodes().filter(|node| node.gpus.len() == 8);
     let placements = (0u32..)
@@ -261,7 +297,11 @@ fn applied(criterion: &mut Criterion) {
     let mut cases = vec![plain(&state)];
     cases.extend(hostile(&state));
     cases.push(crowd(&state));
+    cases.push(swarm(&state));
     measured(criterion, &mut state, cases);
+    for case in [swarm(&state), crowd(&state)] {
+        ended(criterion, &mut state, case);
+    }
     let case = jealous(&mut state);
     measured(criterion, &mut state, vec![case]);
     assert!(state.tenant(&tenant(TENANT)).is_some_and(|tenant| tenant.live_jobs == 2_000));

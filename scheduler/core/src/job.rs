@@ -337,6 +337,12 @@ impl JobSpec {
         starts
     }
 
+    /// As [`JobSpec::group_of`], from what [`JobSpec::group_starts`] gave: for many ranks in turn.
+    pub fn group_within(starts: &[u32], rank: Rank) -> Option<usize> {
+        let after = starts.partition_point(|&start| start <= rank.0);
+        after.checked_sub(1).filter(|_| after < starts.len())
+    }
+
     /// Whether there are rules among the members beside the job's strategy, required topology and
     /// RTT bound on all pairs.
     pub fn has_rules(&self) -> bool {

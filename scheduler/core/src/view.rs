@@ -13,6 +13,7 @@ mod free;
 mod node_set;
 mod overlay;
 mod pages;
+mod racks;
 mod states;
 
 pub(crate) use class::{Class, ClassId, Classes, KindId, NodeKind};
@@ -24,7 +25,7 @@ pub(crate) use overlay::Undo;
 pub(crate) use states::{NodeState, StateId, States};
 
 use crate::command::Plan;
-use crate::id::{Epoch, Name, NodeId, SiteId};
+use crate::id::{Epoch, NodeId, SiteId};
 use crate::job::{JobSpec, Shape};
 use crate::node::{Models, Node, Resources};
 use crate::plan::policy::{Boards, Outlook};
@@ -34,7 +35,7 @@ use crate::unit::GpuSet;
 use claims::{Claims, Part};
 use demand::Demand;
 use pages::Pages;
-use std::collections::BTreeMap;
+use racks::Racks;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Jobs of the state that a new view learns from: enough for a mix, within milliseconds.
@@ -59,7 +60,7 @@ pub(crate) struct Slot {
 }
 
 /// What binding a replica to a node needs of the node itself, where its state tells the rest.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Brief {
     pub(crate) idle: GpuSet,
     pub(crate) epoch: Epoch,
@@ -80,8 +81,7 @@ pub struct View {
     sites: Arc<Sites>,
     net: Arc<Net>,
     models: Models,
-    /// Numbers of all racks ever seen.
-    racks: Arc<BTreeMap<(SiteId, Name), u32>>,
+    racks: Racks,
     demand: Demand,
     outlook: (u64, Arc<Outlook>),
     boards: Memo,
@@ -119,7 +119,7 @@ impl View {
             sites: Arc::new(state.sites().clone()),
             net: Arc::new(Net::new(state.sites())),
             models: state.models().clone(),
-            racks: Arc::default(),
+            racks: Racks::default(),
             demand: Demand::default(),
             outlook: (0, Arc::default()),
             boards: Memo::default(),
@@ -178,6 +178,22 @@ impl View {
                 None => self.forget(at),
             }
         }
+        if self.classes.are_littered() {
+            self.renumber();
+        }
+    }
+
+    /// Numbers classes, kinds and states anew, and forgets what is remembered by the old numbers.
+    fn renumber(&mut self) {
+        let known = self.slots().map(|(_, slot)| (Arc::clone(&slot.node), slot.free.clone()));
+        let known: Vec<(Arc<Node>, Free)> = known.collect();
+        self.nodes = 0;
+        (self.classes, self.states) = (Classes::default(), States::default());
+        (self.racks, self.boards) = (Racks::default(), Memo::default());
+        for (node, free) in known {
+            self.put(&node, free);
+        }
+        self.look_ahead();
     }
 
     /// Reads sites and RTTs again: costs what has changed of them.
@@ -224,9 +240,9 @@ impl View {
         self.nodes
     }
 
-    /// Racks ever seen.
+    /// One past the largest number of a rack.
     pub(crate) fn racks_len(&self) -> usize {
-        self.racks.len()
+        self.racks.end()
     }
 
     /// Claims in flight.
@@ -317,7 +333,7 @@ impl View {
             + self.classes.bytes()
             + self.states.bytes()
             + self.claims.bytes()
-            + self.racks.len() * size_of::<((SiteId, Name), u32)>()
+            + self.racks.bytes()
     }
 
     fn reread(&mut self, at: usize, node: &Arc<Node>, usage: Option<&Usage>) {
@@ -361,7 +377,7 @@ impl View {
         let class = self.classes.enter(node);
         let kind = self.classes.get(class).map_or(KindId(0), |class| class.kind);
         let (site, open, epoch) = (node.site, node.is_schedulable(), node.epoch);
-        let rack = self.rack(node);
+        let rack = self.racks.enter(node);
         let (node, state, alike) = (Arc::clone(node), None, self.classes.are_alike(kind));
         let mut slot = Slot { node, free, epoch, class, kind, state, site, rack, open };
         if open {
@@ -376,19 +392,12 @@ impl View {
         }
     }
 
-    /// The number of the node's rack, given now if it is new.
-    fn rack(&mut self, node: &Node) -> u32 {
-        let key = (node.site, node.place.rack.clone());
-        if let Some(&known) = self.racks.get(&key) {
-            return known;
-        }
-        let next = u32::try_from(self.racks.len()).unwrap_or(u32::MAX);
-        *Arc::make_mut(&mut self.racks).entry(key).or_insert(next)
-    }
-
     fn forget(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at).and_then(Option::take) else { return };
+        self.slots.clear(at, Option::is_none);
+        self.briefs.clear(at, |brief| *brief == Brief::default());
         self.nodes -= 1;
+        self.racks.leave(&slot.node, slot.rack);
         let node = slot.node.id.0;
         if let Some(state) = slot.state {
             self.states.remove(state, &slot, node);

@@ -69,7 +69,7 @@ impl State {
                 return Err(Stale::Malformed);
             }
             before = Some(rank);
-            let at = spec.group_of(rank).ok_or(Stale::Malformed)?;
+            let at = JobSpec::group_within(&starts, rank).ok_or(Stale::Malformed)?;
             let waits = match job {
                 Some(id) => {
                     self.replica(id, rank).is_some_and(|replica| replica.phase.is_waiting())
@@ -96,8 +96,10 @@ impl State {
 
     fn check_quota(&self, spec: &JobSpec, tenant: &TenantId, plan: &Plan) -> Result<(), Rejection> {
         let holder = self.known_tenant(tenant)?;
+        let starts = spec.group_starts();
         let asked = plan.placements.iter().fold(0u64, |sum, placement| {
-            let group = spec.group_of(placement.rank).and_then(|group| spec.groups.get(group));
+            let group = JobSpec::group_within(&starts, placement.rank);
+            let group = group.and_then(|group| spec.groups.get(group));
             sum.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()))
         });
         let (used, max) = (holder.gpu_milli_used, holder.quota.gpu_milli_max);
@@ -199,6 +201,8 @@ impl fit::Fleet for State {
 struct Fits<'a> {
     roster: &'a Roster,
     groups: Vec<GroupFits>,
+    /// First rank of each group, and one past the last.
+    starts: Vec<u32>,
 }
 
 struct GroupFits {
@@ -216,7 +220,7 @@ impl<'a> Fits<'a> {
             GroupFits { needs, asked, fitting: None }
         };
         let groups = (0..spec.groups.len()).map(group).collect();
-        Self { roster: state.index.roster(), groups }
+        Self { roster: state.index.roster(), groups, starts: spec.group_starts() }
     }
 
     fn fits(&mut self, group: usize, node: &Node) -> bool {
@@ -240,7 +244,7 @@ fn check_placement(
 ) -> Result<(), Stale> {
     let (node, rank) = (placement.node, placement.rank);
     let misfit = Stale::DoesNotFit { node, rank };
-    let group = spec.group_of(rank).ok_or(Stale::Malformed)?;
+    let group = JobSpec::group_within(&fits.starts, rank).ok_or(Stale::Malformed)?;
     let group_spec = spec.groups.get(group).ok_or(Stale::Malformed)?;
     if draft.fits != Some(group) {
         if !fits.fits(group, draft.node) {

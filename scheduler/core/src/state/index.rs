@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::replicas::Replicas;
 use super::roster::Roster;
 use super::usage::{Usage, answers};
+use super::work::Work;
 use super::{ENDED_JOBS_MAX, RETENTION};
 use crate::command::Quota;
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
@@ -132,7 +133,7 @@ pub struct Tenant {
 #[derive(Clone, PartialEq, Debug, Default)]
 struct NodeUse {
     usage: Usage,
-    work: Vec<(JobId, Rank)>,
+    work: Work,
 }
 
 /// A tenant's request id as a number: a million of them take little room, and most lookups touch no
@@ -184,8 +185,8 @@ impl Index {
         Some(&self.nodes.get(u64::from(node.0))?.usage)
     }
 
-    pub(super) fn node_work(&self, node: NodeId) -> &[(JobId, Rank)] {
-        self.nodes.get(u64::from(node.0)).map_or(&[], |node| &node.work)
+    pub(super) fn node_work(&self, node: NodeId) -> impl Iterator<Item = (JobId, Rank)> {
+        self.nodes.get(u64::from(node.0)).into_iter().flat_map(|node| node.work.iter())
     }
 
     pub(super) fn group_counts(&self, job: JobId) -> Option<&[PhaseCounts]> {
@@ -412,16 +413,7 @@ impl Index {
         let Some(allocation) = &replica.allocation else { return };
         if let Some(node) = self.nodes.get_mut(u64::from(allocation.node.0)) {
             node.usage.take(shape, allocation.gpus, allocation.share_milli);
-            let key = (job.id, rank);
-            // Newer jobs and higher ranks come last, nearly always.
-            match node.work.last() {
-                Some(last) if *last >= key => {
-                    if let Err(at) = node.work.binary_search(&key) {
-                        node.work.insert(at, key);
-                    }
-                }
-                _ => node.work.push(key),
-            }
+            node.work.insert(job.id, rank);
         }
         if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
             tenant.gpu_milli_used = tenant.gpu_milli_used.saturating_add(shape.gpu_milli());
@@ -432,9 +424,7 @@ impl Index {
         let Some(allocation) = &replica.allocation else { return };
         if let Some(node) = self.nodes.get_mut(u64::from(allocation.node.0)) {
             node.usage.give(shape, allocation.gpus, allocation.share_milli);
-            if let Ok(at) = node.work.binary_search(&(job.id, rank)) {
-                node.work.remove(at);
-            }
+            node.work.remove(job.id, rank);
         }
         if let Some(tenant) = self.tenants.get_mut(&job.tenant) {
             tenant.gpu_milli_used = tenant.gpu_milli_used.saturating_sub(shape.gpu_milli());

@@ -27,6 +27,7 @@ mod submit;
 mod tamper;
 mod tenant;
 mod usage;
+mod work;
 
 pub use apply::Applied;
 pub use check::Finding;
@@ -155,7 +156,7 @@ impl State {
 
     /// Live replicas bound to the node, by rising job and rank; none for an unknown node.
     pub fn node_work(&self, id: NodeId) -> impl Iterator<Item = (JobId, Rank)> {
-        self.index.node_work(id).iter().copied()
+        self.index.node_work(id)
     }
 
     pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {

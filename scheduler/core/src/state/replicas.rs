@@ -62,7 +62,10 @@ impl Replicas {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Few(page) => page.len(),
-            Self::Many(pages) => pages.iter().map(|page| page.len()).sum(),
+            // Asked at every change of a replica: never by going over all pages.
+            Self::Many(pages) => pages
+                .last()
+                .map_or(0, |last| pages.len().saturating_sub(1) * REPLICAS_PER_ROW + last.len()),
         }
     }
 

@@ -101,6 +101,7 @@ impl Roster {
         let Some(spot) = self.spots.remove(u64::from(node.id.0)) else { return };
         let class = spot.class;
         self.classes.leave(class, node.id.0, spot.open);
+        self.classes.give_back_kinds();
         self.count_open(class);
         if self.classes.get(class).is_none() {
             self.tags.leave(class.0, node);

@@ -16,7 +16,8 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ClassId(pub(crate) u32);
 
-/// Number of a list of GPUs (models, vRAM, link domains in order).
+/// Number of a list of GPUs (models, vRAM, link domains in order). Those out of use are given to other
+/// lists only if the owner of the classes says so, who may remember something by them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct KindId(pub(crate) u32);
 
@@ -41,7 +42,13 @@ pub(crate) struct NodeKind {
     pub(crate) gpus: Vec<Gpu>,
     /// All of one model, vRAM, link domain and so on: any of them does.
     pub(crate) alike: bool,
+    /// Classes of this kind.
+    classes: u32,
 }
+
+/// Numbers of kinds out of use up to which it is better to leave them so than to begin anew, which
+/// must be rare even if machines change at every join.
+const KINDS_RETIRED_MAX: usize = 1_024;
 
 /// Model, vRAM, link domain, vendor, compute capability.
 type GpuKey = (u16, u32, u8, Option<Vendor>, u16);
@@ -54,7 +61,11 @@ pub(crate) struct Classes {
     by_digest: BTreeSet<(u64, u32)>,
     /// By content, which is the order in which kinds are met.
     by_gpus: BTreeMap<Vec<GpuKey>, KindId>,
+    /// By number; those out of use have no GPUs.
     kinds: Vec<NodeKind>,
+    /// Numbers out of use that may be given again, and that may not.
+    unused_kinds: Vec<KindId>,
+    retired_kinds: Vec<KindId>,
     version: u64,
 }
 
@@ -79,14 +90,24 @@ impl Classes {
         self.kind(kind).is_some_and(|kind| kind.alike)
     }
 
-    /// All kinds ever seen, in an order that follows from their content.
+    /// All kinds of nodes that are there, in an order that follows from their content.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = (KindId, &NodeKind)> {
         self.by_gpus.values().filter_map(|&id| Some((id, self.kind(id)?)))
     }
 
-    /// GPUs of every kind ever seen, by rising number.
+    /// GPUs of every kind by rising number; of one that is out of use, none.
     pub(crate) fn gpu_lists(&self) -> impl Iterator<Item = &[Gpu]> {
         self.kinds.iter().map(|kind| kind.gpus.as_slice())
+    }
+
+    /// Whether so many numbers of kinds are out of use that everything should be made anew.
+    pub(super) fn are_littered(&self) -> bool {
+        self.retired_kinds.len() >= KINDS_RETIRED_MAX
+    }
+
+    /// Nobody remembers anything by the numbers of kinds that are out of use.
+    pub(crate) fn give_back_kinds(&mut self) {
+        self.unused_kinds.append(&mut self.retired_kinds);
     }
 
     /// Grows whenever a number comes into use.
@@ -125,7 +146,8 @@ impl Classes {
         class.nodes.remove(node);
         class.open = class.open.saturating_sub(u32::from(open));
         if class.nodes.is_empty() {
-            let digest = class.digest;
+            let (digest, kind) = (class.digest, class.kind);
+            self.leave_kind(kind);
             self.by_digest.remove(&(digest, id.0));
             if let Some(place) = self.list.get_mut(id.0 as usize) {
                 *place = None;
@@ -173,7 +195,7 @@ impl Classes {
         self.version += 1;
         let class = Class {
             sample: Arc::clone(node),
-            kind: self.find_kind(&node.gpus),
+            kind: self.enter_kind(&node.gpus),
             site: node.site,
             tainted: !node.taints.is_empty(),
             nodes: NodeSet::default(),
@@ -191,21 +213,50 @@ impl Classes {
         id
     }
 
-    /// Kinds are never given back: there are as many as kinds of machines ever seen.
-    fn find_kind(&mut self, gpus: &[Gpu]) -> KindId {
-        let each = gpus.iter().map(|gpu| {
-            let (vendor, able) = (gpu.vendor, gpu.compute_capability.0);
-            (gpu.model.0, gpu.vram.0, gpu.link_domain, vendor, able)
-        });
-        let key: Vec<GpuKey> = each.collect();
-        let alike = key.iter().zip(key.iter().skip(1)).all(|(a, b)| a == b);
-        let next = KindId(u32::try_from(self.kinds.len()).unwrap_or(u32::MAX));
-        let kind = *self.by_gpus.entry(key).or_insert(next);
-        if kind == next {
-            self.kinds.push(NodeKind { gpus: gpus.to_vec(), alike });
+    /// One more class is of the kind with these GPUs.
+    fn enter_kind(&mut self, gpus: &[Gpu]) -> KindId {
+        let key = gpu_keys(gpus);
+        let id = self.by_gpus.get(&key).copied().unwrap_or_else(|| self.new_kind(gpus));
+        self.by_gpus.insert(key, id);
+        if let Some(kind) = self.kinds.get_mut(id.0 as usize) {
+            kind.classes += 1;
         }
-        kind
+        id
     }
+
+    fn new_kind(&mut self, gpus: &[Gpu]) -> KindId {
+        let kind = NodeKind {
+            gpus: gpus.to_vec(),
+            alike: gpu_keys(gpus).windows(2).all(|pair| pair.first() == pair.last()),
+            classes: 0,
+        };
+        let Some(id) = self.unused_kinds.pop() else {
+            self.kinds.push(kind);
+            return KindId(u32::try_from(self.kinds.len() - 1).unwrap_or(u32::MAX));
+        };
+        if let Some(place) = self.kinds.get_mut(id.0 as usize) {
+            *place = kind;
+        }
+        id
+    }
+
+    /// One class less is of the kind.
+    fn leave_kind(&mut self, id: KindId) {
+        let Some(kind) = self.kinds.get_mut(id.0 as usize) else { return };
+        kind.classes -= 1;
+        if kind.classes == 0 {
+            self.by_gpus.remove(&gpu_keys(&std::mem::take(&mut kind.gpus)));
+            self.retired_kinds.push(id);
+        }
+    }
+}
+
+fn gpu_keys(gpus: &[Gpu]) -> Vec<GpuKey> {
+    let each = gpus.iter().map(|gpu| {
+        let (vendor, able) = (gpu.vendor, gpu.compute_capability.0);
+        (gpu.model.0, gpu.vram.0, gpu.link_domain, vendor, able)
+    });
+    each.collect()
 }
 
 /// A site lies in one zone of one region, so these need no look of their own.

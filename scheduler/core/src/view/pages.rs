@@ -13,14 +13,16 @@ const PAGE_ITEMS: usize = 16;
 /// Items by number.
 #[derive(Clone, Debug)]
 pub(super) struct Pages<T> {
-    /// All of them full, the last one with what [`Default`] gives.
+    /// All of them full, the last one with what [`Default`] gives. Those with nothing else are
+    /// one and the same, so a gap costs a pointer.
     pages: Vec<Arc<[T]>>,
+    blank: Option<Arc<[T]>>,
     len: usize,
 }
 
 impl<T> Default for Pages<T> {
     fn default() -> Self {
-        Self { pages: Vec::new(), len: 0 }
+        Self { pages: Vec::new(), blank: None, len: 0 }
     }
 }
 
@@ -46,8 +48,27 @@ impl<T: Clone + Default> Pages<T> {
     pub(super) fn grow(&mut self, len: usize) {
         self.len = self.len.max(len);
         while self.pages.len() * PAGE_ITEMS < self.len {
-            self.pages.push((0..PAGE_ITEMS).map(|_| T::default()).collect());
+            let page = self.blank();
+            self.pages.push(page);
         }
+    }
+
+    /// Puts the default in the item's place, and gives its page back if nothing else is left there.
+    pub(super) fn clear(&mut self, at: usize, is_blank: impl Fn(&T) -> bool) {
+        if let Some(place) = self.get_mut(at) {
+            *place = T::default();
+        }
+        let blank = self.blank();
+        if let Some(page) = self.pages.get_mut(at / PAGE_ITEMS)
+            && page.iter().all(is_blank)
+        {
+            *page = blank;
+        }
+    }
+
+    fn blank(&mut self) -> Arc<[T]> {
+        let make = || (0..PAGE_ITEMS).map(|_| T::default()).collect();
+        Arc::clone(self.blank.get_or_insert_with(make))
     }
 
     /// Takes in one more item; returns its number.
@@ -62,7 +83,9 @@ impl<T: Clone + Default> Pages<T> {
 
     /// Memory held, in bytes, what copies share included.
     pub(super) fn bytes(&self) -> usize {
-        self.pages.len() * (PAGE_ITEMS * size_of::<T>() + size_of::<Arc<[T]>>())
+        let is_blank = |page: &Arc<[T]>| self.blank.as_ref().is_some_and(|b| Arc::ptr_eq(b, page));
+        let full = self.pages.iter().filter(|page| !is_blank(page)).count();
+        full * PAGE_ITEMS * size_of::<T>() + self.pages.len() * size_of::<Arc<[T]>>()
     }
 }
 
@@ -85,6 +108,9 @@ mod tests {
         assert_eq!(of(&copy), model(70, 7));
         assert_eq!((of(&list)[..200].to_vec(), list.len()), (model(130, 13), 300));
         assert_eq!((list.get(250), copy.get(250)), (Some(&0), None));
+        let before = list.bytes();
+        (64..80).for_each(|at| list.clear(at, |number| *number == 0));
+        assert!(list.bytes() < before && list.get(70) == Some(&0) && copy.get(70) == Some(&7));
         let shared =
             |at: usize| Arc::ptr_eq(&list.pages[at / PAGE_ITEMS], &copy.pages[at / PAGE_ITEMS]);
         assert_eq!([0, 70, 130, 199].map(shared), [true, false, false, true]);

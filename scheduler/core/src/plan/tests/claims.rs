@@ -2,9 +2,12 @@
 
 use super::config;
 use super::scene::Scene;
+use crate::command::Command;
 use crate::event::Event;
-use crate::fixture::fleet::submission;
+use crate::fixture::entry::{World, name, node_spec};
+use crate::fixture::fleet::{gang, submission};
 use crate::fixture::noise;
+use crate::job::GpuAsk;
 use crate::plan::{Budget, Policy, Request, plan};
 use crate::view::View;
 use proptest::prelude::*;
@@ -79,6 +82,34 @@ fn check_following(seeds: &[u64]) {
         view.refresh(&state, &nodes);
         assert_eq!(content(&view), content(&View::new(&state)), "after {seed}");
     }
+}
+
+#[test]
+fn machines_that_change_at_every_join_leave_nothing_behind() {
+    let mut world = World::with_nodes(4, 8);
+    let mut view = View::new(&world.state);
+    let before = view.index_bytes();
+    let spec = gang("one", 1, GpuAsk::Whole(1));
+    for round in 0..3_000u32 {
+        let mut changed = node_spec("n0", 8);
+        changed.gpus.iter_mut().for_each(|gpu| gpu.vram.0 += round);
+        changed.place.rack = name(&format!("rack-{round}"));
+        let (changed, _) = world.join(changed);
+        let (brief, _) = world.join(node_spec(&format!("brief-{round}"), 1));
+        world.done(Command::RemoveNode { node: brief, force: false });
+        view.refresh(&world.state, &[changed, brief]);
+        if round % 100 == 0 {
+            for policy in [Policy::BestFit, Policy::Foresight] {
+                let ask =
+                    |view: &View| plan(view, &Request::whole(&spec), &policy, Budget::default());
+                assert_eq!(ask(&view), ask(&View::new(&world.state)));
+            }
+        }
+    }
+    assert!(view.classes().gpu_lists().count() < 1_100);
+    assert_eq!(view.racks_len(), 2);
+    assert!(view.index_bytes() < before + 64 * 1_024);
+    assert_eq!(content(&view), content(&View::new(&world.state)));
 }
 
 proptest! {

@@ -45,7 +45,9 @@ impl Names {
 
     fn range(&self, name: &str, first: u32, last: u32) -> impl Iterator<Item = NodeId> {
         let hash = hash(name);
-        let alike = self.0.range((hash, first, NodeId(0))..=(hash, last, NodeId(u32::MAX)));
+        // Without an upper bound in the tree, which would be searched for as well.
+        let rest = self.0.range((hash, first, NodeId(0))..);
+        let alike = rest.take_while(move |((found, by, _), _)| *found == hash && *by <= last);
         alike.filter(move |(_, borne)| borne.as_str() == name).map(|((_, _, node), _)| *node)
     }
 }
@@ -93,7 +95,7 @@ impl Racks {
     /// The number of the name, if some node's rack bears it.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         let hash = hash(name);
-        let mut alike = self.borne.range((hash, 0)..=(hash, u32::MAX));
+        let mut alike = self.borne.range((hash, 0)..).take_while(|((found, _), _)| *found == hash);
         alike.find(|(_, borne)| borne.name.as_str() == name).map(|((_, number), _)| *number)
     }
 
