@@ -2,7 +2,8 @@
 //!
 //! 1. The growth of the node's fragment as `fgd` has it, the kinds weighted by number times the root
 //!    of their GPUs.
-//! 2. For a share, the rise of the hole's price (`holes`): which remainders find takers.
+//! 2. For a share, the rise of the hole's price (`holes`): which remainders find takers, by a linear
+//!    program of what is to come.
 //! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole; or what a
 //!    rare room loses of its price (`rooms`).
 //! 4. What it takes of GPUs that others are bound to (`bounds`).
@@ -22,7 +23,7 @@ use super::bounds::Bounds;
 use super::draw::Draw;
 use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
 use super::future::{Future, OFFERS_MAX, Offer};
-use super::holes::{Prices, SIZES};
+use super::holes::{Prices, SIZES, Table};
 use super::look::{Look, Opening, Spare};
 use super::rooms::Rooms;
 use super::{SCORE_MAX, SCORE_MIN};
@@ -80,13 +81,13 @@ impl Weights {
     fn fill(allocated_percent: f64, nodes: usize) -> Self {
         let roomy = nodes > LARGE_FLEET_NODES && allocated_percent < TIGHT_PERCENT;
         Self {
-            fragment: 0.1,
+            fragment: 0.03,
             hole: 2.0,
             free: 0.0,
             rooms: !roomy,
             bound: 0.0,
             played: if roomy { 0.0 } else { 1.0 },
-            sequences: if roomy { 0 } else { 64 },
+            sequences: if roomy { 0 } else { 32 },
             shortlist: if roomy { 1 } else { 48 },
         }
     }
@@ -139,7 +140,7 @@ pub(crate) struct Outlook {
 }
 
 impl Outlook {
-    /// An outlook after `last`, whose prices are carried on. `fills`: nothing ever leaves.
+    /// The outlook after `last`, with sequences of its own. `fills`: nothing ever leaves.
     pub(crate) fn new(view: &View, mix: &Mix, fills: bool, last: &Self) -> Self {
         let number = last.number + 1;
         let mut draw = Draw::new(SEED.wrapping_add(number));
@@ -150,10 +151,11 @@ impl Outlook {
         } else {
             Weights::steady(allocated)
         };
-        let mut prices = last.prices.clone();
-        if weights.hole > 0.0 {
-            prices.learn(&fleet.holes, &fleet.pours(mix), &mut draw);
-        }
+        let prices = if weights.hole > 0.0 {
+            Prices::new(&fleet.holes, &fleet.to_come(mix))
+        } else {
+            Prices::default()
+        };
         let future = match weights.sequences {
             0 => Future::default(),
             count => future(view, played(view, mix), count, &mut draw),
@@ -244,7 +246,7 @@ fn hole(milli: u16) -> usize {
 /// The fleet's GPUs by what is left of them.
 struct Fleet {
     /// GPUs by hundredths left.
-    holes: [f32; SIZES],
+    holes: Table,
     /// Of open nodes.
     gpus: u64,
     free_milli: u64,
@@ -286,7 +288,7 @@ impl Fleet {
     }
 
     /// GPU amounts to come: (hundredths of one GPU, how many).
-    fn pours(&self, mix: &Mix) -> Vec<(usize, f32)> {
+    fn to_come(&self, mix: &Mix) -> Vec<(usize, f32)> {
         let mut by_size = [0f32; SIZES];
         let mut asked = 0f32;
         for (kind, count) in &mix.kinds {

@@ -19,6 +19,7 @@ mod holes;
 mod look;
 mod published;
 mod rooms;
+mod simplex;
 mod standing;
 
 pub(crate) use boards::Boards;
