@@ -82,12 +82,12 @@ impl Weights {
         let roomy = nodes > LARGE_FLEET_NODES && allocated_percent < TIGHT_PERCENT;
         Self {
             fragment: 0.03,
-            hole: 2.0,
+            hole: 1.0,
             free: 0.0,
             rooms: !roomy,
             bound: 0.0,
-            played: if roomy { 0.0 } else { 1.0 },
-            sequences: if roomy { 0 } else { 32 },
+            played: if roomy { 0.0 } else { 0.7 },
+            sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
         }
     }
