@@ -253,15 +253,30 @@ impl Node {
     /// Whether the machine, of which this is the node by its name, still is what it was when it
     /// declares `spec`, with the site and the GPUs that the state calls so.
     pub fn is_declared_by(&self, spec: &NodeSpec, site: SiteId, gpus: &[Gpu]) -> bool {
+        // Taken apart, so that whoever adds a field is asked about it here.
+        let NodeSpec {
+            name,
+            labels,
+            taints,
+            gpus: _,
+            resources,
+            custom,
+            place,
+            bandwidth_up,
+            bandwidth_down,
+            price,
+            address,
+        } = spec;
         self.site == site
             && self.gpus == gpus
-            && self.resources == spec.resources
-            && (self.bandwidth_up, self.bandwidth_down) == (spec.bandwidth_up, spec.bandwidth_down)
-            && self.price == spec.price
-            && self.place == spec.place
-            && self.address == spec.address
-            && self.custom == spec.custom
-            && self.taints == spec.taints
-            && *self.labels == spec.labels
+            && self.resources == *resources
+            && (self.bandwidth_up, self.bandwidth_down) == (*bandwidth_up, *bandwidth_down)
+            && self.price == *price
+            && self.name == *name
+            && self.place == *place
+            && self.address == *address
+            && self.custom == *custom
+            && self.taints == *taints
+            && *self.labels == *labels
     }
 }

@@ -19,7 +19,8 @@ const ASKED_MAX: usize = 12;
 /// What counts of a GPU that is used after something had to be refused. Found by search on the openb
 /// workloads, as the weights.
 const LATER: f64 = 0.85;
-/// Most steps of the program; some hundred are needed.
+/// Most steps of the program: a bound on the time. While the openb workloads fill a fleet, 75 were the
+/// most that were needed.
 const STEPS_MAX: usize = 1_000;
 /// Gain below which the program is solved.
 const EPSILON: f64 = 1e-7;
@@ -63,8 +64,8 @@ impl Prices {
         asked.truncate(ASKED_MAX);
         asked.sort_by_key(|one| one.size);
         let mut prices = Self::default();
-        if let (Some(smallest), true) = (asked.first().map(|one| one.size), largest > 0) {
-            let worth = Program::new(stock, &asked, smallest).worth();
+        if !asked.is_empty() {
+            let worth = Program::new(stock, &asked).worth();
             let whole = worth.get(largest).copied().unwrap_or(0.0);
             if whole > EPSILON {
                 let scale = largest as f64 / whole;
@@ -108,7 +109,9 @@ enum Entering {
 }
 
 impl<'a> Program<'a> {
-    fn new(stock: &Table, asked: &'a [Asked], smallest: usize) -> Self {
+    /// What is asked for by rising size.
+    fn new(stock: &Table, asked: &'a [Asked]) -> Self {
+        let smallest = asked.first().map_or(SIZES, |one| one.size);
         let holes = stock.iter().enumerate().skip(smallest);
         let holes: Vec<(usize, f32)> =
             holes.filter(|(_, count)| **count > 0.0).map(|(size, &count)| (size, count)).collect();
@@ -309,7 +312,7 @@ mod tests {
                 .collect();
             asked.sort_by_key(|one| one.size);
             asked.dedup_by_key(|one| one.size);
-            let program = Program::new(&stock, &asked, asked[0].size);
+            let program = Program::new(&stock, &asked);
             let simplex = program.solved();
             let rows = simplex.prices().iter();
             let comes = rows.skip(asked.len()).zip(&asked).map(|(price, one)| price * one.count);
