@@ -46,6 +46,51 @@ async fn put_tenant(client: &Client, name: &str) {
     tenants.put_tenant(client.operator(message)).await.expect("put");
 }
 
+/// What its tenant may never have is refused by a submission, and the plan says so with the same numbers; what only
+/// has to wait for the tenant's other jobs would wait.
+#[tokio::test]
+async fn a_plan_tells_what_a_submission_would_refuse() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    let tenant = v1::Tenant {
+        name: "globex".to_owned(),
+        gpu_milli_max: Some(8_000),
+        pending_jobs_max: Some(1),
+        ..Default::default()
+    };
+    let message = v1::PutTenantRequest { tenant: Some(tenant) };
+    let mut tenants = v1::tenant_service_client::TenantServiceClient::new(client.channel());
+    tenants.put_tenant(client.operator(message)).await.expect("put");
+    let globex = cluster.client().tenant("globex");
+    let _agents = [
+        TestAgent::start(&client, "n1", 8, Behaviour::Obedient).await,
+        TestAgent::start(&client, "n2", 8, Behaviour::Obedient).await,
+    ];
+    let told = plan(&globex, &job(2, 8)).await;
+    let why = told.explanation.expect("an explanation");
+    assert_eq!((told.placeable, why.verdict()), (false, Verdict::Quota));
+    let refused = globex.submit("over", job(2, 8)).await.expect_err("over the quota");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::ResourceExhausted, told.refusal.as_str())
+    );
+    assert!(told.refusal.contains("at least 16 GPUs are needed, 8 allowed"), "{}", told.refusal);
+
+    let load = globex.submit("load", job(1, 6)).await.expect("accepted").job.expect("a job").id;
+    globex.until_phase(load, JobPhase::Ready).await;
+    let told = plan(&globex, &job(1, 4)).await;
+    assert_eq!((told.placeable, told.refusal.as_str()), (false, ""));
+    let waits = globex.submit("waits", job(1, 4)).await.expect("accepted").job.expect("a job");
+    assert_eq!(waits.phase(), JobPhase::Pending);
+    // One waits, and no more may.
+    let told = plan(&globex, &job(1, 4)).await;
+    let refused = globex.submit("too many", job(1, 4)).await.expect_err("too many wait");
+    assert_eq!(refused.message(), told.refusal);
+    let told = plan(&globex, &job(1, 1)).await;
+    assert_eq!((told.placeable, told.refusal.as_str()), (true, ""));
+    cluster.stop_and_check();
+}
+
 fn assert_adds_up(told: &v1::Explanation) {
     assert!(!told.groups.is_empty());
     for group in &told.groups {

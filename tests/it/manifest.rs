@@ -39,6 +39,43 @@ async fn a_manifest_is_read_and_can_be_planned() {
     cluster.stop_and_check();
 }
 
+/// A model's family in another system's words stands for the fleet's own models, wherever a manifest is read.
+#[tokio::test]
+async fn models_are_read_by_the_names_that_the_fleet_has_for_them() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    for (number, model) in ["H100-80GB-HBM3", "H100-PCIE", "A100-SXM4-40GB"].into_iter().enumerate()
+    {
+        let mut spec = node(&format!("n{number}"), 8);
+        for gpu in &mut spec.gpus {
+            gpu.model = model.to_owned();
+        }
+        join(&client, &spec, &key_of(&spec.name), &[3; 16]).await;
+    }
+    let asked = |model: &str| {
+        format!(
+            "bundles: [{{GPU: 8}}]\nbundle_label_selector: [{{ray.io/accelerator-type: {model}}}]\n"
+        )
+    };
+    let read = translate(&client, asked("H100")).await.expect("an answer");
+    let spec = read.spec.expect("understood");
+    let shape = spec.groups[0].shape.as_ref().expect("a shape");
+    assert_eq!(shape.gpu_models, ["H100-80GB-HBM3", "H100-PCIE"]);
+    assert!(read.native.contains("H100-PCIE"), "{}", read.native);
+    let told = read.notes.iter().find(|note| note.path == "groups[0].gpu_models[0]");
+    let told = told.expect("a note").text.as_str();
+    assert_eq!(told, "`H100` is read as H100-80GB-HBM3 or H100-PCIE");
+    let message = v1::PlanJobRequest { spec: Some(spec), ..v1::PlanJobRequest::default() };
+    let plan = client.jobs().plan_job(client.request(message)).await.expect("a plan").into_inner();
+    assert!(plan.placeable);
+    let exact = translate(&client, asked("H100-PCIE")).await.expect("an answer");
+    assert!(exact.notes.iter().all(|note| !note.path.starts_with("groups")), "{:?}", exact.notes);
+    let none =
+        translate(&client, asked("H200")).await.expect("an answer").spec.expect("understood");
+    assert_eq!(none.groups[0].shape.as_ref().expect("a shape").gpu_models, ["H200"]);
+    cluster.stop_and_check();
+}
+
 #[tokio::test]
 async fn faults_come_with_their_paths_and_texts_are_bounded() {
     let cluster = Cluster::start(1).await;

@@ -4,17 +4,43 @@
 
 use crate::exit::Failure;
 use crate::output::Output;
-use manifest::{Note, TEXT_BYTES_MAX, Understood};
-use proto::v1::JobSpec;
+use manifest::{Fault, Note, TEXT_BYTES_MAX, Understood};
+use proto::v1::{JobSpec, TranslateManifestResponse};
 use std::io::Read;
 
 /// What `--help` says of manifests.
 pub const HELP: &str = manifest::native::EXAMPLE;
 
-/// Reads a manifest of any kind, or stdin for `-`; notes go to stderr.
-pub fn load(path: &str, output: &Output) -> Result<JobSpec, Failure> {
-    let Understood { spec, notes } = read(path)?;
-    for line in told(&notes) {
+/// Reads a manifest of any kind, or stdin for `-`, without asking a server; notes go to stderr.
+pub fn read(path: &str, output: &Output) -> Result<JobSpec, Failure> {
+    settle(path, manifest::read(&text(path)?), output)
+}
+
+/// What a server read in a manifest; notes go to stderr.
+pub fn told(
+    path: &str,
+    answer: TranslateManifestResponse,
+    output: &Output,
+) -> Result<JobSpec, Failure> {
+    let faults = answer.faults.into_iter();
+    let faults: Vec<Fault> =
+        faults.map(|fault| Fault { path: fault.path, problem: fault.text }).collect();
+    let notes = answer.notes.into_iter();
+    let notes = notes.map(|note| Note { path: note.path, text: note.text }).collect();
+    let read = match answer.spec.filter(|_| faults.is_empty()) {
+        Some(spec) => Ok(Understood { spec, notes }),
+        None => Err(faults),
+    };
+    settle(path, read, output)
+}
+
+fn settle(
+    path: &str,
+    read: Result<Understood, Vec<Fault>>,
+    output: &Output,
+) -> Result<JobSpec, Failure> {
+    let Understood { spec, notes } = read.map_err(|faults| refused(path, &faults))?;
+    for line in lines(&notes) {
         output.say(&format!("note: {line}"));
     }
     Ok(spec)
@@ -22,7 +48,7 @@ pub fn load(path: &str, output: &Output) -> Result<JobSpec, Failure> {
 
 /// Notes in lines: fields left aside for one reason share a line, so that what was read in a way worth knowing
 /// is not lost among them; that comes last.
-fn told(notes: &[Note]) -> Vec<String> {
+fn lines(notes: &[Note]) -> Vec<String> {
     let mut aside: Vec<(&Note, usize)> = Vec::new();
     let mut lines = Vec::new();
     for note in notes {
@@ -43,7 +69,8 @@ fn told(notes: &[Note]) -> Vec<String> {
     aside.into_iter().map(line).chain(lines).collect()
 }
 
-fn read(path: &str) -> Result<Understood, Failure> {
+/// The text of a file, or of stdin for `-`; no more of it than one byte past what is read anyway.
+pub fn text(path: &str) -> Result<String, Failure> {
     let cannot = |error: std::io::Error| Failure::usage(format!("cannot read {path}: {error}"));
     let mut bytes = Vec::new();
     let mut source: Box<dyn Read> = if path == "-" {
@@ -52,15 +79,17 @@ fn read(path: &str) -> Result<Understood, Failure> {
         Box::new(std::fs::File::open(path).map_err(cannot)?)
     };
     source.by_ref().take(TEXT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    manifest::read_bytes(&bytes).map_err(|faults| {
-        let next = "`muster submit --help` shows the format of native jobs";
-        if let [only] = faults.as_slice() {
-            return Failure::usage(format!("{path}: {only}")).next(next);
-        }
-        let mut failure = Failure::usage(format!("{path}: {} faults", faults.len())).next(next);
-        failure.details = faults.iter().map(ToString::to_string).collect();
-        failure
-    })
+    manifest::utf8(bytes).map_err(|fault| refused(path, &[fault]))
+}
+
+fn refused(path: &str, faults: &[Fault]) -> Failure {
+    let next = "`muster submit --help` shows the format of native jobs";
+    if let [only] = faults {
+        return Failure::usage(format!("{path}: {only}")).next(next);
+    }
+    let mut failure = Failure::usage(format!("{path}: {} faults", faults.len())).next(next);
+    failure.details = faults.iter().map(ToString::to_string).collect();
+    failure
 }
 
 /// The job as a native job file.
@@ -84,7 +113,7 @@ mod tests {
 
     fn load_bytes(bytes: &[u8]) -> Result<JobSpec, Failure> {
         let file = file(bytes);
-        load(&file.path().display().to_string(), &Output::new(Format::Table, true))
+        read(&file.path().display().to_string(), &Output::new(Format::Table, true))
     }
 
     #[test]
@@ -105,7 +134,7 @@ mod tests {
             note("b.args", "ignored: no say"),
         ];
         assert_eq!(
-            told(&notes),
+            lines(&notes),
             [
                 "a.image and 2 fields more: ignored: no say",
                 "c: ignored: a hint",
@@ -124,7 +153,7 @@ mod tests {
         for bad in [&b"\xff\xfe"[..], &vec![b'a'; TEXT_BYTES_MAX + 10], b""] {
             assert_eq!(load_bytes(bad).expect_err("no manifest").exit, Exit::Usage);
         }
-        let missing = load("/no/such/file", &Output::new(Format::Table, true));
+        let missing = read("/no/such/file", &Output::new(Format::Table, true));
         assert!(missing.expect_err("no file").message.starts_with("cannot read"));
     }
 }

@@ -46,13 +46,10 @@ pub fn read(text: &str) -> Result<Understood, Vec<Fault>> {
     Ok(Understood { spec, notes })
 }
 
-/// The same for bytes that may be no text at all.
-pub fn read_bytes(bytes: &[u8]) -> Result<Understood, Vec<Fault>> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => read(text),
-        Err(error) => {
-            let problem = format!("is no UTF-8 text from byte {}", error.valid_up_to());
-            Err(vec![Fault { path: String::new(), problem }])
-        }
-    }
+/// The text that bytes are, unless they are none.
+pub fn utf8(bytes: Vec<u8>) -> Result<String, Fault> {
+    String::from_utf8(bytes).map_err(|error| {
+        let problem = format!("is no UTF-8 text from byte {}", error.utf8_error().valid_up_to());
+        Fault { path: String::new(), problem }
+    })
 }

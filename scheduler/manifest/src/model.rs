@@ -32,12 +32,14 @@ pub fn resolve(spec: &mut JobSpec, fleet: &[Known<'_>]) -> Vec<Note> {
     notes
 }
 
-/// Whether a job names any model at all.
-pub fn is_named(spec: &JobSpec) -> bool {
-    spec.groups.iter().filter_map(|group| group.shape.as_ref()).any(|shape| {
-        !shape.gpu_models.is_empty()
-            || shape.gpu_alternatives.iter().any(|one| !one.models.is_empty())
-    })
+/// All models that a job names.
+pub fn named(spec: &JobSpec) -> impl Iterator<Item = &str> {
+    let shapes = spec.groups.iter().filter_map(|group| group.shape.as_ref());
+    let names = shapes.flat_map(|shape| {
+        let alternatives = shape.gpu_alternatives.iter().flat_map(|one| &one.models);
+        shape.gpu_models.iter().chain(alternatives)
+    });
+    names.map(String::as_str)
 }
 
 fn names(at: &At, asked: &mut Vec<String>, fleet: &[Known<'_>], notes: &mut Vec<Note>) {
@@ -173,7 +175,7 @@ mod tests {
             groups: vec![Group { shape: Some(shape), ..Group::default() }],
             ..JobSpec::default()
         };
-        assert!(is_named(&spec) && !is_named(&JobSpec::default()));
+        assert_eq!(named(&spec).collect::<Vec<_>>(), ["H200", "L4x", "T4 "]);
         let notes = resolve(&mut spec, &FLEET);
         assert_eq!(notes[0].to_string(), "groups[0].gpu[2].models[0]: `T4 ` is read as T4");
         let models = |spec: &JobSpec| -> Vec<String> {

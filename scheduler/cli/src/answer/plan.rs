@@ -19,6 +19,9 @@ pub struct Plan {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// Why it would be refused instead of waiting.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub refusal: String,
     /// Nodes of the fleet by cause; they add up to `nodes_total`.
     pub causes: Vec<Cause>,
     /// Nodes in the fleet.
@@ -139,6 +142,7 @@ impl Plan {
                 .reason
                 .filter(|r| r.code != 0 || !r.message.is_empty())
                 .map(Reason::from),
+            refusal: response.refusal,
             causes: response.causes.into_iter().map(Cause::from).collect(),
             nodes_total: response.nodes_total,
             replicas_wanted: spec.groups.iter().map(|g| u64::from(g.replicas)).sum(),
@@ -227,7 +231,11 @@ impl Plan {
             (None, Some(reason)) => reason.code.clone(),
             (None, None) => String::new(),
         };
-        let mut table = Table::fields().titled(format!("It would wait. {code}: {message}"));
+        let title = match self.refusal.as_str() {
+            "" => format!("It would wait. {code}: {message}"),
+            refusal => format!("It would be refused. {code}: {refusal}"),
+        };
+        let mut table = Table::fields().titled(title);
         let wanted = grouped(self.replicas_wanted);
         table.field(
             "Fits now",
@@ -318,12 +326,15 @@ mod tests {
             rtt_us_needed: 80_000,
             ..Default::default()
         };
-        let text = render(Format::Table, &Plan::new(&spec(), response)).expect("render");
+        let text = render(Format::Table, &Plan::new(&spec(), response.clone())).expect("render");
         assert_eq!(
             text,
             "It would wait. BUSY: 3 of 10 replicas fit\nFits now        3 of 10 replicas\n\
              Would fit with  max_rtt: 80ms\nDecided in      0 ms\nState index     0\n\n\
              NODES  CAUSE\n1,000  GPU model\n  500  busy\n1,500  in all\n"
         );
+        let refused = v1::PlanJobResponse { refusal: "too much".to_owned(), ..response };
+        let text = render(Format::Table, &Plan::new(&spec(), refused)).expect("render");
+        assert!(text.starts_with("It would be refused. BUSY: too much\n"), "{text}");
     }
 }

@@ -7,40 +7,21 @@ use crate::args::{PlanArgs, SubmitArgs, WatchArgs};
 use crate::exit::{Ending, Exit, Failure};
 use crate::job_file;
 use crate::output::{self, Format};
-use manifest::model;
 use proto::v1::{
-    Consistency, GetCapacityRequest, JobPhase, JobSpec, PlanJobRequest, PlanJobResponse,
-    SubmitJobRequest,
+    JobPhase, JobSpec, PlanJobRequest, PlanJobResponse, SubmitJobRequest, TranslateManifestRequest,
 };
 
 /// Pages of a plan asked for before giving up: three times what the largest job needs.
 const PAGES_MAX: u32 = 16;
 
-/// Reads a manifest, with GPU models by the names that this fleet has for them.
+/// Has a server read a manifest, with GPU models by the names that its fleet has for them.
 pub(super) async fn load(context: &Context, file: &str) -> Result<JobSpec, Failure> {
-    let mut spec = job_file::load(file, &context.output)?;
-    if !model::is_named(&spec) {
-        return Ok(spec);
-    }
-    let request = GetCapacityRequest { consistency: Consistency::Stale.into() };
-    let capacity = context.client.call(|attempt| {
-        let request = attempt.request(request);
-        async move { attempt.nodes().get_capacity(request).await }
+    let request = TranslateManifestRequest { text: job_file::text(file)? };
+    let answer = context.client.call(|attempt| {
+        let request = attempt.request(request.clone());
+        async move { attempt.jobs().translate_manifest(request).await }
     });
-    let models = match capacity.await {
-        Ok(answer) => answer.models,
-        // Who may not ask says the fleet's own names; the servers know them.
-        Err(error) if error.code() == tonic::Code::PermissionDenied => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
-    let fleet: Vec<model::Known<'_>> = models
-        .iter()
-        .map(|one| model::Known { name: &one.model, vram_mib: one.vram_mib })
-        .collect();
-    for note in model::resolve(&mut spec, &fleet) {
-        context.output.say(&format!("note: {note}"));
-    }
-    Ok(spec)
+    job_file::told(file, answer.await?, &context.output)
 }
 
 pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
@@ -95,7 +76,7 @@ pub(super) async fn submit(context: &Context, args: SubmitArgs) -> Ending {
 pub(super) async fn plan(context: &Context, args: PlanArgs) -> Ending {
     if context.output.format == Format::Native {
         // What the manifest was understood as needs no server.
-        let spec = job_file::load(&args.file, &context.output)?;
+        let spec = job_file::read(&args.file, &context.output)?;
         output::print(&job_file::native(&spec)?)?;
         return Ok(Exit::Done);
     }

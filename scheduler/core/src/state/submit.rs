@@ -6,7 +6,7 @@ use super::apply::{Turn, forbidden};
 use super::{JOBS_MAX, State};
 use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Submit};
 use crate::event::Event;
-use crate::id::JobId;
+use crate::id::{JobId, TenantId};
 use crate::job::{Allocation, Job, JobPhase, JobSpec, Replica, ReplicaPhase};
 use crate::unit::GpuMilli;
 use crate::validate;
@@ -38,7 +38,7 @@ impl State {
         }
         validate::reason(&asked.reason)?;
         self.check_models(&asked.spec)?;
-        self.check_capacity(asked)?;
+        self.check_capacity(&asked.tenant, &asked.spec, asked.plan.is_some())?;
         if let Some(plan) = &asked.plan {
             self.admit(&asked.spec, &asked.tenant, None, plan)?;
         }
@@ -112,14 +112,21 @@ impl State {
         Ok(())
     }
 
-    fn check_capacity(&self, asked: &Submit) -> Result<(), Rejection> {
+    /// Refuses what its tenant may not have, whatever becomes free, and a job that may not wait beside those that
+    /// wait already.
+    pub fn check_capacity(
+        &self,
+        tenant: &TenantId,
+        spec: &JobSpec,
+        is_placed: bool,
+    ) -> Result<(), Rejection> {
         if self.jobs_len() >= JOBS_MAX {
             let what = "jobs".to_owned();
             return Err(Rejection::LimitReached { what, limit: JOBS_MAX as u64 });
         }
-        let holder = self.known_tenant(&asked.tenant)?;
-        let refuse = |why: String| Rejection::QuotaExceeded { tenant: asked.tenant.clone(), why };
-        let least = asked.spec.groups.iter().fold(0u64, |sum, group| {
+        let holder = self.known_tenant(tenant)?;
+        let refuse = |why: String| Rejection::QuotaExceeded { tenant: tenant.clone(), why };
+        let least = spec.groups.iter().fold(0u64, |sum, group| {
             let group = group.shape.gpu_milli().saturating_mul(u64::from(group.replicas_min));
             sum.saturating_add(group)
         });
@@ -129,7 +136,7 @@ impl State {
             return Err(refuse(format!("at least {least} GPUs are needed, {max} allowed")));
         }
         let (pending, max) = (holder.pending_jobs, holder.quota.pending_jobs_max);
-        if asked.plan.is_none() && pending >= max {
+        if !is_placed && pending >= max {
             return Err(refuse(format!("{pending} jobs wait already, {max} may")));
         }
         Ok(())

@@ -114,9 +114,9 @@ proptest! {
 
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(std::str::from_utf8(&bytes).is_ok() || manifest::read_bytes(&bytes).is_err());
-        if let Ok(text) = std::str::from_utf8(&bytes) {
-            is_answered(text);
+        match manifest::utf8(bytes.clone()) {
+            Ok(text) => is_answered(&text),
+            Err(fault) => prop_assert!(String::from_utf8(bytes).is_err(), "{}", fault),
         }
     }
 

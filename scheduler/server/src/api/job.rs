@@ -22,6 +22,7 @@ use scheduler_core::command::{Command, Kind, Outcome, Scale};
 use scheduler_core::duty::office::{self, Submission};
 use scheduler_core::id::{JobId, Name, TenantId};
 use scheduler_core::job::{Reason, ReasonCode};
+use scheduler_core::state::State;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -212,7 +213,8 @@ impl JobService for JobApi {
         let spec = Arc::new(spec.map_err(|rejection| status::rejected(&rejection))?);
         let limit = listed_max(request.replicas_max)?;
         let with_helps = !request.omit_counterfactuals;
-        let call = LeaderCall::Plan(PlanCall { tenant, spec: Arc::clone(&spec), with_helps });
+        let plan = PlanCall { tenant: tenant.clone(), spec: Arc::clone(&spec), with_helps };
+        let call = LeaderCall::Plan(plan);
         let answer = self.context.router.call(call, deadline).await;
         let planned = match answer.map_err(|error| status::from_call(&error))? {
             LeaderReply::Planned(planned) => planned,
@@ -225,7 +227,14 @@ impl JobService for JobApi {
             Ok(offer) => self.context.quorum.read(|state| {
                 convert::view::plan(state, &spec, &offer, request.replicas_from, limit)
             }),
-            Err(no_plan) => convert::explain::no_plan(&spec, &no_plan, caller.is_operator()),
+            Err(no_plan) => {
+                let refusal = |state: &State| state.check_capacity(&tenant, &spec, false).err();
+                let refusal = self.context.quorum.read(refusal);
+                v1::PlanJobResponse {
+                    refusal: refusal.map_or_else(String::new, |refusal| refusal.to_string()),
+                    ..convert::explain::no_plan(&spec, &no_plan, caller.is_operator())
+                }
+            }
         };
         let next = if request.omit_replicas { 0 } else { shown.replicas_next };
         let shown = v1::PlanJobResponse {
@@ -243,7 +252,7 @@ impl JobService for JobApi {
         &self,
         request: Request<v1::TranslateManifestRequest>,
     ) -> Result<Response<v1::TranslateManifestResponse>, Status> {
-        super::manifest::translate(request.into_inner()).await
+        super::manifest::translate(&self.context, request.into_inner()).await
     }
 
     async fn explain_job(

@@ -1,10 +1,16 @@
-//! `JobService.TranslateManifest`: other systems' words into a job.
+//! `JobService.TranslateManifest`: other systems' words into a job, with GPU models by the names that this fleet has
+//! for them.
 //!
-//! **Invariant:** reads no state; a bounded number of texts is worked on at a time.
+//! **Invariant:** changes nothing; a bounded number of texts is worked on at a time.
 
+use super::node_admin::capacity;
+use crate::app::Context;
 use crate::status;
+use ::manifest::model::{self, Known};
+use ::manifest::{Fault, Understood};
 use prost::Message as _;
 use proto::v1;
+use scheduler_core::id::Name;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tonic::{Response, Status};
@@ -21,6 +27,7 @@ static TRANSLATIONS: Semaphore = Semaphore::const_new(TRANSLATIONS_MAX);
 
 /// Reads a manifest, off the threads that answer others.
 pub(super) async fn translate(
+    context: &Context,
     request: v1::TranslateManifestRequest,
 ) -> Result<Response<v1::TranslateManifestResponse>, Status> {
     let bytes = request.text.len();
@@ -32,16 +39,37 @@ pub(super) async fn translate(
     let Ok(permit) = TRANSLATIONS.try_acquire() else {
         return Err(status::busy("too many manifests are being read", RETRY));
     };
+    let failed = |error: tokio::task::JoinError| status::internal(&error.to_string());
+    let read = tokio::task::spawn_blocking(move || (::manifest::read(&request.text), permit));
+    let (mut read, permit) = read.await.map_err(failed)?;
+    if let Ok(understood) = &mut read
+        && names_unknown_models(context, &understood.spec)
+    {
+        let (fleet, _) = capacity(context, |_| true).await;
+        let fleet = fleet.models.iter();
+        let fleet: Vec<Known<'_>> =
+            fleet.map(|one| Known { name: &one.model, vram_mib: one.vram_mib }).collect();
+        understood.notes.extend(model::resolve(&mut understood.spec, &fleet));
+    }
     let answer = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        answer(&request.text)
+        answer(read)
     });
-    answer.await.map(Response::new).map_err(|error| status::internal(&error.to_string()))
+    answer.await.map(Response::new).map_err(failed)
 }
 
-fn answer(text: &str) -> v1::TranslateManifestResponse {
+/// Whether a job names a GPU model that the fleet has never shown by that name.
+fn names_unknown_models(context: &Context, spec: &v1::JobSpec) -> bool {
+    context.quorum.read(|state| {
+        let known =
+            |name: &str| Name::parse(name).is_ok_and(|name| state.models().find(&name).is_some());
+        model::named(spec).any(|name| !known(name))
+    })
+}
+
+fn answer(read: Result<Understood, Vec<Fault>>) -> v1::TranslateManifestResponse {
     let mut answer = v1::TranslateManifestResponse::default();
-    match ::manifest::read(text) {
+    match read {
         Ok(understood) => {
             answer.native = ::manifest::native::to_yaml(&understood.spec).unwrap_or_default();
             answer.spec = Some(understood.spec);
@@ -77,11 +105,11 @@ mod tests {
 
     #[test]
     fn an_answer_has_a_job_or_faults() {
-        let good = answer("{bundles: [{GPU: 1}, {GPU: 1}], ray_namespace: n}");
+        let good = answer(::manifest::read("{bundles: [{GPU: 1}, {GPU: 1}], ray_namespace: n}"));
         assert_eq!(good.spec.map(|spec| spec.groups.len()), Some(1));
         assert!(good.native.contains("replicas: 2") && good.faults.is_empty());
         assert_eq!(good.notes[0].path, "ray_namespace");
-        let bad = answer("{bundles: [{GPU: 1}], strategy: WIDE}");
+        let bad = answer(::manifest::read("{bundles: [{GPU: 1}], strategy: WIDE}"));
         assert_eq!((bad.spec, bad.native.as_str()), (None, ""));
         assert_eq!(bad.faults[0].path, "strategy");
     }
@@ -89,7 +117,7 @@ mod tests {
     #[test]
     fn answers_stay_below_what_clients_take() {
         let text = format!("bundles: [{}]", "{a: 1}, {b: 1}, ".repeat(60_000));
-        let answer = answer(&text);
+        let answer = answer(::manifest::read(&text));
         assert!(answer.encoded_len() <= ANSWER_BYTES_MAX);
         assert!(!answer.faults.is_empty() || answer.spec.is_some());
     }

@@ -24,6 +24,33 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Node ids looked at under one read lock: a few milliseconds.
 const SLICE_IDS: u32 = 8_192;
 
+/// The GPUs of all nodes that are meant, by model, and the index up to which they are told.
+pub(super) async fn capacity(
+    context: &Context,
+    is_meant: impl Fn(&Node) -> bool,
+) -> (v1::GetCapacityResponse, u64) {
+    let (mut capacity, mut start) = (Capacity::default(), 0u32);
+    // A large fleet is summed up slice by slice: sums of a fleet at work are passing anyway.
+    loop {
+        let end = context.quorum.read(|state| {
+            let end = state.node_id_end();
+            let stop = start.saturating_add(SLICE_IDS).min(end);
+            for node in (start..stop).filter_map(|id| state.node(NodeId(id))) {
+                if is_meant(node) {
+                    capacity.add(state, node);
+                }
+            }
+            start = stop;
+            end
+        });
+        if start >= end {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    context.quorum.read(|state| (capacity.answer(state), state.index()))
+}
+
 /// The service for nodes seen from outside.
 pub struct NodeAdminApi {
     context: Context,
@@ -204,27 +231,8 @@ impl NodeAdminService for NodeAdminApi {
     ) -> Result<Response<v1::GetCapacityResponse>, Status> {
         let (caller, time) = (Caller::of(&request)?, time_left(&request, READ_TIME));
         self.settle(request.get_ref().consistency, time).await?;
-        let (mut capacity, mut start) = (Capacity::default(), 0u32);
-        // A large fleet is summed up slice by slice: sums of a fleet at work are passing anyway.
-        loop {
-            let end = self.context.quorum.read(|state| {
-                let end = state.node_id_end();
-                let stop = start.saturating_add(SLICE_IDS).min(end);
-                for node in (start..stop).filter_map(|id| state.node(NodeId(id))) {
-                    if caller.sees_supplier(&node.supplier) {
-                        capacity.add(state, node);
-                    }
-                }
-                start = stop;
-                end
-            });
-            if start >= end {
-                break;
-            }
-            tokio::task::yield_now().await;
-        }
         let (answer, index) =
-            self.context.quorum.read(|state| (capacity.answer(state), state.index()));
+            capacity(&self.context, |node| caller.sees_supplier(&node.supplier)).await;
         Ok(labelled(answer, index))
     }
 
