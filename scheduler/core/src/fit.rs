@@ -269,13 +269,9 @@ impl Needs {
     /// The same, GPUs left aside; `selected` is [`Needs::selects`], or knows it.
     pub fn term_misfit(&self, node: &Node, selected: impl FnOnce() -> bool) -> Option<Misfit> {
         self.rule_misfit(node, selected).or_else(|| {
-            let (need, have) = (self.resources, node.resources);
-            if need.cpu > have.cpu {
-                Some(Misfit::Cpu)
-            } else if need.memory > have.memory {
-                Some(Misfit::Memory)
-            } else if need.disk > have.disk {
-                Some(Misfit::Disk)
+            let fault = self.resource_misfit(node.resources);
+            if fault.is_some() {
+                fault
             } else if self.bandwidth_up_min > node.bandwidth_up
                 || self.bandwidth_down_min > node.bandwidth_down
             {
@@ -286,6 +282,20 @@ impl Needs {
                 None
             }
         })
+    }
+
+    /// Of what an empty node with so much CPU, memory and disk has too little.
+    pub(crate) fn resource_misfit(&self, have: Resources) -> Option<Misfit> {
+        let need = self.resources;
+        if need.cpu > have.cpu {
+            Some(Misfit::Cpu)
+        } else if need.memory > have.memory {
+            Some(Misfit::Memory)
+        } else if need.disk > have.disk {
+            Some(Misfit::Disk)
+        } else {
+            None
+        }
     }
 
     /// Whether exactly these GPUs of the node, if free, would serve one replica: as many as asked
@@ -384,12 +394,6 @@ impl Needs {
     /// Whether the price of a GPU-hour is within the bound.
     pub(crate) fn affords(&self, price: PriceMicroUsd) -> bool {
         self.gpus == GpuAsk::None || self.price_max.is_none_or(|bound| price <= bound)
-    }
-
-    /// Whether an empty node with so much of everything but countable resources has enough.
-    pub(crate) fn is_within(&self, have: Resources) -> bool {
-        let need = self.resources;
-        need.cpu <= have.cpu && need.memory <= have.memory && need.disk <= have.disk
     }
 
     /// Whether an empty node with these countable resources has enough.

@@ -155,6 +155,15 @@ impl GroupAsk {
         })
     }
 
+    /// What the class says, by one of its nodes; the node itself is only read where that is needed.
+    fn class_term(&self, class: &Class) -> Term {
+        if self.unconditional && !class.tainted && self.needs.custom().is_empty() {
+            let misfit = self.needs.resource_misfit(class.resources);
+            return Term { misfit, shuns: false };
+        }
+        self.term(&class.sample)
+    }
+
     /// How the node serves this group; `known` is the answer for its class.
     pub(super) fn fit(&self, slot: &Slot, known: Fit) -> Fit {
         if self.per_node { self.node_fit(slot.kind, &slot.node) } else { known }
@@ -162,23 +171,18 @@ impl GroupAsk {
 
     /// How a class of nodes serves this group, going by one of them.
     pub(super) fn class_fit(&self, class: &Class) -> Fit {
-        self.node_fit(class.kind, &class.sample)
+        fit_of(self.gpus_of(class.kind, &class.sample), self.class_term(class))
     }
 
     /// How the node, with GPUs of this kind, serves this group.
     pub(super) fn node_fit(&self, kind: KindId, node: &Node) -> Fit {
-        self.fit_of(self.gpus_of(kind, node), node)
+        fit_of(self.gpus_of(kind, node), self.term(node))
     }
 
     /// How the GPUs of the node serve this group, or what is wrong with them.
     fn gpus_of(&self, kind: KindId, node: &Node) -> Result<GpuFit, Misfit> {
         let fault = || self.kept(kind, &self.kind_faults, || self.needs.gpu_fault(&node.gpus));
         self.kind_fit(kind, &node.gpus).ok_or_else(fault)
-    }
-
-    fn fit_of(&self, gpus: Result<GpuFit, Misfit>, node: &Node) -> Fit {
-        let Term { misfit, shuns } = self.term(node);
-        Fit { misfit: gpus.err().or(misfit), shuns, gpus: gpus.unwrap_or(GpuFit::NONE) }
     }
 
     /// The same group with other GPUs allowed.
@@ -196,7 +200,7 @@ impl GroupAsk {
             classes.kind(class.kind).and_then(|kind| self.kind_fit(class.kind, &kind.gpus))
         };
         // Unlike for admission, how much there is counts too.
-        let holds = |class: &Class| self.per_node || self.term(&class.sample).misfit.is_none();
+        let holds = |class: &Class| self.per_node || self.class_term(class).misfit.is_none();
         let serves = move |class: &&Class| fits(class).is_some() && holds(class);
         classes.iter().map(|(_, class)| class).filter(serves)
     }
@@ -220,11 +224,16 @@ impl GroupAsk {
         for (ClassId(id), class) in view.classes().iter() {
             let gpus = by_kind.get(class.kind.0, || self.gpus_of(class.kind, &class.sample));
             if let Some(place) = fits.get_mut(id as usize) {
-                *place = Some(self.fit_of(gpus, &class.sample));
+                *place = Some(fit_of(gpus, self.class_term(class)));
             }
         }
         fits
     }
+}
+
+/// How these GPUs serve a group, or what is wrong with them, on a node that says this besides.
+fn fit_of(gpus: Result<GpuFit, Misfit>, Term { misfit, shuns }: Term) -> Fit {
+    Fit { misfit: gpus.err().or(misfit), shuns, gpus: gpus.unwrap_or(GpuFit::NONE) }
 }
 
 /// A request resolved against the view.

@@ -204,7 +204,7 @@ impl Packing<'_, '_> {
         let mut targets: Vec<(PackScore, usize)> =
             sights.map(|(sight, at)| (lot.score(&sight), at)).collect();
         steps.spend((self.stretches.len() + targets.len()) as u64 * SIGHT_STEPS / 2);
-        targets.sort_unstable_by_key(|&(score, _)| score);
+        targets.sort_unstable_by_key(|(score, _)| score.order());
         let mut need = target;
         for tier in targets.chunk_by(|(a, _), (b, _)| a.tier == b.tier) {
             for (place, &(score, at)) in tier.iter().enumerate() {

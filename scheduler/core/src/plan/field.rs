@@ -11,6 +11,7 @@ use super::room::room;
 use crate::id::Name;
 use crate::job::Strategy;
 use crate::view::{Class, ClassId, Free, KindId, NodeKind, NodeSet, NodeState, Slot};
+use std::cmp::Reverse;
 
 /// What it costs in steps to know how the GPUs of a kind serve a group.
 const FIT_STEPS: u64 = 2;
@@ -42,6 +43,8 @@ pub(super) struct Pool<'v> {
     /// The least of the nodes: stands for the pool wherever an order must follow from content.
     pub(super) first: u32,
     pub(super) site: u16,
+    /// How many nodes.
+    count: u32,
     nodes: Nodes<'v>,
 }
 
@@ -55,10 +58,7 @@ enum Nodes<'v> {
 
 impl Pool<'_> {
     pub(super) fn len(&self) -> usize {
-        match &self.nodes {
-            Nodes::All(nodes) => nodes.len(),
-            Nodes::Some(nodes) => nodes.len(),
-        }
+        self.count as usize
     }
 
     /// The node at this place of the rising order.
@@ -93,8 +93,57 @@ impl Domain {
     }
 }
 
-/// Capacity along every dimension of a demand: replicas per group, then whole GPUs, then nodes.
+/// Capacity along every dimension of a demand: replicas per group, then whole GPUs for replicas of
+/// some size and above, the largest size first, then nodes.
 pub(super) type Amounts = Vec<u64>;
+
+/// Sizes of replicas that are counted by themselves, the smallest and the largest others: sizes that
+/// people ask for are powers of two.
+const SIZES_MAX: usize = 7;
+
+/// GPUs that replicas of some size and above can use, for several sizes.
+///
+/// Where every size divides the next larger one, as powers of two do, and nothing but GPUs is scarce,
+/// what fits by these sums fits in fact: the largest replicas first, wherever they go, leave of every
+/// node whole places for the smaller ones.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sizes {
+    /// Whole GPUs of a replica, and of which number all such sizes are multiples; the largest first.
+    each: [(u32, u32); SIZES_MAX],
+    count: usize,
+}
+
+impl Sizes {
+    fn new(ask: &Ask<'_>) -> Self {
+        let mut all: Vec<u32> = ask.groups.iter().map(GroupAsk::whole_gpus).collect();
+        all.sort_unstable_by_key(|&size| Reverse(size));
+        // One group's replicas are counted anyway.
+        let by_itself = all.first() != all.get(1);
+        all.retain(|&size| size > 0);
+        all.dedup();
+        let smallest = all.last().copied().unwrap_or(1);
+        let larger = all.iter().skip(usize::from(by_itself)).filter(|&&size| size > smallest);
+        let mut sizes = Self::default();
+        for &size in larger.take(SIZES_MAX - 1).chain([&smallest]) {
+            let units = all.iter().filter(|&&other| other >= size);
+            let unit = units.fold(0, |unit, &other| divisor(unit, other)).max(1);
+            if let Some(cell) = sizes.each.get_mut(sizes.count) {
+                *cell = (size, unit);
+                sizes.count += 1;
+            }
+        }
+        sizes
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.each.into_iter().take(self.count)
+    }
+}
+
+/// The greatest common divisor.
+fn divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
 
 /// Whether `have` reaches `need` in every dimension.
 pub(super) fn covers(have: &[u64], need: &[u64]) -> bool {
@@ -151,6 +200,7 @@ pub(super) struct Field<'v> {
     numbers: u32,
     pub(super) base: Base,
     sites: usize,
+    sizes: Sizes,
     /// Dimensions of a demand.
     width: usize,
     /// Amounts of all sites, one after another: on nodes that do not shun the job, and on all.
@@ -173,12 +223,14 @@ impl<'v> Field<'v> {
     /// `apart`: each replica on a node of its own, members that stay included.
     fn look(ask: &Ask<'v>, base: Base, apart: bool, steps: &mut Steps) -> Self {
         let sites = ask.view.sites().len();
-        let width = ask.groups.len() + 2;
+        let sizes = Sizes::new(ask);
+        let width = ask.groups.len() + sizes.count + 1;
         let field = Self {
             lots: vec![Lot::default(); ask.groups.len()],
             numbers: 0,
             base,
             sites,
+            sizes,
             width,
             amounts: [vec![0; sites * width], vec![0; sites * width]],
             shunned: false,
@@ -194,6 +246,9 @@ impl<'v> Field<'v> {
         for lot in &mut field.lots {
             lot.close(sites);
         }
+        // What was counted is what nodes that shun the job add to the others.
+        let [open, all] = &mut field.amounts;
+        all.iter_mut().zip(open).for_each(|(all, open)| *all += *open);
         field
     }
 
@@ -214,8 +269,11 @@ impl<'v> Field<'v> {
     /// own.
     pub(super) fn demand(ask: &Ask<'_>, targets: &[u32], distinct: bool) -> Amounts {
         let mut demand: Amounts = targets.iter().map(|&count| u64::from(count)).collect();
-        let each = ask.groups.iter().zip(targets);
-        demand.push(each.map(|(group, &n)| u64::from(group.whole_gpus()) * u64::from(n)).sum());
+        demand.extend(Sizes::new(ask).iter().map(|(size, _)| {
+            let each = ask.groups.iter().map(GroupAsk::whole_gpus).zip(targets);
+            let each = each.filter(|&(gpus, _)| gpus >= size);
+            each.map(|(gpus, &count)| u64::from(gpus) * u64::from(count)).sum::<u64>()
+        }));
         let replicas = targets.iter().map(|&count| u64::from(count)).sum();
         let distinct = distinct || ask.spec.strategy == Strategy::StrictSpread;
         demand.push(if distinct { replicas } else { 0 });
@@ -506,29 +564,54 @@ impl<'v> Look<'_, 'v> {
 
     /// Counts `nodes` nodes, open to the groups of `ways`, towards the amounts of their site.
     fn add(&mut self, site: u16, ways: &[Way], idle: u32, nodes: u64) {
-        // Whole GPUs usable by any group, and whether a node serves at all: per shun level.
-        let mut gpus = [0u64; 2];
-        let mut serves = [false; 2];
         let width = self.field.width;
         let from = usize::from(site) * width;
-        for way in ways {
-            let group = self.ask.groups.get(way.group);
-            let whole = u64::from(group.map_or(0, GroupAsk::whole_gpus));
-            for level in usize::from(way.shuns)..2 {
-                if let Some(cell) = self.field.amounts[level].get_mut(from + way.group) {
-                    *cell += u64::from(way.room) * nodes;
-                }
-                gpus[level] = gpus[level].saturating_add(u64::from(way.room) * whole);
-                serves[level] = true;
-            }
+        let [open, shunning] = &mut self.field.amounts;
+        let Some(open) = open.get_mut(from..from + width) else { return };
+        let count = |row: &mut [u64], wanted: fn(&Way) -> bool| {
+            let ways = ways.iter().filter(|way| wanted(way));
+            hold(self.ask, &self.field.sizes, row, ways, idle, nodes);
+        };
+        if !ways.iter().any(|way| way.shuns) {
+            return count(open, |_| true);
         }
-        for level in 0..2 {
-            let row = self.field.amounts[level].get_mut(from..from + width);
-            if let Some([.., of_gpus, of_nodes]) = row {
-                *of_gpus += gpus[level].min(u64::from(idle)) * nodes;
-                *of_nodes += if serves[level] { nodes } else { 0 };
-            }
+        let (mut some, mut all) = (vec![0; width], vec![0; width]);
+        count(&mut some, |way| !way.shuns);
+        count(&mut all, |_| true);
+        open.iter_mut().zip(&some).for_each(|(sum, more)| *sum += more);
+        let Some(shunning) = shunning.get_mut(from..from + width) else { return };
+        let more = all.iter().zip(&some).map(|(all, some)| all - some);
+        shunning.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    }
+}
+
+/// Adds to a row of amounts what `nodes` nodes hold that are open to the groups of `ways`.
+fn hold<'w>(
+    ask: &Ask<'_>,
+    sizes: &Sizes,
+    row: &mut [u64],
+    ways: impl Iterator<Item = &'w Way>,
+    idle: u32,
+    nodes: u64,
+) {
+    let Some((of_nodes, rest)) = row.split_last_mut() else { return };
+    let Some((of_groups, of_sizes)) = rest.split_at_mut_checked(ask.groups.len()) else { return };
+    let mut gpus = [0u64; SIZES_MAX];
+    let mut serves = false;
+    for way in ways {
+        let whole = ask.groups.get(way.group).map_or(0, GroupAsk::whole_gpus);
+        if let Some(cell) = of_groups.get_mut(way.group) {
+            *cell += u64::from(way.room) * nodes;
         }
+        let most = u64::from(way.room) * u64::from(whole);
+        for (sum, (size, _)) in gpus.iter_mut().zip(sizes.iter()) {
+            *sum += if whole >= size { most } else { 0 };
+        }
+        serves = true;
+    }
+    *of_nodes += if serves { nodes } else { 0 };
+    for ((cell, most), (_, unit)) in of_sizes.iter_mut().zip(gpus).zip(sizes.iter()) {
+        *cell += most.min(u64::from(idle - idle % unit)) * nodes;
     }
 }
 
@@ -543,6 +626,11 @@ impl<'v> Pool<'v> {
     ) -> Self {
         let Each { idle, free } = each;
         let Way { room, shuns, gpus, .. } = *way;
-        Self { room, idle, shuns, gpus, free, number, first, site, nodes }
+        let count = match &nodes {
+            Nodes::All(nodes) => nodes.len(),
+            Nodes::Some(nodes) => nodes.len(),
+        };
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        Self { room, idle, shuns, gpus, free, number, first, site, count, nodes }
     }
 }

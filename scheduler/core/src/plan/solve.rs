@@ -101,8 +101,14 @@ impl Solver<'_> {
         placed.then_some(draft)
     }
 
-    /// The same by the last way alone that is tried under an RTT bound, anywhere in the fleet.
-    pub(super) fn draft_roomy(&self, targets: &[u32], steps: &mut Steps) -> Option<Draft> {
+    /// The same by the last way alone that is tried under an RTT bound, anywhere in the fleet; from
+    /// these sites on, where some are known to hold the gang on paper.
+    pub(super) fn draft_roomy(
+        &self,
+        targets: &[u32],
+        sites: Option<&[u16]>,
+        steps: &mut Steps,
+    ) -> Option<Draft> {
         let mut draft = Draft::new(self.ask, self.base);
         let everywhere = Domain { sites: self.field.sites(), rack: None };
         let placed =
@@ -110,7 +116,10 @@ impl Solver<'_> {
                 let attempt = Attempt { solver: self, shunned, distinct: false, targets };
                 let fixed = attempt.fixed_sites();
                 let vertices = attempt.vertices(&everywhere, &fixed);
-                attempt.in_roomy_sites(&mut draft, &vertices, &fixed, steps)
+                match sites {
+                    Some(sites) => attempt.in_grown(&mut draft, sites, &vertices, &fixed, steps),
+                    None => attempt.in_roomy_sites(&mut draft, &vertices, &fixed, steps),
+                }
             });
         placed.then_some(draft)
     }
@@ -471,7 +480,20 @@ impl Attempt<'_> {
         let (bound_us, objective) = (Some(bound), Objective::Any);
         let question = Question { net, vertices, need, fixed, bound_us, objective };
         let Answer::Chosen(choice) = near::any_within_steps(&question, steps) else { return false };
-        let sites = self.grow(&choice.sites, vertices, fixed, bound);
+        self.in_grown(draft, &choice.sites, vertices, fixed, steps)
+    }
+
+    /// These sites and the roomiest others near all of them.
+    fn in_grown(
+        &self,
+        draft: &mut Draft,
+        sites: &[u16],
+        vertices: &[Vertex],
+        fixed: &[(u16, u64)],
+        steps: &mut Steps,
+    ) -> bool {
+        let Some(RttUs(bound)) = self.solver.ask.spec.rtt_max else { return false };
+        let sites = self.grow(sites, vertices, fixed, bound);
         self.place(draft, &Domain { sites, rack: None }, steps)
     }
 

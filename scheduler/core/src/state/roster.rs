@@ -282,7 +282,7 @@ impl Roster {
             self.classes.gpu_lists().map(|gpus| needs.serving(gpus).is_some()).collect();
         self.retain(&mut classes, |brief| {
             serves.get(brief.kind as usize).is_some_and(|&serves| serves)
-                && needs.is_within(brief.resources)
+                && needs.resource_misfit(brief.resources).is_none()
                 && needs.affords(brief.price)
         });
         for selector in needs.selectors().iter() {

@@ -7,7 +7,7 @@
 use super::node_set::NodeSet;
 use super::pages::Pages;
 use crate::id::SiteId;
-use crate::node::{Gpu, Node, Vendor};
+use crate::node::{Gpu, Node, Resources, Vendor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub(crate) struct Class {
     pub(crate) sample: Arc<Node>,
     pub(crate) kind: KindId,
     pub(crate) site: SiteId,
+    /// Of each of its nodes.
+    pub(crate) resources: Resources,
     /// Its nodes have taints.
     pub(crate) tainted: bool,
     /// All of its nodes, open or not.
@@ -197,6 +199,7 @@ impl Classes {
             sample: Arc::clone(node),
             kind: self.enter_kind(&node.gpus),
             site: node.site,
+            resources: node.resources,
             tainted: !node.taints.is_empty(),
             nodes: NodeSet::default(),
             open: 0,

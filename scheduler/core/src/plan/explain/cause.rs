@@ -124,14 +124,14 @@ pub(super) fn count(ask: &Ask<'_>, group: usize, reach: &Reach<'_>) -> Counts {
         return Counts::from([(Cause::Usable, nodes)]);
     };
     let fits = group.class_fits(ask.view);
-    let mut count = Count { ask, group, fits, reach, counts: Counts::new() };
+    let mut count = Count { ask, group, fits, reach, counts: Counts::new(), run: None };
     if group.reads_identity() || !ask.avoid.is_empty() || reach.apart.is_some() {
         ask.view.slots().for_each(|(node, slot)| count.node(node, slot));
     } else {
         count.closed();
         count.open();
     }
-    count.counts
+    count.all()
 }
 
 struct Count<'a> {
@@ -141,6 +141,8 @@ struct Count<'a> {
     fits: Vec<Option<Fit>>,
     reach: &'a Reach<'a>,
     counts: Counts,
+    /// Nodes of one cause in a row that are not in the counts yet.
+    run: Option<(Cause, u32)>,
 }
 
 impl Count<'_> {
@@ -150,7 +152,21 @@ impl Count<'_> {
 
     fn add(&mut self, cause: Cause, nodes: usize) {
         let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-        *self.counts.entry(cause).or_insert(0) += nodes;
+        match &mut self.run {
+            Some((same, sum)) if *same == cause => *sum += nodes,
+            run => {
+                if let Some((cause, sum)) = run.replace((cause, nodes)) {
+                    *self.counts.entry(cause).or_insert(0) += sum;
+                }
+            }
+        }
+    }
+
+    fn all(mut self) -> Counts {
+        if let Some((cause, sum)) = self.run {
+            *self.counts.entry(cause).or_insert(0) += sum;
+        }
+        self.counts
     }
 
     fn node(&mut self, node: u32, slot: &Slot) {
@@ -195,18 +211,20 @@ impl Count<'_> {
                     let Some(fit) = self.fit(class).filter(|fit| fit.misfit.is_none()) else {
                         continue;
                     };
-                    let taken = self.taken(&kind.gpus, state.free(), fit);
-                    match (taken, nodes.first().and_then(|node| view.slot(node))) {
-                        (Some(cause), _) => self.add(cause, nodes.len()),
+                    if let Some(cause) = self.taken(&kind.gpus, state.free(), fit) {
+                        self.add(cause, nodes.len());
+                        continue;
+                    }
+                    match nodes.first().and_then(|node| view.slot(node)) {
                         // Nodes of one class stand at one site.
-                        (None, Some(first)) if self.reach.is_alike_at(first) => {
+                        Some(first) if self.reach.is_alike_at(first) => {
                             self.add(self.reach.cause(first), nodes.len());
                         }
-                        (None, Some(_)) => {
+                        Some(_) => {
                             let slots = nodes.iter().filter_map(|node| view.slot(node));
                             slots.for_each(|slot| self.add(self.reach.cause(slot), 1));
                         }
-                        (None, None) => {}
+                        None => {}
                     }
                 }
             }

@@ -40,14 +40,14 @@ pub(super) fn bound_needed(
         return None;
     }
     let need = Field::demand(ask, minimum, false);
-    let fixed = fixed(ask);
+    let (needed, fixed) = (positive(&need, &need), fixed(ask));
     // Sites that are no nearer to themselves than a bound would take one member under it, which may
     // make a smaller one do.
     let net = ask.view.net();
     let (mut on_paper, mut sites) = (FAR, Vec::new());
     for _ in 0..BOUNDS_TRIED_MAX {
-        let vertices = vertices(ask, field, on_paper);
-        let question = question(ask, &vertices, &need, &fixed, None);
+        let vertices = vertices(ask, field, on_paper, &need);
+        let question = question(ask, &vertices, &needed, &fixed, None);
         let found =
             steps.part(SEARCH_STEPS, |steps| near::bound_needed_within_steps(&question, steps));
         let Some(found) = found.filter(|(bound, _)| *bound < on_paper) else { break };
@@ -64,13 +64,13 @@ pub(super) fn bound_needed(
     let free = !lone && is_free(ask);
     if free && ask.groups.len() == 1 {
         let solver = Solver { ask, field, base: Base::Now };
-        if let Some(draft) = solver.draft_at(sites, minimum, steps) {
+        if let Some(draft) = solver.draft_at(sites.clone(), minimum, steps) {
             return widest(ask, draft.members_by_site(ask.view));
         }
     }
     let least = on_paper.max(ask.spec.rtt_max?.0.saturating_add(1));
     let tries = Tries { ask, field, minimum, free };
-    tries.least(least, steps).map(RttUs)
+    tries.least(least, &sites, steps).map(RttUs)
 }
 
 /// The bound that members keep who would go there without any, or a smaller one that does too.
@@ -84,7 +84,7 @@ pub(super) fn bound_kept(
     let low = ask.spec.rtt_max?.0.saturating_add(1);
     let high = widest(ask, members)?.0.max(low);
     let tries = Tries { ask, field, minimum, free: false };
-    let within = tries.widest(high, steps)?;
+    let within = tries.widest(high, None, steps)?;
     Some(RttUs(tries.halve(low, high, within, steps)))
 }
 
@@ -98,31 +98,32 @@ struct Tries<'a> {
 }
 
 impl Tries<'_> {
-    /// How far apart the members are under this bound, if they fit.
-    fn widest(&self, bound: u32, steps: &mut Steps) -> Option<u32> {
+    /// How far apart the members are under this bound, if they fit; `sites` are known to hold them on
+    /// paper.
+    fn widest(&self, bound: u32, sites: Option<&[u16]>, steps: &mut Steps) -> Option<u32> {
         let spec = JobSpec { rtt_max: Some(RttUs(bound)), ..self.ask.spec.clone() };
         let (ask, base) = (&self.ask.with_spec(&spec), Base::Now);
         let members = if self.free {
             let solver = Solver { ask, field: self.field, base };
-            solver.draft_roomy(self.minimum, steps)?.members_by_site(ask.view)
+            solver.draft_roomy(self.minimum, sites, steps)?.members_by_site(ask.view)
         } else {
             fits(ask, self.field, base, self.minimum, steps)?
         };
         widest(ask, members).map(|RttUs(rtt)| rtt)
     }
 
-    /// The least bound found that does, from `least` on: wider and wider until one does, then
-    /// between those that do and those that do not.
-    fn least(&self, least: u32, steps: &mut Steps) -> Option<u32> {
+    /// The least bound found that does, from `least` on, under which the sites hold the gang on paper:
+    /// wider and wider until one does, then between those that do and those that do not.
+    fn least(&self, least: u32, sites: &[u16], steps: &mut Steps) -> Option<u32> {
         let (mut low, mut high) = (least, least);
-        let mut found = self.widest(high, steps);
+        let mut found = self.widest(high, Some(sites), steps);
         for _ in 1..BOUNDS_TRIED_MAX {
             if found.is_some() || steps.is_spent() {
                 break;
             }
             low = high.saturating_add(1);
             high = high.saturating_add(high / 8).max(low);
-            found = self.widest(high, steps);
+            found = self.widest(high, None, steps);
         }
         found.map(|within| self.halve(low, high, within, steps))
     }
@@ -136,7 +137,7 @@ impl Tries<'_> {
                 }
                 // What the members keep in fact mostly does as a bound as well.
                 let middle = if within < high { within.max(low) } else { low + (high - low) / 2 };
-                match self.widest(middle, steps) {
+                match self.widest(middle, None, steps) {
                     Some(rtt) => (high, within) = (middle, rtt),
                     None => (low, within) = (middle.saturating_add(1), high),
                 }
@@ -202,10 +203,10 @@ fn nearest_part(
         *target = if only.is_none_or(|only| only == at) { *target } else { 0 };
     }
     let parts = targets.iter().max().copied().unwrap_or(0);
-    let vertices = vertices(ask, field, ask.spec.rtt_max?.0.saturating_add(1));
     let need = Field::demand(ask, &targets, false);
-    let fixed = fixed(ask);
-    let question = question(ask, &vertices, &need, &fixed, ask.spec.rtt_max);
+    let vertices = vertices(ask, field, ask.spec.rtt_max?.0.saturating_add(1), &need);
+    let (needed, fixed) = (positive(&need, &need), fixed(ask));
+    let question = question(ask, &vertices, &needed, &fixed, ask.spec.rtt_max);
     let (_, choice) =
         steps.part(SEARCH_STEPS, |steps| near::largest_within_steps(&question, parts, steps));
     Some(Domain { sites: choice?.sites, rack: None })
@@ -222,20 +223,27 @@ fn question<'a>(
     Question { net, vertices, need, fixed, bound_us, objective: Objective::Any }
 }
 
-/// All sites with what they hold; those with an inner RTT of `slow_us` or more for one member.
-fn vertices(ask: &Ask<'_>, field: &Field<'_>, slow_us: u32) -> Vec<Vertex> {
+/// Those of the amounts of which something is needed: fewer dimensions to look at.
+fn positive(amounts: &[u64], need: &[u64]) -> Vec<u64> {
+    let each = amounts.iter().zip(need).filter(|(_, need)| **need > 0);
+    each.map(|(&amount, _)| amount).collect()
+}
+
+/// All sites with what they hold of what is needed; those with an inner RTT of `slow_us` or more for
+/// one member.
+fn vertices(ask: &Ask<'_>, field: &Field<'_>, slow_us: u32, need: &[u64]) -> Vec<Vertex> {
     let net = ask.view.net();
     let gpus = ask.groups.iter().map(|group| u64::from(group.whole_gpus())).max().unwrap_or(0);
     let vertex = |site: u16| {
         let mut have = field.amounts(site, true).to_vec();
         let lone = net.high(site, site) >= slow_us;
-        if lone {
-            have.iter_mut().enumerate().for_each(|(at, amount)| {
-                let one = if at == ask.groups.len() { gpus } else { 1 };
-                *amount = (*amount).min(one);
-            });
+        // Replicas of each group, GPUs by the size of replicas, nodes.
+        if let Some((of_nodes, rest)) = have.split_last_mut().filter(|_| lone) {
+            let (of_groups, of_sizes) = rest.split_at_mut(ask.groups.len().min(rest.len()));
+            of_groups.iter_mut().chain([of_nodes]).for_each(|amount| *amount = (*amount).min(1));
+            of_sizes.iter_mut().for_each(|amount| *amount = (*amount).min(gpus));
         }
-        Vertex { site, have, lone }
+        Vertex { site, have: positive(&have, need), lone }
     };
     field.sites().into_iter().map(vertex).collect()
 }

@@ -8,6 +8,7 @@ use crate::job::{Level, RttScope, Strategy, Target};
 use crate::plan::ask::{Ask, GroupAsk};
 use crate::plan::field::{Cand, Domain, Field};
 use crate::plan::ruled::{self, Apart, Paths};
+use crate::unit::RttUs;
 use crate::view::Slot;
 use std::collections::BTreeMap;
 
@@ -35,10 +36,18 @@ pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain)
     let wanted = u64::from(group.wanted());
     let spec = ask.spec;
     let strict = matches!(spec.strategy, Strategy::StrictPack | Strategy::StrictSpread);
-    let bound = spec.rtt_max.is_some() || spec.topology_required.is_some();
-    let most: u64 = match ruled::applies(ask) || strict || bound {
-        false => field.sum(&domain.sites, true).get(at).copied().unwrap_or(0),
-        true => {
+    let ruled = ruled::applies(ask) || strict || spec.topology_required.is_some();
+    let most: u64 = match (ruled, spec.rtt_max) {
+        (false, None) => field.sum(&domain.sites, true).get(at).copied().unwrap_or(0),
+        (false, Some(bound)) => domain
+            .sites
+            .iter()
+            .map(|&site| {
+                let room = field.amounts(site, true).get(at).copied().unwrap_or(0);
+                if is_slow(ask, site, bound) { room.min(1) } else { room }
+            })
+            .sum(),
+        (true, _) => {
             let apart = Apart::required(ask, at);
             let open = |slot: &Slot| apart.admits(&slot.node) && !apart.is_too_dear(&slot.node);
             let cands = field.cands(ask, at, domain, true).filter(|(_, slot)| open(slot));
@@ -82,13 +91,8 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
         spots = first_of_each(ask, level, spots);
     }
     if let Some(bound) = spec.rtt_max.filter(|_| spec.rtt_scope != RttScope::HeadToMembers) {
-        // A site that is too slow inside takes one member.
-        let net = ask.view.net();
         let (slow, mut near): (Vec<Spot<'_>>, Vec<Spot<'_>>) =
-            spots.into_iter().partition(|spot| {
-                let site = spot.slot.site.0;
-                net.high(site, site) > bound.0
-            });
+            spots.into_iter().partition(|spot| is_slow(ask, spot.slot.site.0, bound));
         near.extend(first_of_each(ask, Level::Site, slow));
         spots = near;
     }
@@ -107,6 +111,11 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
         let rest = rooms.values().map(|room| room % size).max().unwrap_or(0);
         all.min(whole + rest)
     })
+}
+
+/// Whether the site is so slow inside that it takes one member.
+fn is_slow(ask: &Ask<'_>, site: u16, bound: RttUs) -> bool {
+    ask.view.net().high(site, site) > bound.0
 }
 
 fn rooms(ask: &Ask<'_>, level: Level, spots: &[Spot<'_>]) -> BTreeMap<u32, u64> {

@@ -5,6 +5,10 @@
 
 use super::{Answer, Budget, Choice, Cost, Effort, Question, Steps, diameter, lay_out};
 
+/// Steps for each tighter bound that is tried. What these leave open, as many again hardly ever
+/// decide, and somebody waits for the refusal.
+const TIGHTEN_STEPS: u64 = 30_000;
+
 /// The smallest bound found under which the need is covered, in microseconds, whatever the
 /// question's own bound. `None`: under none.
 pub fn bound_needed(question: &Question<'_>, budget: Budget) -> Option<u32> {
@@ -19,7 +23,7 @@ pub(in crate::plan) fn bound_needed_within_steps(
 ) -> Option<(u32, Vec<u16>)> {
     let unbound = Question { bound_us: None, ..*question };
     let (problem, first) = lay_out(&unbound, Cost::High, steps);
-    let effort = Effort { precision: 128, ..Effort::QUICK };
+    let effort = Effort { precision: 128, tighten: TIGHTEN_STEPS, ..Effort::QUICK };
     let best = diameter::least(&problem, first, &effort, steps).ok()?;
     Some((best.cost, problem.sites_of(&best.vertices)))
 }
