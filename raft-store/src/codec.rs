@@ -22,22 +22,18 @@ pub(crate) use entry::{encode_entries, entries};
 
 /// Format number of everything but the core's values.
 pub(crate) const FORMAT: u8 = 1;
-/// Format number of rows of the core's values, and of entries before there was [`PACKED_FORMAT`].
-/// 1 had jobs without rules among their members, and nodes without countable resources. 2 has gained
-/// since, without a change to any bytes that there were: scalings (an entry, a row) and absent
-/// replicas. A build that does not know these reads everything else, and refuses them as a fault of
-/// the body.
-pub(crate) const PLAIN_FORMAT: u8 = 2;
-/// Format number of entries, and of rows of jobs, that share what jobs have in common. What they
-/// hold of the core has the bytes that it has in [`PLAIN_FORMAT`].
-pub(crate) const PACKED_FORMAT: u8 = 3;
+/// Format number of rows of the core's values but jobs. 2 had tenants without a highest priority.
+pub(crate) const PLAIN_FORMAT: u8 = 4;
+/// Format number of entries, and of rows of jobs, which share what jobs have in common. 3 had jobs
+/// without priorities.
+pub(crate) const PACKED_FORMAT: u8 = 5;
 
 /// Why bytes could not be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodecError {
     #[error("{what}: no bytes")]
     Empty { what: &'static str },
-    #[error("{what}: format {found}, this build reads up to {read}")]
+    #[error("{what}: format {found}, this build reads {read}")]
     Format { what: &'static str, found: u8, read: u8 },
     #[error("{what}: kind {found} is unknown")]
     Kind { what: &'static str, found: u8 },

@@ -13,6 +13,7 @@ mod introspection;
 mod manifest;
 mod placement;
 mod probing;
+mod queue;
 mod quorum;
 mod reservation;
 mod scaling;

@@ -2,8 +2,7 @@
 //!
 //! Submissions, by far the most of them, share their heads; all else is written as it is.
 //!
-//! **Invariant:** what is read is what was written, in the same order; entries of format 2, which
-//! had no heads, are read for ever.
+//! **Invariant:** what is read is what was written, in the same order.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use scheduler_core::unit::TimeMs;
 use serde::{Deserialize, Serialize};
 
 use super::heads::{self, Head, HeadOut, HeadsOut};
-use super::{CodecError, PACKED_FORMAT, PLAIN_FORMAT, decode_as, encode_into};
+use super::{CodecError, PACKED_FORMAT, decode_as, encode_into};
 
 const WHAT: &str = "entries";
 /// Bytes of one submission without its head, roughly.
@@ -105,9 +104,6 @@ pub(crate) fn encode_entries(entries: &[Entry]) -> Result<Bytes, CodecError> {
 
 /// The opposite of [`encode_entries`].
 pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>, CodecError> {
-    if bytes.first() == Some(&PLAIN_FORMAT) {
-        return decode_as(PLAIN_FORMAT, WHAT, bytes);
-    }
     let Packed { heads, items } = decode_as(PACKED_FORMAT, WHAT, bytes)?;
     items.into_iter().map(|item| unpack(&heads, item)).collect()
 }

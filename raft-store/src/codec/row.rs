@@ -3,7 +3,7 @@
 //! Jobs of one row share their heads; other rows are written as they are.
 //!
 //! **Invariant:** the encoding of a key is never the beginning of another key's, so a key may be
-//! followed by anything; rows of format 2, in which jobs had no heads, are read for ever.
+//! followed by anything.
 
 use std::sync::Arc;
 

@@ -15,11 +15,6 @@ pub(in crate::codec) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// As a build wrote it that knew nothing of [`PACKED_FORMAT`].
-fn plain<T: Serialize>(value: &T) -> Vec<u8> {
-    encode_into(Vec::new(), PLAIN_FORMAT, "value", value).expect("encodes")
-}
-
 /// Length and hash of bytes that are too many to be written here.
 fn pin(bytes: &[u8]) -> String {
     let mut hasher = scheduler_core::hash::Hasher::new();
@@ -36,11 +31,8 @@ fn entries_have_these_bytes() {
     let command = Command::Expire { jobs: vec![JobId(300)], forget: Vec::new() };
     let entry = [Entry { at: TimeMs(1_000), by: Actor::System, command }];
     let bytes = encode_entries(&entry).expect("encodes");
-    assert_eq!(hex(&bytes), "03000101e807000a01ac0200");
+    assert_eq!(hex(&bytes), "05000101e807000a01ac0200");
     assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
-    let before = plain(&&entry[..]);
-    assert_eq!(hex(&before), "0201e807000a01ac0200");
-    assert_eq!(entries(&before).as_deref(), Ok(&entry[..]));
 }
 
 #[test]
@@ -73,9 +65,7 @@ fn submissions_share_what_they_have_in_common() {
         other => panic!("{other:?}"),
     };
     assert_eq!(spec_of(0), spec_of(3));
-    assert_eq!(pin(&bytes), "337 576ca03325b8c1a2afdc2eebea249100");
-    let before = plain(&&all[..]);
-    assert_eq!(entries(&before).as_deref(), Ok(&all[..]));
+    assert_eq!(pin(&bytes), "340 20ade446845d12cf43188aac9e08e730");
     // Each byte cut off or changed gives other entries or a fault, never a panic.
     for at in 0..bytes.len() {
         assert!(entries(&bytes[..at]).is_err(), "cut at {at}");
@@ -85,7 +75,6 @@ fn submissions_share_what_they_have_in_common() {
     }
 }
 
-/// What format 2 gained later: new kinds beside the old ones, whose bytes are as they were.
 #[test]
 fn scalings_have_these_bytes() {
     let request_id = "s-1".into();
@@ -94,7 +83,7 @@ fn scalings_have_these_bytes() {
     let command = Command::Scale(asked);
     let entry = [by(Actor::System, command.clone())];
     let bytes = encode_entries(&entry).expect("encodes");
-    assert_eq!(hex(&bytes), "0300010101000e01017702010103732d31");
+    assert_eq!(hex(&bytes), "0500010101000e01017702010103732d31");
     assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
 
     let mut world = World::with_nodes(1, 8);
@@ -104,7 +93,7 @@ fn scalings_have_these_bytes() {
     world.done(command);
     let scaling = world.state.row(&RowKey::Scalings(JobId(1))).expect("was scaled");
     let bytes = row::encode_row(&scaling).expect("encodes");
-    assert_eq!(hex(&bytes), "0207010103732d310002010101");
+    assert_eq!(hex(&bytes), "0407010103732d310002010101");
     assert_eq!(row::row(&bytes), Ok(scaling));
 }
 
@@ -117,23 +106,18 @@ fn values_of_the_core_have_these_bytes() {
     let mut world = World::new();
     world.join(full_node("n1"));
     let node = world.state.row(&RowKey::Nodes(0)).expect("has a node");
-    let before = [plain(&&of_job[..]), plain(&&of_node[..])];
-    assert_eq!(entries(&before[0]).as_deref(), Ok(&of_job[..]));
-    assert_eq!(entries(&before[1]).as_deref(), Ok(&of_node[..]));
     let now = [&of_job, &of_node].map(|entry| encode_entries(entry).expect("encodes"));
     assert_eq!(entries(&now[0]).as_deref(), Ok(&of_job[..]));
     assert_eq!(entries(&now[1]).as_deref(), Ok(&of_node[..]));
     let row_bytes = row::encode_row(&node).expect("encodes");
     assert_eq!(row::row(&row_bytes), Ok(node));
-    let all = [&before[0], &before[1], &row_bytes, &now[0][..], &now[1][..]];
+    let all = [&row_bytes, &now[0][..], &now[1][..]];
     assert_eq!(
         all.map(pin),
         [
-            "232 b5050a0676ea938da138efda4aa31b29",
-            "140 8fa1aab6a6d196abce59dded086b2007",
-            "142 b12775c933f2ac253c4855f43823d1ca",
-            "264 6bf415835d5553399eab93687f2f862e",
-            "142 e44b9c4867c3a674113bbbf9aedf94f1",
+            "142 775e41063c2559f53d8f33737cb8b837",
+            "266 60141e82855d38be1243c3af6f24d84b",
+            "142 a83aa2f10a99f837ee773b2f2826d195",
         ]
     );
 }
@@ -151,10 +135,7 @@ fn jobs_of_a_row_share_what_they_have_in_common() {
     let held = Row::Jobs(page, jobs);
     let bytes = row::encode_row(&held).expect("encodes");
     assert_eq!(row::row(&bytes).as_ref(), Ok(&held));
-    assert_eq!(pin(&bytes), "194 896406365b2be9ff287ebcc93211ec37");
-    let before = plain(&held);
-    assert!(bytes.len() < before.len());
-    assert_eq!(row::row(&before), Ok(held));
+    assert_eq!(pin(&bytes), "195 6cf7e61c456fc5236ab05798e6fc441a");
     for at in 0..bytes.len() {
         assert!(row::row(&bytes[..at]).is_err(), "cut at {at}");
     }
@@ -163,20 +144,17 @@ fn jobs_of_a_row_share_what_they_have_in_common() {
 #[test]
 fn bad_bytes_are_refused_with_their_fault() {
     assert_eq!(entries(b""), Err(CodecError::Empty { what: "entries" }));
-    for found in [1, 9] {
+    for found in [1, 2, 3, 9] {
         let refusal = CodecError::Format { what: "entries", found, read: PACKED_FORMAT };
         assert_eq!(entries(&[found, 0]), Err(refusal));
     }
     let trailing = Err(CodecError::Trailing { what: "entries", left: 1 });
-    assert_eq!(entries(&[2, 0, 7]), trailing);
-    assert_eq!(entries(&[3, 0, 0, 7]), trailing);
+    assert_eq!(entries(&[5, 0, 0, 7]), trailing);
     // A submission whose head is not there.
-    let headless = [&[3, 0, 1, 0, 5, 1, 0, 1, b'r'][..], &[0; 16], &[0, 0]].concat();
+    let headless = [&[5, 0, 1, 0, 5, 1, 0, 1, b'r'][..], &[0; 16], &[0, 0]].concat();
     let why = "head 5 of 0".to_owned();
     assert_eq!(entries(&headless), Err(CodecError::Body { what: "entries", why }));
     // A length of 2^60 entries must not be believed.
-    for format in [2, 3] {
-        let absurd = [format, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
-        assert!(matches!(entries(&absurd), Err(CodecError::Body { .. })));
-    }
+    let absurd = [5, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+    assert!(matches!(entries(&absurd), Err(CodecError::Body { .. })));
 }

@@ -4,7 +4,7 @@
 //! time comes with the entry, and nothing here is a float.
 
 use crate::id::{AssignmentId, Epoch, JobId, Name, NodeId, Rank, SupplierId, TenantId};
-use crate::job::{JobSpec, Reason};
+use crate::job::{JobSpec, Priority, Reason};
 use crate::node::{NodeSpec, NodeStatus};
 use crate::topology::Coordinate;
 use crate::unit::{GpuSet, RttUs, TimeMs};
@@ -206,18 +206,22 @@ pub struct PutTenant {
     pub quota: Quota,
 }
 
-/// Upper bounds on what a tenant may hold; `u64::MAX`/`u32::MAX` = no bound.
+/// Upper bounds on what a tenant may hold and ask for; `u64::MAX`/`u32::MAX` = no bound.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Quota {
     /// Thousandths of GPUs held by live replicas.
     pub gpu_milli_max: u64,
     /// Jobs that wait.
     pub pending_jobs_max: u32,
+    /// Priority of a job. Tenants do not trust each other: nobody goes before others of its own
+    /// accord, and everybody may let others go first.
+    pub priority_max: Priority,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { gpu_milli_max: u64::MAX, pending_jobs_max: 10_000 }
+        let priority_max = Priority::default();
+        Self { gpu_milli_max: u64::MAX, pending_jobs_max: 10_000, priority_max }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::unit::{
     MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 /// What the members become once they run.
@@ -18,6 +19,23 @@ pub enum JobKind {
     Ray,
     Kubernetes,
     Plain,
+}
+
+/// Who goes first where not all fit: the higher one. -1,000 to 1,000; usually 0.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Priority(pub i16);
+
+impl Priority {
+    pub const MIN: Self = Self(-1_000);
+    pub const MAX: Self = Self(1_000);
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// How the replicas of a job spread over nodes, as Ray's placement groups define it.
@@ -294,6 +312,8 @@ pub struct JobSpec {
     /// Upper bound on the price of all live members' GPUs for the whole of `duration`.
     pub cost_max: Option<CostMicroUsd>,
     pub affinities: Vec<Affinity>,
+    /// At most what the tenant may give its jobs.
+    pub priority: Priority,
 }
 
 impl JobSpec {

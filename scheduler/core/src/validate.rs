@@ -10,7 +10,7 @@ pub use job::{gpu_models, job};
 
 use crate::command::Rejection;
 use crate::id::REQUEST_ID_BYTES_MAX;
-use crate::job::{REASON_BYTES_MAX, Reason};
+use crate::job::{Priority, REASON_BYTES_MAX, Reason};
 use crate::node::{
     CUSTOM_MAX, Custom, LABEL_BYTES_MAX, LABELS_MAX, Labels, NodeSpec, Resources, TAINTS_MAX,
 };
@@ -72,6 +72,16 @@ fn range(field: impl FnOnce() -> String, value: u64, min: u64, max: u64) -> Vali
         return Ok(());
     }
     invalid(field(), format!("is {value}; {min} to {max} are allowed"))
+}
+
+/// A priority, if it is one: from the lowest to the highest.
+pub fn priority(field: &str, value: i64) -> Result<Priority, Rejection> {
+    let (min, max) = (Priority::MIN, Priority::MAX);
+    let known = i16::try_from(value).ok().map(Priority);
+    known.filter(|known| (min..=max).contains(known)).ok_or_else(|| Rejection::Invalid {
+        field: field.to_owned(),
+        problem: format!("is {value}; {min} to {max} are allowed"),
+    })
 }
 
 fn count(field: impl FnOnce() -> String, len: usize, max: usize) -> Valid {

@@ -8,7 +8,9 @@
 use scheduler_core::command::Quota;
 use scheduler_core::duty::office::Reserve;
 use scheduler_core::id::{Name, SupplierId, TenantId};
+use scheduler_core::job::Priority;
 use scheduler_core::unit::DurationMs;
+use scheduler_core::validate;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -277,6 +279,7 @@ struct FileTenant {
     name: String,
     gpu_milli_max: Option<u64>,
     pending_jobs_max: Option<u32>,
+    priority_max: Option<i64>,
 }
 
 /// Collects faults, so that all of them can be told at once.
@@ -472,7 +475,14 @@ fn read_token(at: usize, token: FileToken, faults: &mut Faults) -> Option<Token>
 
 fn read_tenant(at: usize, tenant: &FileTenant, faults: &mut Faults) -> Option<FirstTenant> {
     let default = Quota::default();
+    let priority_max = tenant.priority_max.unwrap_or(default.priority_max.0.into());
+    let priority_max = validate::priority("priority_max", priority_max);
+    if priority_max.is_err() {
+        let (min, max) = (Priority::MIN, Priority::MAX);
+        faults.add(format!("tenants[{at}].priority_max"), format!("is not from {min} to {max}"));
+    }
     let quota = Quota {
+        priority_max: priority_max.unwrap_or_default(),
         gpu_milli_max: tenant.gpu_milli_max.unwrap_or(default.gpu_milli_max),
         pending_jobs_max: tenant.pending_jobs_max.unwrap_or(default.pending_jobs_max),
     };

@@ -44,7 +44,7 @@ use scheduler_core::command::{
 use scheduler_core::duty::leases::{Closed, Heard};
 use scheduler_core::event;
 use scheduler_core::id::{Epoch, JobId, Name, NodeId, SupplierId, TenantId};
-use scheduler_core::job::JobPhase;
+use scheduler_core::job::{JobPhase, Priority};
 use scheduler_core::node::NodeStatus;
 use scheduler_core::state::State;
 use scheduler_core::unit::{DurationMs, TimeMs};
@@ -367,7 +367,8 @@ impl<'a> World<'a> {
 
     /// All tenants that any job is of: with the quota that the scenario names, or none.
     fn tenants(&self) -> Vec<Command> {
-        let none = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
+        let priority_max = Priority::MAX;
+        let none = Quota { pending_jobs_max: u32::MAX, priority_max, ..Quota::default() };
         let natures = self.scenario.arrivals.iter().filter_map(|arrival| arrival.nature.as_ref());
         let named = natures.filter_map(|nature| nature.tenant.as_ref());
         let mut all: BTreeMap<&TenantId, Quota> = named.map(|tenant| (tenant, none)).collect();

@@ -23,6 +23,8 @@ pub struct Job {
     pub tenant: String,
     /// RAY, KUBERNETES or PLAIN.
     pub kind: String,
+    /// Who goes first among those that wait.
+    pub priority: i32,
     /// How far it has come.
     pub phase: String,
     /// Why it waits or ended.
@@ -157,6 +159,7 @@ impl From<v1::Job> for Job {
             id: job.id,
             phase: word(job.phase().as_str_name(), "JOB_PHASE_"),
             kind: word(job.kind().as_str_name(), "JOB_KIND_"),
+            priority: job.priority,
             groups: job.spec.iter().flat_map(|spec| &spec.groups).map(GroupSize::from).collect(),
             spec: job.spec.as_ref().map(Manifest::from),
             name: job.name,
@@ -251,6 +254,9 @@ impl Job {
         table.field("Name", &self.name);
         table.field("Tenant", &self.tenant);
         table.field("Kind", &self.kind);
+        if self.priority != 0 {
+            table.field("Priority", self.priority.to_string());
+        }
         table.field("Phase", &self.phase);
         if let Some(reason) = &self.reason {
             table.field("Reason", format!("{} {}", reason.code, reason.message));
@@ -369,11 +375,11 @@ impl Answer for Job {
 
 impl Listed for Job {
     fn columns(wide: bool) -> &'static [&'static str] {
-        const ALL: [&str; 12] = [
-            ">ID", "NAME", "TENANT", "KIND", "PHASE", ">READY", ">GPUS", ">NODES", ">AGE",
+        const ALL: [&str; 13] = [
+            ">ID", "NAME", "TENANT", "KIND", ">PRIO", "PHASE", ">READY", ">GPUS", ">NODES", ">AGE",
             "REASON", ">INDEX", "REQUEST",
         ];
-        if wide { &ALL } else { &ALL[..10] }
+        if wide { &ALL } else { &ALL[..11] }
     }
 
     fn cells(&self, wide: bool) -> Vec<String> {
@@ -382,6 +388,7 @@ impl Listed for Job {
             self.name.clone(),
             self.tenant.clone(),
             self.kind.clone(),
+            self.priority.to_string(),
             self.phase.clone(),
             format!("{}/{}", self.replica_counts.ready, self.replica_counts.total()),
             grouped_milli(self.gpu_milli),
@@ -499,15 +506,16 @@ mod tests {
             }),
             counts: Some(v1::ReplicaCounts { waiting: 1, ..Default::default() }),
             submitted_time_ms: 190_000,
+            priority: -20,
             ..Default::default()
         };
         let list = List { items: vec![at(sample(), 193_000), at(pending, 193_000)], more: false };
         let text = render(Format::Table, &list).expect("render");
         assert_eq!(
             text,
-            "ID  NAME       TENANT  KIND   PHASE        READY    GPUS  NODES    AGE  REASON\n \
-              7  dem\\u{7}o  dev     RAY    READY    1250/1250  10,000  1,250  3m12s  -\n \
-              8  next       dev     PLAIN  PENDING        0/1       0      0     3s  BUSY\n"
+            "ID  NAME       TENANT  KIND   PRIO  PHASE        READY    GPUS  NODES    AGE  REASON\n \
+              7  dem\\u{7}o  dev     RAY       0  READY    1250/1250  10,000  1,250  3m12s  -\n \
+              8  next       dev     PLAIN   -20  PENDING        0/1       0      0     3s  BUSY\n"
         );
     }
 

@@ -20,6 +20,8 @@ pub struct Tenant {
     pub gpu_milli_used: u64,
     /// Jobs that wait.
     pub pending_jobs: u32,
+    /// Highest priority of its jobs.
+    pub priority_max: i32,
 }
 
 impl From<v1::Tenant> for Tenant {
@@ -30,13 +32,14 @@ impl From<v1::Tenant> for Tenant {
             pending_jobs_max: tenant.pending_jobs_max,
             gpu_milli_used: tenant.gpu_milli_used,
             pending_jobs: tenant.pending_jobs,
+            priority_max: tenant.priority_max.unwrap_or_default(),
         }
     }
 }
 
 impl Listed for Tenant {
     fn columns(_wide: bool) -> &'static [&'static str] {
-        &["NAME", ">GPUS USED", ">GPUS MAX", ">JOBS WAITING", ">WAITING MAX"]
+        &["NAME", ">GPUS USED", ">GPUS MAX", ">JOBS WAITING", ">WAITING MAX", ">PRIORITY MAX"]
     }
 
     fn cells(&self, _wide: bool) -> Vec<String> {
@@ -46,6 +49,7 @@ impl Listed for Tenant {
             self.gpu_milli_max.map_or_else(|| "no bound".to_owned(), milli),
             grouped(u64::from(self.pending_jobs)),
             self.pending_jobs_max.map_or_else(|| "default".to_owned(), |n| grouped(u64::from(n))),
+            self.priority_max.to_string(),
         ]
     }
 }

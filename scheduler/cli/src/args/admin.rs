@@ -18,6 +18,9 @@ pub enum TenantsCommand {
         /// Most jobs that may wait; left out = 10,000.
         #[arg(long, value_name = "N")]
         pending_jobs_max: Option<u32>,
+        /// Highest priority of its jobs, -1000 to 1000; left out = 0.
+        #[arg(long, value_name = "N", allow_negative_numbers = true)]
+        priority_max: Option<i32>,
     },
     /// Forget a tenant that has no live jobs.
     Remove {

@@ -13,11 +13,11 @@ const PAGE_MAX: u32 = 1_000;
 pub(super) async fn run(context: &Context, command: TenantsCommand) -> Ending {
     match command {
         TenantsCommand::List => list(context).await,
-        TenantsCommand::Put { name, gpus_max, pending_jobs_max } => {
+        TenantsCommand::Put { name, gpus_max, pending_jobs_max, priority_max } => {
             let gpu_milli_max = gpus_max.map(|gpus| u64::from(gpus) * 1_000);
-            let tenant =
-                v1::Tenant { name, gpu_milli_max, pending_jobs_max, ..v1::Tenant::default() };
-            put(context, tenant).await
+            let rest = v1::Tenant::default();
+            put(context, v1::Tenant { name, gpu_milli_max, pending_jobs_max, priority_max, ..rest })
+                .await
         }
         TenantsCommand::Remove { name } => remove(context, name).await,
     }

@@ -1,14 +1,17 @@
-//! Jobs that wait for capacity or repair: which to try next, oldest first, with back-off.
+//! Jobs that wait for capacity or repair: which to try next, the highest priority first, then the
+//! oldest, with back-off.
 //!
 //! **Invariant:** a job that was tried in vain is not tried again before something grew and its
 //! pause is over; so a stuck gang costs little, and a sweep that is cut short goes on where it
-//! stopped, so that nobody starves behind it.
+//! stopped, so that nobody starves behind it. A few at the head of the queue do not sit their pauses
+//! out where others would go before them meanwhile.
 
 use super::office::Kind;
 use crate::id::JobId;
-use crate::job::JobSpec;
+use crate::job::{JobSpec, Priority};
 use crate::unit::{DurationMs, TimeMs};
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -20,9 +23,17 @@ const PAUSE_MAX: DurationMs = DurationMs(2_000);
 /// Jobs looked at in one go: some 100 us, then new jobs have their turn.
 const LOOKS_MAX: usize = 4_096;
 
+/// Jobs in one sweep that are tried before their pause is over, as they go before others: as many
+/// vain tries as a round has time for.
+const EAGER_MAX: usize = 8;
+
+/// Place in the queue: the highest priority first, then the oldest.
+type Place = (Reverse<Priority>, JobId);
+
 /// One waiting job.
 #[derive(Clone, Debug)]
 struct Wait {
+    priority: Priority,
     /// Growth that the last vain try knew of; `None` = never tried.
     tried: Option<u64>,
     not_before: TimeMs,
@@ -41,28 +52,45 @@ struct Wait {
 #[derive(Debug, Default)]
 pub struct Backlog {
     jobs: BTreeMap<JobId, Wait>,
+    /// All of them in the order in which they are tried.
+    order: BTreeSet<Place>,
     /// Counts up whenever capacity may have grown.
     growth: u64,
-    /// Last job looked at in the running sweep; `None` inside = at the start.
-    sweep: Option<Option<JobId>>,
+    /// The running sweep.
+    sweep: Option<Sweep>,
     /// Another sweep follows the running one: jobs it has passed may fit now.
     one_more: bool,
     /// When a sweep is due because a pause ends.
     again: Option<TimeMs>,
 }
 
+/// A walk over all jobs in their order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    /// The last one looked at; `None` = it begins.
+    last: Option<Place>,
+    /// Jobs tried though their pause is not over.
+    eager: usize,
+}
+
 impl Backlog {
     /// A job waits; known ones keep their pause.
-    pub fn add(&mut self, job: JobId, now: TimeMs) {
-        if self.insert(job, None, now) {
+    pub fn add(&mut self, job: JobId, priority: Priority, now: TimeMs) {
+        if self.insert((job, priority), None, now) {
             self.start_sweep();
         }
     }
 
     /// Whether the job is new here.
-    fn insert(&mut self, job: JobId, tried: Option<u64>, now: TimeMs) -> bool {
+    fn insert(
+        &mut self,
+        (job, priority): (JobId, Priority),
+        tried: Option<u64>,
+        now: TimeMs,
+    ) -> bool {
         let told = tried.map(|_| now);
         let fresh = Wait {
+            priority,
             tried,
             not_before: now,
             pause: PAUSE_MIN,
@@ -72,13 +100,16 @@ impl Backlog {
             kind: None,
         };
         let known = self.jobs.contains_key(&job);
-        self.jobs.entry(job).or_insert(fresh);
+        if !known {
+            self.jobs.insert(job, fresh);
+            self.order.insert((Reverse(priority), job));
+        }
         !known
     }
 
     /// A job waits that was just now found not to fit, as of `growth`.
-    pub fn add_tried(&mut self, job: JobId, growth: u64, now: TimeMs) {
-        let is_new = self.insert(job, Some(growth), now);
+    pub fn add_tried(&mut self, job: JobId, priority: Priority, growth: u64, now: TimeMs) {
+        let is_new = self.insert((job, priority), Some(growth), now);
         if is_new && growth != self.growth {
             self.start_sweep();
         } else if let Some(wait) = self.jobs.get_mut(&job) {
@@ -104,37 +135,44 @@ impl Backlog {
     fn start_sweep(&mut self) {
         // A running sweep is not cut short, or jobs far behind would never have their turn.
         match self.sweep {
-            None => self.sweep = Some(None),
+            None => self.sweep = Some(Sweep::default()),
             Some(_) => self.one_more = true,
         }
     }
 
-    /// The next job to try, oldest first. None may mean that there are more to look at:
-    /// [`Backlog::next_at`] tells.
+    /// The next job to try. None may mean that there are more to look at: [`Backlog::next_at`]
+    /// tells.
     pub fn next(&mut self, now: TimeMs) -> Option<JobId> {
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
             self.start_sweep();
         }
-        let cursor = self.sweep?;
-        let from = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut found, mut last) = (None, None);
-        for (looked, (&job, wait)) in self.jobs.range((from, Bound::Unbounded)).enumerate() {
+        let mut sweep = self.sweep?;
+        let lowest = self.order.last().map_or(Priority::default(), |(Reverse(lowest), _)| *lowest);
+        let from = sweep.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = None;
+        for (looked, &place) in self.order.range((from, Bound::Unbounded)).enumerate() {
             if found.is_some() || looked == LOOKS_MAX {
-                self.sweep = Some(last.or(cursor));
+                self.sweep = Some(sweep);
                 return found;
             }
-            last = Some(job);
+            sweep.last = Some(place);
+            let (Reverse(priority), job) = place;
+            let Some(wait) = self.jobs.get(&job) else { continue };
             if wait.in_flight || wait.tried == Some(self.growth) {
                 continue;
             }
             if wait.not_before > now {
                 self.again = Some(self.again.map_or(wait.not_before, |a| a.min(wait.not_before)));
-                continue;
+                // Others wait behind it, or come new, who would take what it waits for.
+                if priority <= lowest.min(Priority::default()) || sweep.eager == EAGER_MAX {
+                    continue;
+                }
+                sweep.eager += 1;
             }
             found = Some(job);
         }
-        self.sweep = std::mem::take(&mut self.one_more).then_some(None);
+        self.sweep = std::mem::take(&mut self.one_more).then(Sweep::default);
         found
     }
 
@@ -220,11 +258,12 @@ impl Backlog {
         }
     }
 
-    /// Jobs of which no commit is under way, oldest first, each with the time before which it gets no
-    /// reservation.
-    pub fn oldest(&self) -> impl Iterator<Item = (JobId, TimeMs)> {
-        let idle = self.jobs.iter().filter(|(_, wait)| !wait.in_flight);
-        idle.map(|(&job, wait)| (job, wait.reserve_not_before))
+    /// Jobs of which no commit is under way, in their order, each with the time before which it gets
+    /// no reservation.
+    pub fn in_order(&self) -> impl Iterator<Item = (JobId, TimeMs)> {
+        let all = self.order.iter().filter_map(|(_, job)| Some((*job, self.jobs.get(job)?)));
+        let idle = all.filter(|(_, wait)| !wait.in_flight);
+        idle.map(|(job, wait)| (job, wait.reserve_not_before))
     }
 
     /// The job gets no reservation before this time.
@@ -234,19 +273,28 @@ impl Backlog {
         }
     }
 
+    /// Priority of the first job in the queue.
+    pub fn highest(&self) -> Option<Priority> {
+        self.order.first().map(|(Reverse(highest), _)| *highest)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
     /// The job waits no more.
     pub fn remove(&mut self, job: JobId) {
-        self.jobs.remove(&job);
+        if let Some(wait) = self.jobs.remove(&job) {
+            self.order.remove(&(Reverse(wait.priority), job));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const USUAL: Priority = Priority(0);
 
     fn ids(numbers: &[u64]) -> Vec<JobId> {
         numbers.iter().map(|&number| JobId(number)).collect()
@@ -262,7 +310,7 @@ mod tests {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
         for job in [3, 1, 2] {
-            backlog.add(JobId(job), now);
+            backlog.add(JobId(job), USUAL, now);
         }
         assert_eq!(due(&mut backlog, 2, now), ids(&[1, 2]));
         assert_eq!(due(&mut backlog, 1, now), ids(&[3]));
@@ -279,7 +327,7 @@ mod tests {
     fn pauses_grow_to_a_bound() {
         let mut now = TimeMs(1_000);
         let mut backlog = Backlog::default();
-        backlog.add(JobId(1), now);
+        backlog.add(JobId(1), USUAL, now);
         let mut pauses = Vec::new();
         for _ in 0..12 {
             assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
@@ -298,7 +346,7 @@ mod tests {
     fn a_job_under_way_is_left_alone_and_looked_at_once_it_is_back() {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
-        backlog.add(JobId(1), now);
+        backlog.add(JobId(1), USUAL, now);
         assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
         backlog.sent(JobId(1));
         backlog.grew();
@@ -314,7 +362,7 @@ mod tests {
     fn growth_does_not_keep_a_sweep_from_its_end() {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
-        (0..3 * LOOKS_MAX as u64).for_each(|job| backlog.add(JobId(job), now));
+        (0..3 * LOOKS_MAX as u64).for_each(|job| backlog.add(JobId(job), USUAL, now));
         let mut seen = Vec::new();
         while seen.len() < 3 * LOOKS_MAX {
             for job in due(&mut backlog, 100, now) {
@@ -331,9 +379,9 @@ mod tests {
     fn a_job_found_not_to_fit_waits_for_growth() {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
-        backlog.add_tried(JobId(1), backlog.growth(), now);
+        backlog.add_tried(JobId(1), USUAL, backlog.growth(), now);
         assert_eq!(due(&mut backlog, 1, now), vec![]);
-        backlog.add_tried(JobId(2), 0, now);
+        backlog.add_tried(JobId(2), USUAL, 0, now);
         backlog.grew();
         assert_eq!(due(&mut backlog, 5, now), ids(&[1, 2]));
     }
@@ -342,11 +390,50 @@ mod tests {
     fn a_job_that_is_to_be_told_anew_is_tried_though_nothing_grew() {
         let now = TimeMs(1_000);
         let mut backlog = Backlog::default();
-        backlog.add_tried(JobId(1), backlog.growth(), now);
+        backlog.add_tried(JobId(1), USUAL, backlog.growth(), now);
         assert_eq!(due(&mut backlog, 1, now), vec![]);
         assert!(!backlog.tell(JobId(1), DurationMs(5_000), now, || true));
         backlog.tell_anew(JobId(1), now);
         assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
         assert!(backlog.tell(JobId(1), DurationMs(5_000), now, || true));
+    }
+
+    #[test]
+    fn higher_priorities_go_first_then_older_ones_and_a_sweep_goes_on_where_it_stopped() {
+        let now = TimeMs(1_000);
+        let mut backlog = Backlog::default();
+        for (job, priority) in [(1, -5), (2, 0), (3, 700), (4, 0), (5, 700)] {
+            backlog.add(JobId(job), Priority(priority), now);
+        }
+        assert_eq!(due(&mut backlog, 3, now), ids(&[3, 5, 2]));
+        backlog.in_vain(JobId(3), now);
+        backlog.add(JobId(6), Priority(1_000), now);
+        assert_eq!(due(&mut backlog, 2, now), ids(&[4, 1]), "nobody starves behind those who come");
+        for job in [5, 2, 4, 1] {
+            backlog.in_vain(JobId(job), now);
+        }
+        assert_eq!(due(&mut backlog, 9, now), ids(&[6]));
+        let order: Vec<JobId> = backlog.in_order().map(|(job, _)| job).collect();
+        assert_eq!(order, ids(&[6, 3, 5, 2, 4, 1]));
+        backlog.remove(JobId(3));
+        assert_eq!(backlog.in_order().count(), 5);
+    }
+
+    #[test]
+    fn who_goes_before_others_does_not_sit_a_pause_out_while_they_take_what_grows() {
+        let now = TimeMs(1_000);
+        let mut backlog = Backlog::default();
+        backlog.add(JobId(1), USUAL, now);
+        (2..2 + 2 * EAGER_MAX as u64).for_each(|job| backlog.add(JobId(job), Priority(1), now));
+        let all = due(&mut backlog, 1 + 2 * EAGER_MAX, now);
+        all.iter().for_each(|&job| backlog.in_vain(job, now));
+        assert_eq!(due(&mut backlog, 99, now), [], "nothing grew");
+        for _ in 0..3 {
+            backlog.grew();
+            let eager = due(&mut backlog, 99, now);
+            assert_eq!(eager, all[..EAGER_MAX], "the first few, and none that goes before nobody");
+            eager.iter().for_each(|&job| backlog.in_vain(job, now));
+            assert_eq!(due(&mut backlog, 99, now), [], "once for each growth");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! An [`Office`] takes notes of what changed, tries waiting jobs, decides new ones, and sends what
 //! comes of it as batches of entries. Batches under way are claims in its view, so that the next
-//! ones plan around them; plans that went stale are made anew. The oldest waiting jobs may have
+//! ones plan around them; plans that went stale are made anew. The first waiting jobs may have
 //! reservations (`reserve`), for which capacity is held (`holds`). Whoever runs it is its [`Shell`]: a
 //! server's planner thread, or a simulated leader. A new term has a new office, made from the state.
 //! **Invariant:** decides nothing for good: every plan is checked again by `State::apply`. Every
@@ -29,7 +29,7 @@ pub use shell::Shell;
 use super::backlog::Backlog;
 use crate::command::{Actor, Plan};
 use crate::id::{JobId, NodeId, TenantId};
-use crate::job::{JobSpec, Reason};
+use crate::job::{JobSpec, Priority, Reason};
 use crate::plan::Policy;
 use crate::state::State;
 use crate::unit::{DurationMs, TimeMs};
@@ -120,7 +120,8 @@ impl<T> Office<T> {
     /// An office that continues every waiting job. The state must show all of earlier terms.
     pub fn new(state: &State, policy: Policy, reserve: Reserve, now: TimeMs) -> Self {
         let mut backlog = Backlog::default();
-        state.waiting().for_each(|job| backlog.add(job, now));
+        look::queue(state, state.waiting())
+            .for_each(|(job, priority)| backlog.add(job, priority, now));
         let mut looks = Looks::default();
         if reserve.is_on() {
             looks.want(now);
@@ -195,10 +196,10 @@ impl<T> Office<T> {
         if self.holds.rules.is_on() && !batch.waiting.is_empty() {
             self.looks.want(now.after(self.holds.rules.after));
         }
-        for (job, growth) in batch.waiting {
+        for (job, priority, growth) in batch.waiting {
             match growth {
-                Some(growth) => self.backlog.add_tried(job, growth, now),
-                None => self.backlog.add(job, now),
+                Some(growth) => self.backlog.add_tried(job, priority, growth, now),
+                None => self.backlog.add(job, priority, now),
             }
         }
         if !self.backlog.is_empty() && !batch.placed.is_empty() {
@@ -222,7 +223,7 @@ impl<T> Office<T> {
 
     /// Something grew or started: a job for which no time was known may get a reservation now.
     fn look_for_more(&mut self, now: TimeMs) {
-        if self.holds.vacant().is_some() && !self.backlog.is_empty() {
+        if self.backlog.highest().is_some_and(|highest| self.holds.place_for(highest).is_some()) {
             self.looks.want(now);
         }
     }
@@ -239,7 +240,8 @@ impl<T> Office<T> {
         if notes.everything {
             shell.look(|state| {
                 *view = view_of(state);
-                state.waiting().for_each(|job| backlog.add(job, now));
+                look::queue(state, state.waiting())
+                    .for_each(|(job, priority)| backlog.add(job, priority, now));
             });
         }
         if notes.sites {
@@ -252,7 +254,12 @@ impl<T> Office<T> {
         if self.holds.note_nodes(view, &nodes) {
             self.looks.want(now);
         }
-        notes.waiting.take().into_iter().for_each(|job| backlog.add(job, now));
+        for slice in notes.waiting.take().chunks(REFRESH_SLICE) {
+            shell.look(|state| {
+                look::queue(state, slice.iter().copied())
+                    .for_each(|(job, priority)| backlog.add(job, priority, now));
+            });
+        }
         if notes.grew || notes.sites || notes.everything {
             self.grew();
             self.look_for_more(now);
@@ -313,7 +320,7 @@ impl<T> Office<T> {
         }
     }
 
-    /// Tries waiting jobs, oldest first, within bounds.
+    /// Tries waiting jobs in the order of the queue, within bounds.
     fn try_waiting<S: Shell<Ticket = T>>(&mut self, shell: &mut S, batch: &mut Batch<T>) {
         let start_us = shell.work_us();
         let mut tries = 0;
@@ -333,7 +340,7 @@ impl<T> Office<T> {
         };
         match self.find_waiting(shell, &wait) {
             Ok(plan) => {
-                self.view.claim(batch.claim(), &wait.job.spec, &plan);
+                self.claim(shell, batch, &wait.job.spec, &plan);
                 self.backlog.sent(job);
                 self.holds.sent(job);
                 batch.commit(job, plan, shell.clock());
@@ -388,8 +395,8 @@ impl<T> Office<T> {
                 Lifted::ALL
             }
             (false, true) => {
-                let end = end_of(&wait.job.spec, shell.clock());
-                self.holds.lifted(Some(wait.job.id), end)
+                let (spec, own) = (&wait.job.spec, Some(wait.job.id));
+                self.holds.lifted(own, spec.priority, end_of(spec, shell.clock()))
             }
             (false, false) => Lifted::NONE,
         };
@@ -397,14 +404,31 @@ impl<T> Office<T> {
         lifted
     }
 
-    /// Lifts the holds that a new job need not mind: those that begin when it has ended.
+    /// Lifts the holds that a new job need not mind: those that begin when it has ended, and those of
+    /// jobs that it goes before.
     fn lift_for_new<S: Shell>(&mut self, shell: &S, spec: &JobSpec) -> Lifted {
         if self.holds.is_empty() {
             return Lifted::NONE;
         }
-        let lifted = self.holds.lifted(None, end_of(spec, shell.clock()));
+        let lifted = self.holds.lifted(None, spec.priority, end_of(spec, shell.clock()));
         self.holds.lift(&mut self.view, lifted);
         lifted
+    }
+
+    /// Claims what a plan takes, be it held for jobs that its own goes before.
+    fn claim<S>(&mut self, shell: &S, batch: &Batch<T>, spec: &JobSpec, plan: &Plan)
+    where
+        S: Shell<Ticket = T>,
+    {
+        self.view.claim(batch.claim(), spec, plan);
+        self.doubt_below(shell, spec.priority, plan);
+    }
+
+    /// A job of the priority takes this, or will.
+    fn doubt_below<S: Shell>(&mut self, shell: &S, priority: Priority, plan: &Plan) {
+        if self.holds.doubt_below(priority, plan) {
+            self.looks.want(shell.now());
+        }
     }
 }
 

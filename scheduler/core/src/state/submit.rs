@@ -38,6 +38,7 @@ impl State {
         }
         validate::reason(&asked.reason)?;
         self.check_models(&asked.spec)?;
+        self.check_priority(&asked.tenant, &asked.spec)?;
         self.check_capacity(&asked.tenant, &asked.spec, asked.plan.is_some())?;
         if let Some(plan) = &asked.plan {
             self.admit(&asked.spec, &asked.tenant, None, plan)?;
@@ -110,6 +111,17 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a priority that the tenant may not give its jobs.
+    pub fn check_priority(&self, tenant: &TenantId, spec: &JobSpec) -> Result<(), Rejection> {
+        let max = self.known_tenant(tenant)?.quota.priority_max;
+        if spec.priority <= max {
+            return Ok(());
+        }
+        let problem =
+            format!("is {}; tenant {tenant} may give its jobs {max} at most", spec.priority);
+        Err(Rejection::Invalid { field: "spec.priority".to_owned(), problem })
     }
 
     /// Refuses what its tenant may not have, whatever becomes free, and a job that may not wait beside those that

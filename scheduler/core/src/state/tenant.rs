@@ -7,6 +7,7 @@ use super::{State, TENANTS_MAX};
 use crate::command::{Outcome, PutTenant, Rejection};
 use crate::event::Event;
 use crate::id::TenantId;
+use crate::validate;
 
 impl State {
     /// A quota below what is in use takes nothing away; it only lets nothing new in.
@@ -16,6 +17,7 @@ impl State {
         asked: &PutTenant,
     ) -> Result<Outcome, Rejection> {
         turn.scheduler_only()?;
+        validate::priority("tenant.priority_max", asked.quota.priority_max.0.into())?;
         match self.tenant(&asked.tenant) {
             Some(known) if known.quota == asked.quota => {
                 return Ok(Outcome::Done { changed: false });

@@ -6,7 +6,8 @@ use super::rules;
 use super::{
     ALTERNATIVES_MAX, COST_MICRO_USD_MAX, DURATION_MS_RANGE, GROUPS_MAX, JOB_LABELS_MAX, LIST_MAX,
     PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, VRAM_MIB_MAX, Valid, bandwidth,
-    compute_capability, count, custom, invalid, labels, price, range, resources, rtt, text,
+    compute_capability, count, custom, invalid, labels, price, priority, range, resources, rtt,
+    text,
 };
 use crate::command::Rejection;
 use crate::id::Name;
@@ -76,6 +77,7 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
             return invalid("spec.duration_ms", problem);
         }
     }
+    priority("spec.priority", spec.priority.0.into())?;
     labels("spec.labels", &spec.labels, JOB_LABELS_MAX)?;
     rules::job(spec)?;
     program(&spec.program)

@@ -5,7 +5,7 @@ use scheduler_core::fixture::entry::{
     World, group, job_spec, models, name, node_spec, register, submit, vram,
 };
 use scheduler_core::id::Name;
-use scheduler_core::job::{Condition, GpuAsk, JobSpec, Role, Selector, Toleration};
+use scheduler_core::job::{Condition, GpuAsk, JobSpec, Priority, Role, Selector, Toleration};
 use scheduler_core::node::{NodeSpec, Taint, TaintEffect};
 use scheduler_core::unit::{
     CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, VramMib,
@@ -210,4 +210,12 @@ fn names() {
     }
     assert!(Name::parse(&"x".repeat(1 << 20)).is_err());
     assert!(Name::parse(&"x".repeat(63)).is_ok());
+}
+
+#[test]
+fn priorities() {
+    for wild in [i16::MIN, -1_001, 1_001, i16::MAX] {
+        let wanted = format!("spec.priority is {wild}; -1000 to 1000 are allowed");
+        check(refused_job(|s| s.priority = Priority(wild)), &wanted);
+    }
 }

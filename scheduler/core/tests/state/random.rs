@@ -1,8 +1,8 @@
 //! I1-I7 over random histories. A failing case is a list of seeds, each making one entry.
 
 use proptest::prelude::*;
-use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant, Quota};
-use scheduler_core::fixture::entry::{TENANT, World, node_spec, supplier, tenant};
+use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant};
+use scheduler_core::fixture::entry::{TENANT, World, node_spec, quota, supplier, tenant};
 use scheduler_core::fixture::noise;
 use scheduler_core::id::{JobId, NodeId, Rank};
 use scheduler_core::job::{Job, JobPhase, Replica, ReplicaPhase};
@@ -16,7 +16,7 @@ fn begin() -> State {
     for host in 0..4 {
         world.join(node_spec(&format!("n{host}"), 8));
     }
-    let quota = Quota { gpu_milli_max: u64::MAX, pending_jobs_max: 1_000 };
+    let quota = quota(u64::MAX, 1_000);
     world.done(Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota }));
     world.state
 }

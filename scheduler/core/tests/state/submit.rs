@@ -1,12 +1,12 @@
 //! Jobs coming in: once, within quota, and known again when repeated.
 
-use scheduler_core::command::{Actor, Command, Kind, Outcome, PutTenant, Rejection};
+use scheduler_core::command::{Actor, Command, Kind, Outcome, PutTenant, Quota, Rejection};
 use scheduler_core::event::Event;
 use scheduler_core::fixture::entry::{
     MODEL, TENANT, World, group, job_spec, models, plan, quota, submit, supplier, tenant,
 };
 use scheduler_core::id::{JobId, NodeId, Rank};
-use scheduler_core::job::{GpuAsk, JobPhase, ReplicaPhase};
+use scheduler_core::job::{GpuAsk, JobPhase, Priority, ReplicaPhase};
 use scheduler_core::unit::{GpuSet, TimeMs};
 
 #[test]
@@ -175,4 +175,38 @@ fn tenants_come_and_go() {
     let refused = world.refused(Command::RemoveTenant { tenant: tenant("beta") });
     assert_eq!(refused, Rejection::NotFound { what: Kind::Tenant, id: "beta".into() });
     assert_eq!(world.state.tenants().count(), 1);
+}
+
+#[test]
+fn a_tenant_goes_before_others_only_as_far_as_it_may() {
+    let mut world = World::with_nodes(1, 8);
+    let put = |priority_max| {
+        let quota = Quota { priority_max: Priority(priority_max), ..Quota::default() };
+        Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota })
+    };
+    let asked = |id: &str, priority| {
+        let mut spec = job_spec(vec![group("w", 1, 8)]);
+        spec.priority = Priority(priority);
+        submit(id, spec, None)
+    };
+    world.done(put(0));
+    for refused in [1, 1_000] {
+        let refusal = world.refused(Command::Submit(asked("a", refused))).to_string();
+        let wanted = format!("spec.priority is {refused}; tenant acme may give its jobs 0 at most");
+        assert_eq!(refusal, wanted);
+    }
+    let low = world.submit(asked("low", -1_000));
+    world.done(put(7));
+    let high = world.submit(asked("high", 7));
+    world.refused(Command::Submit(asked("b", 8)));
+    // What is there stays, and a repeat is answered, when the tenant may less.
+    world.done(put(-3));
+    assert_eq!(world.state.waiting().collect::<Vec<_>>(), [low, high]);
+    let again = world.done(Command::Submit(asked("high", 7)));
+    assert_eq!(again, Outcome::Submitted { job: high, known: true, placed: false });
+    world.refused(Command::Submit(asked("c", 0)));
+    for wild in [-1_001, 1_001] {
+        let refusal = world.refused(put(wild)).to_string();
+        assert_eq!(refusal, format!("tenant.priority_max is {wild}; -1000 to 1000 are allowed"));
+    }
 }

@@ -37,6 +37,7 @@ A job file is YAML or JSON:
   suppliers_denied: [shady]
   compliance: [soc2]            # labels that every node must have as \"true\"
   labels: {app: train}
+  priority: 100                 # who goes first among those that wait; -1000 to 1000
   affinity:                     # anti: apart; preferred: as far as possible
   - {anti: true, level: node, group: workers, with_jobs: {app: data}}
   program: {argv: [python, train.py], env: {MODE: fast}}
@@ -100,6 +101,7 @@ max_total_price: 1000
 labels: {app: train}
 rtt_scope: head-to-members
 minimise: mean
+priority: -20
 regions: {allowed: [eu-west], denied: [mars]}
 suppliers_denied: [shady]
 compliance: [soc2]
@@ -156,7 +158,7 @@ groups:
     fn a_full_file_is_understood() {
         let spec = parse(FULL).expect("valid");
         assert_eq!(spec.kind(), JobKind::Ray);
-        assert_eq!(spec.strategy(), Strategy::StrictSpread);
+        assert_eq!((spec.strategy(), spec.priority), (Strategy::StrictSpread, -20));
         assert_eq!(
             (spec.rtt_us_max, spec.duration_s, spec.price_micro_usd_max),
             (60_000, 5_400, 2_500_000)

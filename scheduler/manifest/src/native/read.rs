@@ -81,6 +81,7 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
         spec.rtt_objective = fields.word("minimise", &OBJECTIVES, f).unwrap_or_default().into();
         let total = fields.amount("max_total_price", |text| unit::decimal(text, 6), f);
         spec.price_total_micro_usd_max = fields.bound("max_total_price", total, f);
+        spec.priority = fields.whole("priority", f).unwrap_or_default();
         let path = fields.at("affinity");
         spec.affinities = each(&path, fields.list("affinity", f), f, affinity);
         spec.suppliers_denied = fields.texts("suppliers_denied", f);

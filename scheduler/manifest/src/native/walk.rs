@@ -141,17 +141,28 @@ impl<'a> Fields<'a> {
         value.as_bool().unwrap_or_default()
     }
 
-    /// A whole number.
+    /// A whole number that is not negative.
     pub(super) fn count(&mut self, key: &'static str, faults: &mut Findings) -> Option<u32> {
+        self.number(key, (0, u32::MAX.into()), faults)
+    }
+
+    /// A whole number.
+    pub(super) fn whole(&mut self, key: &'static str, faults: &mut Findings) -> Option<i32> {
+        self.number(key, (i32::MIN.into(), i32::MAX.into()), faults)
+    }
+
+    fn number<T: TryFrom<i64>>(
+        &mut self,
+        key: &'static str,
+        (min, max): (i64, i64),
+        faults: &mut Findings,
+    ) -> Option<T> {
         let value = self.get(key)?;
-        let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+        let number = value.as_i64().and_then(|n| T::try_from(n).ok());
         if number.is_none() {
             let quoted = if is_quoted_number(value) { " without quotes" } else { "" };
-            let range = format!(
-                "must be a whole number from 0 to {}{quoted}, is {}",
-                u32::MAX,
-                kind_of(value)
-            );
+            let is = kind_of(value);
+            let range = format!("must be a whole number from {min} to {max}{quoted}, is {is}");
             faults.fault(&At::of(&self.at(key)), range);
         }
         number

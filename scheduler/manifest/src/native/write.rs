@@ -35,6 +35,8 @@ pub struct Manifest {
     minimise: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_total_price: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    priority: i32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     affinity: Vec<AffinityEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,6 +187,7 @@ impl From<&JobSpec> for Manifest {
             minimise: word(&OBJECTIVES, spec.rtt_objective()),
             max_total_price: (spec.price_total_micro_usd_max > 0)
                 .then(|| dollars(spec.price_total_micro_usd_max)),
+            priority: spec.priority,
             affinity: spec.affinities.iter().map(affinity).collect(),
             regions: (!spec.regions_allowed.is_empty() || !spec.regions_denied.is_empty()).then(
                 || RegionsEntry {
@@ -240,8 +243,8 @@ fn group(group: &Group) -> GroupEntry {
     }
 }
 
-fn is_zero(number: &u32) -> bool {
-    *number == 0
+fn is_zero<T: PartialEq + Default>(number: &T) -> bool {
+    *number == T::default()
 }
 
 fn bandwidth(mbps: u32) -> Option<String> {

@@ -175,7 +175,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     let names = || proptest::collection::vec(name(), 0..3);
     (
         (odd_text(), 1_i32..4, 1_i32..5, 0_i32..5, 0_i32..5, any::<u32>()),
-        (0_u64..1 << 40, 0_u64..1 << 50, 0_u64..1 << 50, 0_i32..4, 0_i32..3),
+        (0_u64..1 << 40, 0_u64..1 << 50, 0_u64..1 << 50, 0_i32..4, 0_i32..3, any::<i32>()),
         (map(), proptest::option::of(program), proptest::collection::vec(affinity, 0..3)),
         (names(), names(), names(), names()),
         proptest::collection::vec(group(), 1..4),
@@ -192,6 +192,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             price_total_micro_usd_max: bounds.2,
             rtt_scope: bounds.3,
             rtt_objective: bounds.4,
+            priority: bounds.5,
             labels: more.0,
             program: more.1,
             affinities: more.2,

@@ -12,9 +12,10 @@ use crate::status;
 use proto::v1;
 use proto::v1::tenant_service_server::{TenantService, TenantServiceServer};
 use scheduler_core::command::{Command, PutTenant, Quota};
+use scheduler_core::validate;
 use tonic::{Request, Response, Status};
 
-/// Largest message; a tenant is a name and two numbers.
+/// Largest message; a tenant is a name and three numbers.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
 /// Serves tenants.
@@ -41,9 +42,13 @@ impl TenantService for TenantApi {
         let asked = asked.ok_or_else(|| status::bad_field("tenant", "is missing"))?;
         let tenant = tenant_name("tenant.name", &asked.name)?;
         let default = Quota::default();
+        let priority_max = asked.priority_max.map_or(default.priority_max.0.into(), i64::from);
+        let priority_max = validate::priority("tenant.priority_max", priority_max)
+            .map_err(|rejection| status::rejected(&rejection))?;
         let quota = Quota {
             gpu_milli_max: asked.gpu_milli_max.unwrap_or(default.gpu_milli_max),
             pending_jobs_max: asked.pending_jobs_max.unwrap_or(default.pending_jobs_max),
+            priority_max,
         };
         let command = Command::PutTenant(PutTenant { tenant: tenant.clone(), quota });
         let (_, index) = super::propose(&self.context, caller.actor, command, deadline).await?;

@@ -28,6 +28,7 @@ const GOOD: &str = r#"
     [[tenants]]
     name = "acme"
     gpu_milli_max = 8000
+    priority_max = 300
     [reservations]
     after_ms = 900000
     [timing]
@@ -52,7 +53,8 @@ fn a_good_file_is_read_whole() {
     let promised = Reserve { after: DurationMs(900_000), most: Reserve::MOST_USUAL };
     assert_eq!(config.cluster.reservations.rules(), promised);
     assert_eq!(config.cluster.timing.election_ms_max, Timing::default().election_ms_max);
-    assert_eq!(config.cluster.tenants[0].quota.gpu_milli_max, 8_000);
+    let quota = config.cluster.tenants[0].quota;
+    assert_eq!((quota.gpu_milli_max, quota.priority_max), (8_000, Priority(300)));
     assert!(!format!("{config:?}").contains("acme-acme"), "secrets must not show");
 }
 

@@ -121,6 +121,7 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
         cost_max: (spec.price_total_micro_usd_max > 0)
             .then_some(CostMicroUsd(spec.price_total_micro_usd_max)),
         affinities: rules::affinities(spec.affinities, &names)?,
+        priority: validate::priority("spec.priority", spec.priority.into())?,
     };
     validate::job(&converted)?;
     at_most("spec.groups", converted.gpu_milli() / 1000, GPUS_MAX)

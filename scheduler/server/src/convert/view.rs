@@ -38,6 +38,7 @@ pub fn job(state: &State, job: &Job) -> v1::Job {
         ended_time_ms: millis(job.ended_at),
         name: job.spec.name.to_string(),
         kind: kind(job.spec.kind).into(),
+        priority: job.spec.priority.0.into(),
     }
 }
 
@@ -251,6 +252,7 @@ pub fn tenant(tenant: &Tenant) -> v1::Tenant {
         pending_jobs_max: Some(quota.pending_jobs_max),
         gpu_milli_used: tenant.gpu_milli_used,
         pending_jobs: tenant.pending_jobs,
+        priority_max: Some(quota.priority_max.0.into()),
     }
 }
 
@@ -370,6 +372,7 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
         regions_allowed: Vec::new(),
         regions_denied: Vec::new(),
         compliance: Vec::new(),
+        priority: spec.priority.0.into(),
     }
 }
 

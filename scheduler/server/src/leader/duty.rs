@@ -11,6 +11,7 @@ use crate::config::Cluster;
 use scheduler_core::command::{Actor, Command, Entry, PutTenant, Quota};
 use scheduler_core::duty::expiry;
 use scheduler_core::id::TenantId;
+use scheduler_core::job::Priority;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
@@ -65,8 +66,9 @@ pub(super) async fn first_tenants(leader: &Leader, cluster: &Cluster) -> bool {
     {
         let dev = TenantId(name);
         if !tenants.iter().any(|(tenant, _)| *tenant == dev) {
-            // A playground is for trying out large things, also many of them.
-            let quota = Quota { pending_jobs_max: u32::MAX, ..Quota::default() };
+            // A playground is for trying out large things, also many of them, in any order.
+            let (pending_jobs_max, priority_max) = (u32::MAX, Priority::MAX);
+            let quota = Quota { pending_jobs_max, priority_max, ..Quota::default() };
             tenants.push((dev, quota));
         }
     }

@@ -4,7 +4,9 @@
 
 use crate::scenario::{Latency, PPM};
 use scheduler_core::id::Name;
+use scheduler_core::job::Priority;
 use scheduler_core::unit::{DurationMs, PriceMicroUsd, RttUs};
+use scheduler_core::validate;
 use std::fmt;
 
 /// Something that cannot be understood.
@@ -151,6 +153,12 @@ impl<'a> Word<'a> {
         let number = self.text.replace('_', "").parse::<u64>().ok();
         let number = number.filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| self.expected(&format!("a number from {min} to {max}")))
+    }
+
+    pub(super) fn priority(&self) -> Result<Priority, Fault> {
+        let priority = self.text.parse().ok().and_then(|it| validate::priority("", it).ok());
+        let wanted = || format!("a priority from {} to {}", Priority::MIN, Priority::MAX);
+        priority.ok_or_else(|| self.expected(&wanted()))
     }
 
     /// Which of these it is.

@@ -26,6 +26,7 @@ use rand::rngs::StdRng;
 use scheduler_core::command::Quota;
 use scheduler_core::duty::office::Reserve;
 use scheduler_core::id::{Name, TenantId};
+use scheduler_core::job::Priority;
 use scheduler_core::plan::Policy;
 use scheduler_core::unit::{DurationMs, TimeMs};
 use submit::{Jobs, Times};
@@ -232,6 +233,7 @@ impl Script {
         let quota = Quota {
             gpu_milli_max: gpus.map_or(u64::MAX, |gpus| gpus * 1_000),
             pending_jobs_max: waiting.and_then(|jobs| u32::try_from(jobs).ok()).unwrap_or(u32::MAX),
+            priority_max: Priority::MAX,
         };
         self.base.tenants.push((tenant, quota));
         Ok(())

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const KINDS: [&str; 3] = ["ray", "kubernetes", "plain"];
 const STRATEGIES: [&str; 4] = ["pack", "spread", "strict_pack", "strict_spread"];
 const LEVELS: [&str; 4] = ["region", "zone", "site", "rack"];
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "name",
     "gpus",
     "per",
@@ -34,6 +34,7 @@ const KEYS: [&str; 19] = [
     "tenant",
     "work",
     "crashing",
+    "priority",
 ];
 /// GPUs of one replica when nothing else is said: those of a usual machine.
 const PER_REPLICA: u64 = 8;
@@ -84,6 +85,7 @@ impl Jobs {
         spec.rtt_max = pairs.read("max_rtt", |word| word.rtt())?;
         spec.price_max = pairs.read("max_price", |word| word.price())?;
         spec.duration = pairs.read("duration", |word| word.duration())?;
+        spec.priority = pairs.read("priority", |word| word.priority())?.unwrap_or_default();
         if let Some(word) = pairs.get("strategy") {
             spec.strategy = match word.choice(&STRATEGIES)? {
                 0 => Strategy::Pack,

@@ -7,7 +7,9 @@ use super::look::{Accepted, Answer};
 use super::{Ask, STALE_MAX, Submission};
 use crate::command::{Actor, Command, Commit, Entry, Outcome, Plan, Rejection, Submit};
 use crate::id::{JobId, NodeId};
-use crate::job::{Condition, GpuAlternative, GroupSpec, JobSpec, Reason, ReasonCode, Selector};
+use crate::job::{
+    Condition, GpuAlternative, GroupSpec, JobSpec, Priority, Reason, ReasonCode, Selector,
+};
 use crate::unit::TimeMs;
 use std::sync::Arc;
 
@@ -59,7 +61,7 @@ pub struct Returned<T> {
     /// Jobs to try again.
     pub(super) again: Vec<Ask<T>>,
     /// Jobs now waiting, and as of which growth they were found not to fit.
-    pub(super) waiting: Vec<(JobId, Option<u64>)>,
+    pub(super) waiting: Vec<(JobId, Priority, Option<u64>)>,
     /// New jobs with a duration that were placed.
     pub(super) placed: Vec<JobId>,
     /// Commits for waiting jobs, and whether they were accepted.
@@ -215,7 +217,7 @@ impl<T> Returned<T> {
                 };
                 match placed {
                     _ if known => {}
-                    false => self.waiting.push((job, growth)),
+                    false => self.waiting.push((job, ask.call.spec.priority, growth)),
                     true if ask.call.spec.duration.is_some() => self.placed.push(job),
                     true => {}
                 }

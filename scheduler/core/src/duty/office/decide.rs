@@ -49,7 +49,7 @@ impl<T> Office<T> {
         let found = self.find_new(shell, &ask.call);
         let growth = found.is_err().then(|| self.backlog.growth());
         if let Ok(plan) = &found {
-            self.view.claim(batch.claim(), &ask.call.spec, plan);
+            self.claim(shell, batch, &ask.call.spec, plan);
         }
         let decide_us = shell.work_us().saturating_sub(start_us).max(1);
         let decided = Decided { found, growth, decide_us };
@@ -65,7 +65,7 @@ impl<T> Office<T> {
         match self.plan_meant(shell, &ask, check) {
             Ok(plan) => {
                 self.view.note_arrival(&ask.call.spec);
-                self.view.claim(batch.claim(), &ask.call.spec, &plan);
+                self.claim(shell, batch, &ask.call.spec, &plan);
                 let decide_us = shell.work_us().saturating_sub(start_us).max(1);
                 let decided = Decided { found: Ok(plan), growth: None, decide_us };
                 batch.submit(ask, decided, shell.token(), shell.clock());

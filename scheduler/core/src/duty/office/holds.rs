@@ -1,15 +1,17 @@
 //! Holds: what is kept free for waiting jobs that have a reservation, and for whom it is lifted.
 //!
 //! A hold is a claim in the view. It is lifted while a job is planned that may use what is held: the
-//! reservation's own, one that must end before the reservation begins (backfill), or a repair.
+//! reservation's own, one of a higher priority, one that must end before the reservation begins
+//! (backfill), or a repair.
 //! **Invariant:** between rounds every hold is in the view, but for those whose jobs are being
 //! committed; without reservations nothing here costs anything.
 
 use crate::command::{Placement, Plan};
 use crate::id::{JobId, NodeId, TenantId};
-use crate::job::{JobSpec, Reason, ReasonCode};
+use crate::job::{JobSpec, Priority, Reason, ReasonCode};
 use crate::unit::{DurationMs, TimeMs};
 use crate::view::View;
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -155,15 +157,33 @@ impl Holds {
         self.places.iter_mut().flatten().find(|one| one.job == job)
     }
 
-    /// A place that nobody has.
-    pub(super) fn vacant(&self) -> Option<usize> {
-        self.places.iter().position(Option::is_none)
+    /// A place for a job of the priority: one that nobody has, else that of the lowest and latest
+    /// job that it goes before.
+    pub(super) fn place_for(&self, priority: Priority) -> Option<usize> {
+        let vacant = self.places.iter().position(Option::is_none);
+        let below = |(place, held): (usize, &Option<Reservation>)| {
+            let held = held.as_ref().filter(|held| !held.in_flight)?;
+            (held.spec.priority < priority).then_some((
+                held.spec.priority,
+                Reverse(held.job),
+                place,
+            ))
+        };
+        let lowest = || self.places.iter().enumerate().filter_map(below).min();
+        vacant.or_else(|| lowest().map(|(_, _, place)| place))
     }
 
-    pub(super) fn put(&mut self, place: usize, reservation: Reservation) {
-        if let Some(place) = self.places.get_mut(place) {
-            *place = Some(reservation);
-        }
+    /// Gives a place to a reservation; the job that had it has none any more.
+    pub(super) fn put(
+        &mut self,
+        view: &mut View,
+        place: usize,
+        reservation: Reservation,
+    ) -> Option<JobId> {
+        let place = self.places.get_mut(place)?;
+        let ended = place.replace(reservation)?;
+        view.unclaim(ended.claim);
+        Some(ended.job)
     }
 
     /// Ends the reservation of a job, if it has one; whether it had.
@@ -182,11 +202,18 @@ impl Holds {
         }
     }
 
-    /// What a job may use that starts at `clock`, beside what nobody holds: its own reservation, and
-    /// those that begin when it has ended.
-    pub(super) fn lifted(&self, own: Option<JobId>, end: Option<TimeMs>) -> Lifted {
-        let may =
-            |held: &Reservation| Some(held.job) == own || end.is_some_and(|end| end <= held.at);
+    /// What a job of the priority may use, beside what nobody holds: its own reservation, those of
+    /// lower priorities, and those that begin when it has ended.
+    pub(super) fn lifted(
+        &self,
+        own: Option<JobId>,
+        priority: Priority,
+        end: Option<TimeMs>,
+    ) -> Lifted {
+        let may = |held: &Reservation| {
+            let comes_later = end.is_some_and(|end| end <= held.at);
+            Some(held.job) == own || held.spec.priority < priority || comes_later
+        };
         let places = self.places.iter().enumerate();
         places
             .filter(|(_, held)| held.as_ref().is_some_and(may))
@@ -224,6 +251,20 @@ impl Holds {
     /// All reservations are to be looked at.
     pub(super) fn doubt(&mut self) {
         self.places.iter_mut().flatten().for_each(|held| held.is_doubtful = true);
+    }
+
+    /// A job of the priority takes this: reservations of lower ones on those nodes are to be looked
+    /// at; whether there are some.
+    pub(super) fn doubt_below(&mut self, priority: Priority, plan: &Plan) -> bool {
+        let mut any = false;
+        let below = |held: &&mut Reservation| held.spec.priority < priority;
+        for held in self.places.iter_mut().flatten().filter(below) {
+            let takes = |one: &Placement| held.nodes.binary_search(&one.node).is_ok();
+            if plan.placements.iter().any(takes) {
+                (held.is_doubtful, any) = (true, true);
+            }
+        }
+        any
     }
 
     /// These nodes have changed; whether a reservation has lost something by it.

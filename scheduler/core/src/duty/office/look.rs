@@ -6,7 +6,7 @@ use super::Submission;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
-use crate::job::{Job, JobSpec, Reason, ReasonCode, Replica, ReplicaPhase};
+use crate::job::{Job, JobSpec, Priority, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::State;
 use crate::unit::GpuMilli;
@@ -92,6 +92,14 @@ fn quota_reason(held: u64, asked: u64, max: u64) -> Reason {
     Reason { code: ReasonCode::Quota, message: message.into() }
 }
 
+/// What these jobs are queued by; unknown ones are left out.
+pub(super) fn queue(
+    state: &State,
+    jobs: impl Iterator<Item = JobId>,
+) -> impl Iterator<Item = (JobId, Priority)> {
+    jobs.filter_map(|job| Some((job, state.job(job)?.spec.priority)))
+}
+
 /// A waiting job with all that a plan for it needs.
 #[derive(Debug)]
 pub struct Waiting {
@@ -167,5 +175,5 @@ pub fn refusal(state: &State, tenant: &TenantId, spec: &JobSpec) -> Option<Rejec
     if state.tenant(tenant).is_none() {
         return Some(Rejection::NotFound { what: Kind::Tenant, id: tenant.to_string() });
     }
-    state.check_models(spec).err()
+    state.check_models(spec).and_then(|()| state.check_priority(tenant, spec)).err()
 }

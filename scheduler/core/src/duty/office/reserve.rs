@@ -1,5 +1,5 @@
-//! Reservations: the oldest jobs that wait for busy capacity are promised some, and nobody else may
-//! be in the way of it then.
+//! Reservations: the first jobs of the queue that wait for busy capacity are promised some, and nobody
+//! but those who go before them may be in the way of it then.
 //!
 //! A job gets one once it has waited long enough: the planner places it on the fleet as it will be
 //! when enough of what runs has ended by its duration, and what that plan takes is held from now on.
@@ -8,15 +8,16 @@
 //! Feitelson (IEEE TPDS 12(6), 2001). Reservations do not count on each other's ends. A job for
 //! which not enough is known to end gets none: what runs without a duration may run for ever.
 //! **Invariant:** of this term alone, and a promise, never a decision: who starts is decided by plans
-//! as ever. While durations are kept and no node is lost, a promised time never moves back.
+//! as ever. While durations are kept, no node is lost and nobody of a higher priority comes, a promised
+//! time never moves back.
 
 use super::batch::Batch;
-use super::holds::{BRING_UP, Lifted, Reservation};
+use super::holds::{BRING_UP, Reservation};
 use super::look::{self, Waiting};
 use super::{Office, Shell, TRIES_TIME_US};
 use crate::command::Plan;
 use crate::id::{JobId, TenantId};
-use crate::job::{JobPhase, Reason, ReasonCode};
+use crate::job::{JobPhase, Priority, Reason, ReasonCode};
 use crate::plan::explain::outlook::{End, Outlook};
 use crate::plan::{Budget, Lookahead};
 use crate::state::State;
@@ -124,7 +125,8 @@ impl<T> Office<T> {
             return;
         }
         let ends = self.ends(shell, &wait.job.tenant, known);
-        self.holds.lift(&mut self.view, Lifted::only(place));
+        let lifted = self.holds.lifted(Some(job), wait.job.spec.priority, None);
+        self.holds.lift(&mut self.view, lifted);
         let mut ahead = Lookahead::new(&mut self.view, wait.request(), ends, TRY);
         let before = ends.partition_point(|end| end.at < at);
         let until = ends.partition_point(|end| end.at <= at);
@@ -146,7 +148,9 @@ impl<T> Office<T> {
             return self.backlog.tell_anew(job, shell.now());
         };
         let at = end_at(ends, count).max(clock);
-        self.holds.renew(&mut self.view, place, Plan { placements }, at);
+        let plan = Plan { placements };
+        self.doubt_below(shell, wait.job.spec.priority, &plan);
+        self.holds.renew(&mut self.view, place, plan, at);
         // Others may have what is not held any more.
         self.grew();
     }
@@ -165,11 +169,12 @@ impl<T> Office<T> {
         is_settled: bool,
         known: &mut Option<Ends>,
     ) {
-        if self.holds.vacant().is_none() {
+        let highest = self.backlog.highest();
+        if highest.is_none_or(|highest| self.holds.place_for(highest).is_none()) {
             return;
         }
-        for job in self.candidates(shell) {
-            let Some(place) = self.holds.vacant() else { return };
+        for (job, priority) in self.candidates(shell) {
+            let Some(place) = self.holds.place_for(priority) else { return };
             if shell.work_us().saturating_sub(begun_us) >= TRIES_TIME_US {
                 return self.looks.want(shell.now());
             }
@@ -177,30 +182,30 @@ impl<T> Office<T> {
         }
     }
 
-    /// The oldest jobs that wait for busy capacity and have waited long enough.
-    fn candidates<S: Shell<Ticket = T>>(&mut self, shell: &S) -> Vec<JobId> {
+    /// The first jobs of the queue that wait for busy capacity and have waited long enough.
+    fn candidates<S: Shell<Ticket = T>>(&mut self, shell: &S) -> Vec<(JobId, Priority)> {
         let (now, clock, after) = (shell.now(), shell.clock(), self.holds.rules.after);
         let mut of_tenants: Vec<TenantId> =
             self.holds.iter().map(|held| held.tenant.clone()).collect();
         let (mut found, mut next) = (Vec::new(), None::<TimeMs>);
         let (holds, backlog) = (&self.holds, &self.backlog);
         shell.look(|state| {
-            for (job, not_before) in backlog.oldest().take(LOOKS_MAX) {
+            for (job, not_before) in backlog.in_order().take(LOOKS_MAX) {
                 let Some(waiting) = state.job(job).filter(|job| is_busy(&job.phase, &job.reason))
                 else {
                     continue;
                 };
                 let waited = clock.since(waiting.submitted_at);
                 if waited < after {
-                    // Whoever comes after it has waited less.
-                    next = Some(now.after(after.saturating_sub(waited)));
-                    return;
+                    let at = now.after(after.saturating_sub(waited));
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                    continue;
                 }
                 let of_tenant = of_tenants.iter().filter(|tenant| **tenant == waiting.tenant);
                 let is_free = not_before <= now && holds.of(job).is_none();
                 if is_free && of_tenant.count() < OF_TENANT_MAX {
                     of_tenants.push(waiting.tenant.clone());
-                    found.push(job);
+                    found.push((job, waiting.spec.priority));
                 }
             }
         });
@@ -222,7 +227,8 @@ impl<T> Office<T> {
             return self.backlog.reserve_later(job, shell.now().after(AGAIN_AFTER));
         }
         let ends = self.ends(shell, &wait.job.tenant, known);
-        self.holds.lift(&mut self.view, Lifted::NONE);
+        let lifted = self.holds.lifted(None, wait.job.spec.priority, None);
+        self.holds.lift(&mut self.view, lifted);
         let halted = self.looks.halted.take().filter(|halted| halted.job == job);
         let (low, step) = halted.map_or((0, 1), |halted| {
             (ends.partition_point(|end| end.at <= halted.too_early), halted.step)
@@ -235,10 +241,14 @@ impl<T> Office<T> {
             Ok((count, placements)) => {
                 let at = end_at(ends, count).max(shell.clock());
                 let whose = (wait.job.tenant.clone(), wait.job.spec.clone());
-                let promised = (Plan { placements }, at);
+                let plan = Plan { placements };
+                self.doubt_below(shell, wait.job.spec.priority, &plan);
                 let (claim, growth) = (self.new_claim(), self.backlog.growth());
-                self.holds.put(place, Reservation::new(job, whose, promised, claim, growth));
-                self.backlog.tell_anew(job, shell.now());
+                let reservation = Reservation::new(job, whose, (plan, at), claim, growth);
+                let ended = self.holds.put(&mut self.view, place, reservation);
+                ended.into_iter().chain([job]).for_each(|job| {
+                    self.backlog.tell_anew(job, shell.now());
+                });
             }
             Err(too_few) if too_few < ends.len() => {
                 let (too_early, step) = (end_at(ends, too_few), step.saturating_mul(2));

@@ -85,6 +85,9 @@ fn every_bad_field_of_a_job_is_named() {
         fault(|spec| spec.price_micro_usd_max = u64::MAX),
         field("spec.price_micro_usd_max")
     );
+    for priority in [i32::MIN, -1_001, 1_001, 1 << 16] {
+        assert_eq!(fault(|spec| spec.priority = priority), field("spec.priority"));
+    }
     assert_eq!(fault(|spec| spec.groups.clear()), field("spec.groups"));
     assert_eq!(fault(|spec| spec.groups = vec![spec.groups[0].clone(); 65]), field("spec.groups"));
     let twice = fault(|spec| spec.groups.push(spec.groups[0].clone()));

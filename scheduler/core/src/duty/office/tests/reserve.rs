@@ -43,9 +43,14 @@ impl Play {
 
     /// A job comes now; its duration in seconds, 0 = none.
     fn job(&mut self, replicas: u32, gpus: u8, duration_s: u64) -> JobId {
+        self.job_of(0, replicas, gpus, duration_s)
+    }
+
+    fn job_of(&mut self, priority: i16, replicas: u32, gpus: u8, duration_s: u64) -> JobId {
         let mut call = self.term.submission(replicas, gpus);
         let duration = (duration_s > 0).then_some(DurationMs(duration_s * SECOND));
-        call.spec = Arc::new(JobSpec { duration, ..(*call.spec).clone() });
+        let priority = Priority(priority);
+        call.spec = Arc::new(JobSpec { duration, priority, ..(*call.spec).clone() });
         let ticket = self.term.ask_for(call);
         self.settle();
         self.term.accepted(ticket).job
@@ -295,6 +300,47 @@ fn a_repair_goes_before_reservations() {
     play.go_to(110);
     assert_eq!(play.term.desk.world.state.waiting().collect::<Vec<_>>(), [gang]);
     assert!(play.promise_s(gang) > Some(1_000));
+}
+
+#[test]
+fn a_higher_priority_goes_before_reservations_and_takes_their_places() {
+    let (mut play, gang) = gang_behind_two(Reserve { most: 1, ..ON });
+    play.go_to(110);
+    assert_eq!(play.promise_s(gang), Some(205));
+    // What is held for the gang is not in the way of who goes before it, be it new or waiting.
+    let small = play.job_of(1, 1, 8, 500);
+    assert_eq!(play.placed_s(small), Some(110));
+    play.go_to(120);
+    assert!(play.promise_s(gang) >= Some(610), "{}", play.message(gang));
+    let larger = play.job_of(1, 2, 8, 50);
+    let less = play.job_of(-1, 1, 8, 20);
+    play.go_to(140);
+    assert!(play.promise_s(larger).is_some() && play.promise_s(gang).is_none());
+    play.go_to(900);
+    let placed = [larger, gang].map(|job| play.placed_s(job));
+    assert_eq!(placed, [Some(610), Some(660)]);
+    assert!(play.placed_s(less) < Some(610), "slips in");
+    assert_eq!(play.term.office.view().claims_len(), 0);
+}
+
+#[test]
+fn of_those_that_wait_the_highest_priority_gets_what_grows() {
+    let mut play = Play::new(1, Reserve::NOBODY);
+    let first = play.job(1, 8, 0);
+    let low: Vec<JobId> = (0..20).map(|_| play.job_of(-1, 1, 8, 0)).collect();
+    let usual = play.job(1, 8, 0);
+    let high = play.job_of(3, 1, 8, 0);
+    for (at, (gone, next)) in
+        [(first, high), (high, usual), (usual, low[0]), (low[0], low[1])].into_iter().enumerate()
+    {
+        play.go_to(20 + 20 * at as u64);
+        play.term.cancel(gone);
+        // Whatever pauses it has from tries in vain.
+        play.settle();
+        play.go_to(30 + 20 * at as u64);
+        assert!(play.placed_s(next).is_some(), "{next}");
+    }
+    assert_eq!(play.placed.len(), 5);
 }
 
 /// Streams of jobs with and without durations, some ending early: whoever was promised a time is

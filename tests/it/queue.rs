@@ -1,0 +1,87 @@
+//! Who goes first, and when, on real servers.
+
+use crate::harness::Cluster;
+use crate::harness::client::{Client, fields};
+use crate::harness::nodes::{Behaviour, TestAgent};
+use crate::harness::specs::job;
+use proto::v1::tenant_service_client::TenantServiceClient;
+use proto::v1::{self, JobPhase, JobSpec};
+use tonic::{Code, Status};
+
+/// A job that wants the whole node of eight.
+fn whole(priority: i32) -> JobSpec {
+    JobSpec { priority, ..job(1, 8) }
+}
+
+async fn submit(client: &Client, id: &str, spec: JobSpec) -> u64 {
+    client.submit_surely(id, spec).await.job.expect("a job").id
+}
+
+async fn put_tenant(client: &Client, priority_max: i32) -> Result<v1::Tenant, Status> {
+    let tenant = v1::Tenant {
+        name: "acme".to_owned(),
+        priority_max: Some(priority_max),
+        ..v1::Tenant::default()
+    };
+    let message = v1::PutTenantRequest { tenant: Some(tenant) };
+    let mut tenants = TenantServiceClient::new(client.channel());
+    let answer = tenants.put_tenant(client.operator(message)).await?;
+    Ok(answer.into_inner().tenant.expect("a tenant"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_goes_first_whatever_leader_there_is() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let _agent = TestAgent::start(&client, "n1", 8, Behaviour::Obedient).await;
+    let runs = submit(&client, "runs", whole(0)).await;
+    client.until_phase(runs, JobPhase::Ready).await;
+
+    // Nobody goes before others of its own accord; a dry run says so too.
+    let refused = client.submit("before", whole(1)).await.expect_err("is above the bound");
+    assert_eq!(
+        (refused.code(), fields(&refused)),
+        (Code::InvalidArgument, vec!["spec.priority".into()])
+    );
+    assert!(
+        refused.message().contains("is 1; tenant acme may give its jobs 0 at most"),
+        "{refused}"
+    );
+    let dry = v1::PlanJobRequest { spec: Some(whole(1)), ..v1::PlanJobRequest::default() };
+    let dry = client.jobs().plan_job(client.request(dry)).await.expect_err("is above the bound");
+    assert_eq!(fields(&dry), ["spec.priority"]);
+    let wild = put_tenant(&client, 1_001).await.expect_err("is no priority");
+    assert_eq!(fields(&wild), ["tenant.priority_max"]);
+    let put = put_tenant(&client, 10).await.expect("an operator may");
+    assert_eq!(put.priority_max, Some(10));
+
+    let last = submit(&client, "last", whole(-5)).await;
+    let second = submit(&client, "second", whole(0)).await;
+    let third = submit(&client, "third", whole(0)).await;
+    let first = submit(&client, "first", whole(10)).await;
+    let list = client.request(v1::ListJobsRequest::default());
+    let list = client.jobs().list_jobs(list).await.expect("a list").into_inner().jobs;
+    let shown: Vec<(u64, i32)> = list.iter().map(|job| (job.id, job.priority)).collect();
+    assert_eq!(shown, [(runs, 0), (last, -5), (second, 0), (third, 0), (first, 10)]);
+
+    // The next leader knows the order from the log.
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    cluster.leader().await;
+    let client = cluster.client();
+    let mut running = runs;
+    let mut waits = vec![first, second, third, last];
+    while !waits.is_empty() {
+        client.cancel(running).await.expect("cancelled");
+        running = waits.remove(0);
+        client.until_phase(running, JobPhase::Ready).await;
+        for &id in &waits {
+            let waits = client.job(id).await.expect("known").job.expect("a job");
+            assert_eq!(waits.phase(), JobPhase::Pending, "{waits:?}");
+        }
+    }
+    cluster.start_server(leader);
+    cluster.leader().await;
+    cluster.equal_hashes().await;
+    cluster.stop_and_check();
+}
