@@ -19,5 +19,6 @@ mod reservation;
 mod scaling;
 mod sessions;
 mod smoke;
+mod starting;
 mod tidy;
 mod watching;

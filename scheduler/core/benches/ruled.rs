@@ -14,7 +14,7 @@ fn with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
 }
 
 fn cases() -> Vec<(&'static str, JobSpec)> {
-    let segment = |level, size| Segment { level, size };
+    let segment = |level, size| Segment { level, size, exclusive: false };
     let apart = Affinity {
         anti: true,
         preferred: false,

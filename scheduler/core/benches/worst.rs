@@ -107,7 +107,7 @@ fn ruled(groups: usize, replicas: u32, anti: bool) -> JobSpec {
             .to_vec();
         group.rules.replicas_per_node_max = 2;
         if at % 2 == 1 {
-            group.rules.segments = vec![Segment { level: Level::Rack, size: 2 }];
+            group.rules.segments = vec![Segment { level: Level::Rack, size: 2, exclusive: false }];
         }
         group.rules.topology_preferred = Some(Level::Zone);
     }

@@ -175,6 +175,22 @@ pub struct GroupSpec {
     /// group for good, so that scaling gives no replica another one.
     pub replicas_max: u32,
     pub rules: GroupRules,
+    /// Other groups, by their index in the job, rising: replicas of this one are started only once each of those has
+    /// its minimum running or done.
+    pub depends_on: Vec<u16>,
+    pub repair: Repair,
+}
+
+/// How lost replicas of a group are replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Repair {
+    /// Most replicas of the group that may be bound and not running yet when a lost one is bound again, once the job
+    /// has been ready; 0 = no bound.
+    pub in_flight_max: u32,
+    /// A lost replica is replaced inside the domain of this level in which it stood.
+    pub level: Option<Level>,
+    /// As far as possible only.
+    pub preferred: bool,
 }
 
 impl GroupSpec {
@@ -215,6 +231,8 @@ impl GroupRules {
 pub struct Segment {
     pub level: Level,
     pub size: u32,
+    /// No two blocks share a domain.
+    pub exclusive: bool,
 }
 
 /// Evenness over the domains of a level that have at least one schedulable node which could hold a
@@ -371,6 +389,16 @@ impl JobSpec {
             || self.cost_max.is_some()
             || !self.affinities.is_empty()
             || !self.groups.iter().all(plain)
+    }
+
+    /// Whether some groups ask how their lost replicas are replaced.
+    pub fn has_repairs(&self) -> bool {
+        self.groups.iter().any(|group| group.repair != Repair::default())
+    }
+
+    /// Whether some groups start only once others run.
+    pub fn has_order(&self) -> bool {
+        self.groups.iter().any(|group| !group.depends_on.is_empty())
     }
 
     /// Whether where the tenant's other jobs stand may matter to this one.

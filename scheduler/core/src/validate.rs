@@ -48,6 +48,8 @@ pub const ALTERNATIVES_MAX: usize = 16;
 pub const JOB_LABELS_MAX: usize = 16;
 /// Most affinities of a job: each may be held against every member.
 pub const AFFINITIES_MAX: usize = 32;
+/// Most groups that one group waits for: a head, some stores and drivers.
+pub const DEPENDENCIES_MAX: usize = 16;
 /// Most segments, and most spreads, of a group: one for every level.
 pub const LEVELS_MAX: usize = 5;
 /// Highest price of a job as a whole: a billion US dollars.

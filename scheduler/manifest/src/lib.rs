@@ -1,8 +1,9 @@
 //! Requests as users already write them, read into one native `JobSpec`.
 //!
 //! Native job files, Ray's placement groups, KubeRay's RayCluster, RayJob and RayService, Kubernetes' Job, Pod, Workload,
-//! PodGroup and ResourceClaimTemplate, Kueue's Workload and annotations, KAI's PodGroup and annotations,
-//! YuniKorn's task groups, Volcano's Job. [`read`] finds out which it is.
+//! PodGroup and ResourceClaimTemplate, JobSet, LeaderWorkerSet, Kueue's Workload and annotations, KAI's PodGroup and
+//! annotations, YuniKorn's task groups, Volcano's Job, the jobs of Kubeflow's training operator. [`read`] finds out which
+//! it is.
 //! **Invariant:** pure: text in, a job and notes out, or all its faults. No field is dropped without a word.
 
 mod decode;

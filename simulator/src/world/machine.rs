@@ -28,7 +28,7 @@ pub(super) fn wanted_on(state: &State, node: NodeId) -> Wants<Binding> {
             gpu_milli: held.share_milli.into(),
         })
     };
-    Wants::new(state.node_work(node).filter_map(binding).collect())
+    Wants::new(state.work_to_run(node).filter_map(binding).collect())
 }
 
 /// What stands between the agent and the servers.

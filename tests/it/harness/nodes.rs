@@ -23,6 +23,8 @@ pub enum Behaviour {
     Obedient,
     /// Every start fails.
     Failing,
+    /// Starts that never end.
+    Slow,
 }
 
 /// An agent with a live session; the session ends when this is dropped.
@@ -155,6 +157,7 @@ fn answer(
     let phase = match behaviour {
         Behaviour::Obedient => ObservedPhase::Ready,
         Behaviour::Failing => ObservedPhase::Failed,
+        Behaviour::Slow => ObservedPhase::Starting,
     };
     let reports = desired
         .assignments

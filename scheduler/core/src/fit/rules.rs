@@ -159,6 +159,12 @@ pub fn milli_price_max(spec: &JobSpec) -> Option<u128> {
     Some(u128::from(bound.0) * 1_000 * 3_600_000 / u128::from(duration.0.max(1)))
 }
 
+fn all_differ<T: Ord>(values: impl Iterator<Item = T>) -> bool {
+    let mut all: Vec<T> = values.collect();
+    all.sort_unstable();
+    all.windows(2).all(|two| two[0] != two[1])
+}
+
 /// Domains with members, by rising number, and how many each holds.
 #[derive(Debug, Default)]
 struct Counts {
@@ -257,8 +263,12 @@ impl<'a, 'm> Check<'a, 'm> {
             group.rules.segments.iter().all(|segment| {
                 let block =
                     |member: &Member<'_>| member.rank.0.saturating_sub(start) / segment.size.max(1);
-                let mut blocks = self.of_group(at).chunk_by(|a, b| block(a) == block(b));
-                blocks.all(|members| together(segment.level, members))
+                let blocks = || self.of_group(at).chunk_by(|a, b| block(a) == block(b));
+                let home = |members: &[Member<'_>]| {
+                    members.first().map(|one| self.fleet.domain(segment.level, one.node))
+                };
+                blocks().all(|members| together(segment.level, members))
+                    && (!segment.exclusive || all_differ(blocks().map(home)))
             })
         })
     }

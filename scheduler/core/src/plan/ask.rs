@@ -3,12 +3,12 @@
 //!
 //! **Invariant:** nothing here depends on what is free.
 
-use super::ruled::{KnownEligible, KnownPaths};
+use super::ruled::{KnownEligible, KnownPaths, depth};
 use super::terms::{Term, Terms};
 use super::{Ranks, Request};
 use crate::fit::{Around, Misfit, Needs};
 use crate::id::Rank;
-use crate::job::{GpuAsk, JobSpec};
+use crate::job::{GpuAsk, JobSpec, Repair};
 use crate::node::{Gpu, Node};
 use crate::unit::GpuSet;
 use crate::view::{Class, ClassId, KindId, Slot, View};
@@ -251,6 +251,8 @@ pub(super) struct Ask<'a> {
     pub(super) members: Vec<(Rank, u32)>,
     /// Nodes not to be used, by rising id.
     pub(super) avoid: Vec<u32>,
+    /// Nodes on which lost replicas stood that must be replaced near by, by rising rank.
+    pub(super) homes: Vec<(Rank, u32)>,
     /// Where other jobs stand, as far as the rules of this one go.
     pub(super) around: &'a Around,
     pub(super) paths: KnownPaths,
@@ -309,9 +311,42 @@ impl<'a> Ask<'a> {
         let mut avoid: Vec<u32> = request.avoid.iter().map(|node| node.0).collect();
         avoid.sort_unstable();
         let members = request.fixed.iter().map(|&(rank, node)| (rank, node.0)).collect();
+        let known = request.lost.iter().filter(|(_, node)| view.slot(node.0).is_some());
+        let mut homes: Vec<(Rank, u32)> = known.map(|&(rank, node)| (rank, node.0)).collect();
+        homes.retain(|(rank, _)| repair(spec, *rank).is_some_and(|repair| repair.level.is_some()));
+        homes.sort_unstable();
         let (around, paths) = (request.around, KnownPaths::default());
         let eligible = KnownEligible::default();
-        Self { view, spec, groups, rest, fixed, members, avoid, around, paths, eligible }
+        Self { view, spec, groups, rest, fixed, members, avoid, homes, around, paths, eligible }
+    }
+
+    /// Depth of the level at which a lost replica is to be replaced near by, and the node on which it stood.
+    pub(super) fn home(&self, rank: Rank) -> Option<(usize, u32)> {
+        let at = self.homes.binary_search_by_key(&rank, |(rank, _)| *rank).ok()?;
+        let (_, node) = self.homes.get(at)?;
+        Some((depth(repair(self.spec, rank)?.level?), *node))
+    }
+
+    /// The same ask with fewer ranks, or without homes of some of them.
+    pub(super) fn narrowed(
+        &self,
+        keep: impl Fn(Rank) -> bool,
+        has_home: impl Fn(Rank) -> bool,
+    ) -> Self {
+        let mut narrow = self.clone();
+        for group in &mut narrow.groups {
+            group.ranks.retain(|rank| keep(*rank));
+            group.min = group.min.min(group.wanted());
+        }
+        let dropped = narrow.groups.extract_if(.., |group| group.ranks.is_empty());
+        narrow.rest.extend(dropped);
+        narrow.homes.retain(|(rank, _)| keep(*rank) && has_home(*rank));
+        narrow
+    }
+
+    /// Whether the replacement of a lost replica near by is a wish only.
+    pub(super) fn prefers_home(&self, rank: Rank) -> bool {
+        repair(self.spec, rank).is_some_and(|repair| repair.preferred)
     }
 
     /// The same ask under another spec whose groups are the same.
@@ -341,6 +376,7 @@ impl<'a> Ask<'a> {
             fixed: self.fixed.clone(),
             members: self.members.clone(),
             avoid: self.avoid.clone(),
+            homes: self.homes.clone(),
             around: self.around,
             paths: self.paths.clone(),
             eligible: KnownEligible::default(),
@@ -382,6 +418,10 @@ impl<'a> Ask<'a> {
     pub(super) fn is_alone(&self, targets: &[u32]) -> bool {
         self.fixed.is_empty() && targets.iter().fold(0u32, |sum, one| sum.saturating_add(*one)) == 1
     }
+}
+
+fn repair(spec: &JobSpec, rank: Rank) -> Option<Repair> {
+    Some(spec.groups.get(spec.group_of(rank)?)?.repair)
 }
 
 /// Those of the ranks from `start` to before `end`, rising, each once.

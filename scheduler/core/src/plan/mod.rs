@@ -5,7 +5,7 @@
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`bulk` whole pools at once, `exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does, `ahead` when something will, `quote` what a plan
-//! amounts to. `ruled` takes the
+//! amounts to. `home` replaces lost replicas near by; `ruled` takes the
 //! gangs with rules among their members that the others do not know.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
@@ -18,6 +18,7 @@ mod draft;
 mod exact;
 pub mod explain;
 mod field;
+mod home;
 pub mod near;
 mod pack;
 pub(crate) mod policy;
@@ -64,6 +65,8 @@ pub struct Request<'a> {
     pub fixed: &'a [(Rank, NodeId)],
     /// Nodes not to use.
     pub avoid: &'a [NodeId],
+    /// Nodes on which those of the ranks stood that were lost, where they are to be replaced near by.
+    pub lost: &'a [(Rank, NodeId)],
     /// Where the tenant's other jobs stand, as `State::around` tells; [`NOBODY`] for a job without
     /// labels and affinities.
     pub around: &'a Around,
@@ -72,7 +75,7 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// All replicas of a job that has none yet.
     pub fn whole(spec: &'a JobSpec) -> Self {
-        Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[], around: &NOBODY }
+        Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[], lost: &[], around: &NOBODY }
     }
 }
 
@@ -192,11 +195,20 @@ enum Placed<'a> {
     NotAll(Box<Field<'a>>),
 }
 
-/// Places what is asked with the most wanted alternatives of GPUs that hold all of it: each group
-/// with a single one if possible, the earlier groups first; else with any mixed.
+/// Places what is asked; of lost replicas that are to be replaced near by, as many as can.
 ///
 /// Without a policy a single replica goes where a node is found soonest.
 fn place<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
+    if ask.homes.is_empty() {
+        place_chosen(ask, policy, steps)
+    } else {
+        home::place(ask, policy, steps)
+    }
+}
+
+/// Places what is asked with the most wanted alternatives of GPUs that hold all of it: each group
+/// with a single one if possible, the earlier groups first; else with any mixed.
+fn place_chosen<'a>(ask: &Ask<'a>, policy: Option<Policy>, steps: &mut Steps) -> Placed<'a> {
     match alternatives::place(ask, policy, steps) {
         Some(found) => Placed::All(found),
         None => place_any(ask, policy, steps),

@@ -44,6 +44,7 @@ impl State {
         self.check_ranks(spec, job, plan).map_err(stale)?;
         self.check_quota(spec, tenant, plan)?;
         self.check_nodes(spec, plan).map_err(stale)?;
+        job.map_or(Ok(()), |id| self.check_repairs(id, plan)).map_err(stale)?;
         self.check_rules(spec, tenant, job, plan).map_err(stale)
     }
 
@@ -62,6 +63,7 @@ impl State {
         if plan.placements.is_empty() {
             return Err(Stale::Malformed);
         }
+        let (before_plan, room) = (placed.clone(), self.room_of(job));
         let mut before: Option<Rank> = None;
         for placement in &plan.placements {
             let rank = placement.rank;
@@ -87,11 +89,22 @@ impl State {
             *group = group.saturating_add(1);
         }
         for (at, (group, &placed)) in (0u16..).zip(spec.groups.iter().zip(&placed)) {
-            if placed < group.replicas_min {
-                return Err(Stale::BelowMinimum { group: at, placed, min: group.replicas_min });
+            let index = usize::from(at);
+            let may = room.get(index).copied().flatten().map_or(u32::MAX, |room| {
+                // No more may be bound at once; the rest comes later.
+                before_plan.get(index).copied().unwrap_or(0).saturating_add(room)
+            });
+            let min = group.replicas_min.min(may);
+            if placed < min {
+                return Err(Stale::BelowMinimum { group: at, placed, min });
             }
         }
         Ok(())
+    }
+
+    fn room_of(&self, job: Option<JobId>) -> Vec<Option<u32>> {
+        let job = job.and_then(|id| self.job(id)).filter(|job| job.spec.has_repairs());
+        job.map(|job| self.repair_room(job)).unwrap_or_default()
     }
 
     fn check_quota(&self, spec: &JobSpec, tenant: &TenantId, plan: &Plan) -> Result<(), Rejection> {

@@ -16,6 +16,7 @@ mod index;
 mod node;
 mod progress;
 mod register;
+mod repair;
 mod replicas;
 mod report;
 mod roster;

@@ -5,6 +5,8 @@
 //! nor a failed one keeps the job from being ready, and a job stays ready while it grows or replaces
 //! them. Else, after a loss: repairing, until ready. Else starting once any agent has answered,
 //! placed once anything was bound, pending before.
+//! A group that depends on others is placed with them, but its replicas are not told to agents before each of those has
+//! its minimum running or done.
 //! **Invariant:** the phase of a job that is not over follows from its old phase and the counts of
 //! its replicas, by [`next_phase`] alone.
 
@@ -12,8 +14,8 @@ use super::State;
 use super::apply::Turn;
 use super::index::{PhaseCounts, sum};
 use crate::event::Event;
-use crate::id::{JobId, Rank};
-use crate::job::{Job, JobPhase, JobSpec, Reason, ReasonCode, ReplicaPhase};
+use crate::id::{JobId, NodeId, Rank};
+use crate::job::{GroupSpec, Job, JobPhase, JobSpec, Reason, ReasonCode, ReplicaPhase};
 
 /// Phase of a job that is not over, given its replicas by group.
 pub(super) fn next_phase(job: &Job, groups: &[PhaseCounts]) -> JobPhase {
@@ -35,13 +37,65 @@ pub(super) fn next_phase(job: &Job, groups: &[PhaseCounts]) -> JobPhase {
 
 /// Whether every group has its minimum of replicas running or done.
 fn has_minimum(spec: &JobSpec, groups: &[PhaseCounts]) -> bool {
-    let enough = |(group, counts): (&crate::job::GroupSpec, &PhaseCounts)| {
-        counts.ready.saturating_add(counts.succeeded) >= group.replicas_min
-    };
+    let enough = |(group, counts): (&GroupSpec, &PhaseCounts)| runs(group, counts);
     spec.groups.len() == groups.len() && spec.groups.iter().zip(groups).all(enough)
 }
 
+/// Whether a group has its minimum of replicas running or done.
+fn runs(group: &GroupSpec, counts: &PhaseCounts) -> bool {
+    counts.ready.saturating_add(counts.succeeded) >= group.replicas_min
+}
+
+/// Whether all groups that this one depends on have their minimum running or done.
+fn is_open(spec: &JobSpec, groups: &[PhaseCounts], at: usize) -> bool {
+    let runs = |&other: &u16| {
+        let other = usize::from(other);
+        spec.groups
+            .get(other)
+            .zip(groups.get(other))
+            .is_none_or(|(group, counts)| runs(group, counts))
+    };
+    spec.groups.get(at).is_none_or(|group| group.depends_on.iter().all(runs))
+}
+
 impl State {
+    /// Work of a node that its agent is to be told of: all live replicas but those that have not begun to start and
+    /// whose group is to wait for others.
+    pub fn work_to_run(&self, node: NodeId) -> impl Iterator<Item = (JobId, Rank)> {
+        self.node_work(node).filter(|&(job, rank)| self.may_run(job, rank).unwrap_or(true))
+    }
+
+    /// Whether a replica's agent is to be told of it. What has begun to start goes on, whatever becomes of others.
+    fn may_run(&self, id: JobId, rank: Rank) -> Option<bool> {
+        let job = self.job(id).filter(|job| job.spec.has_order())?;
+        let at = job.spec.group_of(rank)?;
+        let is_told = self.replica(id, rank)?.phase != ReplicaPhase::Assigned;
+        Some(is_told || is_open(&job.spec, self.index.group_counts(id)?, at))
+    }
+
+    /// Groups of the job whose replicas are not to start yet.
+    pub(super) fn held_back(&self, id: JobId) -> Vec<usize> {
+        let Some(job) = self.job(id).filter(|job| job.spec.has_order()) else { return Vec::new() };
+        let Some(counts) = self.index.group_counts(id) else { return Vec::new() };
+        (0..job.spec.groups.len()).filter(|&at| !is_open(&job.spec, counts, at)).collect()
+    }
+
+    /// Has the agents told of replicas whose groups were held back and are so no more.
+    pub(super) fn let_start(&self, turn: &mut Turn<'_>, id: JobId, before: &[usize]) {
+        let Some(job) = self.job(id).filter(|job| !job.phase.is_over()) else { return };
+        let (starts, held) = (job.spec.group_starts(), self.held_back(id));
+        for &at in before.iter().filter(|at| !held.contains(at)) {
+            let bound = |at: usize| starts.get(at).copied().unwrap_or(0);
+            for rank in (bound(at)..bound(at + 1)).map(Rank) {
+                let replica = self.replica(id, rank);
+                let waits = replica.filter(|replica| replica.phase == ReplicaPhase::Assigned);
+                if let Some(held) = waits.and_then(|replica| replica.allocation) {
+                    turn.event(Event::NodeWorkChanged(held.node));
+                }
+            }
+        }
+    }
+
     /// Brings the job's phase up to its replicas, once an entry has changed some of them.
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>, id: JobId) {
         let (Some(job), Some(groups)) = (self.job(id), self.index.group_counts(id)) else { return };

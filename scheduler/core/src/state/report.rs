@@ -8,7 +8,7 @@ use crate::command::{Observed, Outcome, Rejection, ReplicaReport};
 use crate::event::Event;
 use crate::id::JobId;
 use crate::job::{JobPhase, Reason, ReasonCode, Replica, ReplicaPhase};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl State {
     pub(super) fn report(
@@ -18,9 +18,18 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         turn.scheduler_only()?;
         let mut jobs: BTreeSet<JobId> = BTreeSet::new();
+        // Groups that wait for others, of the few jobs that have such.
+        let mut held: BTreeMap<JobId, Vec<usize>> = BTreeMap::new();
+        let mut looked: Option<JobId> = None;
         let mut last: Option<JobId> = None;
         let (mut changed, mut stale) = (0u32, 0u32);
         for report in reports {
+            if looked.replace(report.job) != Some(report.job) && !held.contains_key(&report.job) {
+                let groups = self.held_back(report.job);
+                if !groups.is_empty() {
+                    held.insert(report.job, groups);
+                }
+            }
             if !self.observe(turn, report) {
                 stale = stale.saturating_add(1);
                 continue;
@@ -32,6 +41,9 @@ impl State {
         }
         for job in jobs {
             self.settle(turn, job);
+        }
+        for (job, groups) in held {
+            self.let_start(turn, job, &groups);
         }
         Ok(Outcome::Reported { changed, stale })
     }

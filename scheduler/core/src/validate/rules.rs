@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** what would contradict itself is refused here, whatever the fleet is like.
 
-use super::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
+use super::{AFFINITIES_MAX, DEPENDENCIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
 use super::{count, invalid, labels, range};
 use crate::job::{Affinity, GroupRules, GroupSpec, JobSpec, Level, RttScope, Target};
 
@@ -22,7 +22,45 @@ pub(super) fn job(spec: &JobSpec) -> Valid {
             return invalid(format!("spec.affinities[{at}]"), problem);
         }
     }
-    Ok(())
+    order(spec)
+}
+
+/// Which groups start only once others run: no group may wait for itself, by whatever way.
+fn order(spec: &JobSpec) -> Valid {
+    for (at, group) in spec.groups.iter().enumerate() {
+        let path = || format!("spec.groups[{at}].depends_on");
+        count(path, group.depends_on.len(), DEPENDENCIES_MAX)?;
+        for (nth, &other) in group.depends_on.iter().enumerate() {
+            let path = format!("{}[{nth}]", path());
+            if usize::from(other) >= spec.groups.len() {
+                let problem = format!("is group {other}; there are {}", spec.groups.len());
+                return invalid(path, problem);
+            }
+            let before = nth.checked_sub(1).and_then(|before| group.depends_on.get(before));
+            if before.is_some_and(|before| *before >= other) {
+                return invalid(path, "is named twice, or not in the order of the groups");
+            }
+        }
+    }
+    // Groups whose dependencies all have a place get one; in a circle none ever does.
+    let mut placed = vec![false; spec.groups.len()];
+    let has_place = |placed: &[bool], other: &u16| placed.get(usize::from(*other)) == Some(&true);
+    for _ in 0..spec.groups.len() {
+        for (at, group) in spec.groups.iter().enumerate() {
+            if group.depends_on.iter().all(|other| has_place(&placed, other))
+                && let Some(own) = placed.get_mut(at)
+            {
+                *own = true;
+            }
+        }
+    }
+    match placed.iter().position(|placed| !placed) {
+        None => Ok(()),
+        Some(at) => {
+            let path = format!("spec.groups[{at}].depends_on");
+            invalid(path, "leads into a circle: the group could never start")
+        }
+    }
 }
 
 /// The rules of one group.
@@ -35,6 +73,11 @@ pub(super) fn group(path: &str, group: &GroupSpec) -> Valid {
     level(&format!("{path}.topology_required"), rules.topology_required)?;
     level(&format!("{path}.topology_preferred"), rules.topology_preferred)?;
     segments(path, group)?;
+    let flying = u64::from(group.repair.in_flight_max);
+    range(|| format!("{path}.repair.in_flight_max"), flying, 0, u64::from(REPLICAS_MAX))?;
+    if group.repair.preferred && group.repair.level.is_none() {
+        return invalid(format!("{path}.repair.preferred"), "is given, but level is not");
+    }
     spread(path, rules)
 }
 

@@ -139,7 +139,8 @@ fn rules_that_contradict_each_other_are_refused() {
         (
             "a segment on one node, one per node",
             one(|spec| {
-                spec.groups[0].rules.segments = vec![Segment { level: Level::Node, size: 2 }];
+                spec.groups[0].rules.segments =
+                    vec![Segment { level: Level::Node, size: 2, exclusive: false }];
                 spec.groups[0].rules.replicas_per_node_max = 1;
             }),
         ),

@@ -312,6 +312,14 @@ impl Facts {
                     let part: Vec<&Member> =
                         own.iter().copied().filter(|member| number(member) == which).collect();
                     faults.extend(self.apart(segment.level, &part, &format!("segment {which}")));
+                    let inside = |one: &&Member| {
+                        let home = part.first().map(|first| self.domain(segment.level, first.node));
+                        segment.exclusive && home == Some(self.domain(segment.level, one.node))
+                    };
+                    if own.iter().copied().filter(inside).count() > part.len() && segment.exclusive
+                    {
+                        faults.push(format!("segment {which} shares its domain"));
+                    }
                 }
             }
             if stage == Stage::Whole {

@@ -8,6 +8,7 @@ mod brute;
 mod checker;
 mod properties;
 mod refusals;
+mod repairs;
 mod scene;
 mod verdicts;
 mod wishes;

@@ -198,6 +198,7 @@ fn fill_up(scene: &mut Scene, job: JobId) {
         ranks: Ranks::Some(&missing),
         fixed: &fixed,
         avoid: &[],
+        lost: &[],
         around: &around,
     };
     let view = View::new(state);

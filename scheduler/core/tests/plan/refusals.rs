@@ -79,7 +79,8 @@ fn a_rule_among_members_is_counted_in_what_would_fit() {
         (
             "blocks of three in racks of four",
             workers(24, |spec| {
-                spec.groups[0].rules.segments = vec![Segment { level: Level::Rack, size: 3 }];
+                spec.groups[0].rules.segments =
+                    vec![Segment { level: Level::Rack, size: 3, exclusive: false }];
             }),
             19,
         ),

@@ -343,10 +343,14 @@ fn rules(group: &mut GroupSpec, rng: &mut StdRng) {
         let size = rng.random_range(1..=2);
         let wide = rng.random_range(0..3);
         if one_in(rng, 3) {
-            group.rules.segments.push(Segment { level: ALL_LEVELS[wide], size: size * 2 });
+            group.rules.segments.push(Segment {
+                level: ALL_LEVELS[wide],
+                size: size * 2,
+                exclusive: size == 2,
+            });
         }
         let level = ALL_LEVELS[rng.random_range(wide + 1..5)];
-        group.rules.segments.push(Segment { level, size });
+        group.rules.segments.push(Segment { level, size, exclusive: wide == 1 });
     }
     if one_in(rng, 7) {
         let (level, skew_max) = (pick(rng, &ALL_LEVELS), rng.random_range(1..=2));

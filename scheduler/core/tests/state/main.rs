@@ -6,6 +6,7 @@
 mod ending;
 mod input;
 mod nodes;
+mod order;
 mod plans;
 mod progress;
 mod random;

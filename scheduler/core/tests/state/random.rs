@@ -307,7 +307,7 @@ proptest! {
 fn the_noise_reaches_everything() {
     let mut state = begin();
     let mut reached: BTreeMap<String, u32> = BTreeMap::new();
-    for seed in 0..20_000u64 {
+    for seed in 0..30_000u64 {
         let entry = noise::entry(&state, seed);
         let applied = state.apply(state.index() + 1, &entry);
         let of = format!("{:?}", entry.command);

@@ -11,7 +11,7 @@ use super::job::{self, Owner};
 use super::kai::KaiPodGroup;
 use super::members::{Members, merge_alike, shorter};
 use super::pinned::{NO_QUEUES, Named, Pinned};
-use super::{gang, kai, kueue, pod, relation, volcano, yunikorn};
+use super::{gang, jobset, kai, kubeflow, kueue, lws, pod, relation, volcano, yunikorn};
 use crate::decode::decode;
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -93,6 +93,18 @@ impl Objects {
             ("batch.volcano.sh", "Job") => {
                 self.owners.push(volcano::job(document, known, findings));
             }
+            ("jobset.x-k8s.io", "JobSet") => {
+                self.owners.push(jobset::jobset(document, known, findings));
+            }
+            ("leaderworkerset.x-k8s.io", "LeaderWorkerSet") => {
+                self.owners.push(lws::set(document, known, findings));
+            }
+            ("kubeflow.org", kind) if kubeflow::is_kind(kind) => {
+                self.owners.extend(kubeflow::job(document, kind, known, findings));
+            }
+            ("trainer.kubeflow.org" | "kubeflow.org", "TrainJob") => {
+                self.owners.push(kubeflow::train(document, findings));
+            }
             ("", "Pod") => self.owners.push(job::pod(document, known, findings)),
             ("ray.io", "RayCluster") => {
                 self.owners.push(ray::cluster::read(document, known, findings));
@@ -137,8 +149,8 @@ impl Objects {
         findings.fault(
             &at,
             format!(
-                "{} of {} is not read here; read are Job, Pod, Workload, PodGroup, \
-                 ResourceClaimTemplate, RayCluster, RayJob, RayService and native jobs",
+                "{} of {} is not read here; read are Job, Pod, JobSet, LeaderWorkerSet, Workload, PodGroup, \
+                 ResourceClaimTemplate, RayCluster, RayJob, RayService, Kubeflow's jobs and native jobs",
                 quote(kind),
                 if group.is_empty() { "the core API".to_owned() } else { quote(group) }
             ),
@@ -242,7 +254,8 @@ impl Objects {
     /// All members, in the order of the text, with the topology that their owner asks for.
     fn members(&mut self) -> Vec<Members> {
         let mut all = Vec::new();
-        for owner in &mut self.owners {
+        for (at, owner) in self.owners.iter_mut().enumerate() {
+            owner.members.iter_mut().for_each(|one| one.owner = at);
             all.append(&mut owner.members);
         }
         all
@@ -328,7 +341,8 @@ impl Objects {
         }
     }
 
-    fn job(self, mut members: Vec<Members>, findings: &mut Findings) -> v1::JobSpec {
+    fn job(mut self, mut members: Vec<Members>, findings: &mut Findings) -> v1::JobSpec {
+        relation::unique_names(&mut self.owners, &mut members);
         let Some(first) = self.owners.first() else { return v1::JobSpec::default() };
         let pinned = |read: fn(&Pinned) -> bool| {
             self.owners.iter().map(|owner| &owner.pinned).find(|pinned| read(pinned))
@@ -362,9 +376,9 @@ impl Objects {
             ..v1::JobSpec::default()
         };
         kueue::total_count(&self.owners, &members, findings);
-        relation::unique_names(&mut members);
         relation::bonds(&mut spec, &mut members);
         relation::terms(&mut spec, &mut members, findings);
+        spec.affinities.extend(self.owners.iter().flat_map(|owner| owner.affinities.clone()));
         spec.groups = members.into_iter().map(|one| finish_group(one.group)).collect();
         relation::hoist(&mut spec);
         spec

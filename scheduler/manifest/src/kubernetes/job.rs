@@ -10,13 +10,14 @@ use super::pod::{self, Metadata, Object, PodDocument, PodTemplate};
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
+use proto::v1;
 use serde::Deserialize;
 
 const RETRIES: Verdict =
     Verdict::Ignored("lost members are replaced, and failed ones as often as muster allows");
 
 /// What becomes of fields that the structs below do not name.
-const REST: Rest = &[
+pub(super) const REST: Rest = &[
     (
         "JobSpec",
         &[
@@ -42,7 +43,7 @@ type JobDocument = Object<JobSpec>;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct JobSpec {
+pub(super) struct JobSpec {
     parallelism: Option<u32>,
     completions: Option<u32>,
     completion_mode: Option<String>,
@@ -61,6 +62,8 @@ pub(crate) struct Owner {
     pub(crate) pinned: Pinned,
     pub(crate) members: Vec<Members>,
     pub(crate) duration_s: Option<u64>,
+    /// What its groups, by their names, have to do with each other and with other jobs.
+    pub(crate) affinities: Vec<v1::Affinity>,
 }
 
 /// Name of an object, made or given.
@@ -87,9 +90,29 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     let rest = [REST, super::gang::REST, pod::REST];
     let read: JobDocument = decode(at, &document.value, &rest, findings);
     let name = name_of(at, &read.metadata, findings);
-    let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
+    let (pinned, mut members) = pods(at, &read.metadata, &read.spec, known, findings);
+    members.group.name.clone_from(&name);
+    Owner {
+        at: at.clone(),
+        kind: "Job",
+        name,
+        duration_s: members.duration_s,
+        pinned,
+        members: vec![members],
+        ..Owner::default()
+    }
+}
+
+/// The pods of a Job at a place, be it an object or the copy of one; what is pinned to it.
+pub(super) fn pods(
+    at: &At,
+    metadata: &Metadata,
+    spec: &JobSpec,
+    known: &Known,
+    findings: &mut Findings,
+) -> (Pinned, Members) {
+    let pinned = Pinned::read(&at.field("metadata"), metadata, On::Owner, findings);
     let at_spec = at.field("spec");
-    let spec = &read.spec;
     let replicas = replicas(&at_spec, spec, findings);
     pinned.suspended(&at_spec, spec.suspend, findings);
     let template = at_spec.field("template");
@@ -101,7 +124,6 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
         known,
         findings,
     );
-    members.group.name.clone_from(&name);
     members.group.replicas = replicas;
     if let Some((at, least)) = &pinned.replicas_min {
         members.at_least(at, *least, findings);
@@ -113,19 +135,12 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     }
     let seconds = spec.active_deadline_seconds;
     let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
-    let seconds = shorter(seconds, pinned.duration_s);
     if spec.active_deadline_seconds.is_some() {
         let text = "counted from when the members are ready";
         findings.note(&at_spec.field("activeDeadlineSeconds"), text);
     }
-    Owner {
-        at: at.clone(),
-        kind: "Job",
-        name,
-        duration_s: shorter(seconds, members.duration_s),
-        pinned,
-        members: vec![members],
-    }
+    members.duration_s = shorter(members.duration_s, shorter(seconds, pinned.duration_s));
+    (pinned, members)
 }
 
 /// Pods that run at the same time.
@@ -169,6 +184,7 @@ pub(super) fn pod(document: &Document, known: &Known, findings: &mut Findings) -
     let mut members = Members::read(at, &read.metadata, &read.spec, On::Pod, known, findings);
     members.group.name.clone_from(&name);
     members.group.replicas = 1;
+    members.is_lone = true;
     Owner {
         at: at.clone(),
         kind: "Pod",
@@ -176,5 +192,6 @@ pub(super) fn pod(document: &Document, known: &Known, findings: &mut Findings) -
         duration_s: members.duration_s,
         pinned: members.pinned.clone(),
         members: vec![members],
+        ..Owner::default()
     }
 }

@@ -31,7 +31,7 @@ impl Slice {
     pub(super) fn segments(self, at: &At, findings: &mut Findings) -> Vec<v1::Segment> {
         match (self.level, self.size) {
             (Some((_, level)), Some((_, size))) if self.layers.is_empty() => {
-                vec![v1::Segment { level: level.into(), size }]
+                vec![v1::Segment { level: level.into(), size, exclusive: false }]
             }
             (None, None) => self.layers,
             (Some((at, _)), None) => {
@@ -143,7 +143,7 @@ fn segments(at: &At, layers: &[Layer], findings: &mut Findings) -> Vec<v1::Segme
             findings.fault(&at.field("size"), problem);
         }
         if let (Some(level), Some(size)) = (level, size) {
-            segments.push(v1::Segment { level: level.into(), size });
+            segments.push(v1::Segment { level: level.into(), size, exclusive: false });
         }
     }
     segments
@@ -307,6 +307,7 @@ pub(super) fn workload(document: &Document, known: &Known, findings: &mut Findin
         duration_s: shorter(shorter(seconds, pinned.duration_s), of_pods),
         pinned,
         members,
+        ..Owner::default()
     }
 }
 

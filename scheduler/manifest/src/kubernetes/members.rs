@@ -43,6 +43,10 @@ pub(crate) struct Members {
     pub(crate) duration_s: Option<u64>,
     /// Domains that they share with other members of the same bond.
     pub(crate) bonds: Vec<Bond>,
+    /// Place of their owner in the text.
+    pub(crate) owner: usize,
+    /// A pod that nothing owns: others like it may be of the same group.
+    pub(crate) is_lone: bool,
 }
 
 /// All members with an equal bond share one domain of its level.
@@ -107,6 +111,25 @@ impl Members {
             ..Self::default()
         };
         refuse_what_is_not_kept(&at_spec, spec, findings);
+        members.keep_topology();
+        members
+    }
+
+    /// Members of which only their shape is known, and what is pinned to them.
+    pub(super) fn bare(at: &At, shape: v1::Shape, pinned: Pinned) -> Self {
+        let group = v1::Group {
+            shape: Some(shape),
+            segments: pinned.segments.clone(),
+            ..v1::Group::default()
+        };
+        let mut members = Self {
+            at: at.clone(),
+            group,
+            labels: pinned.labels.clone(),
+            duration_s: pinned.duration_s,
+            pinned,
+            ..Self::default()
+        };
         members.keep_topology();
         members
     }
@@ -369,6 +392,37 @@ pub(super) fn labels(
     labels
 }
 
+/// A minimum over members of several templates at once: kept only where it says which of them may be missing.
+/// `is_said`: groups have minima of their own; `how`: how to give them some.
+pub(super) fn least_of_all(
+    at: &At,
+    least: u32,
+    is_said: bool,
+    members: &mut [Members],
+    how: &str,
+    findings: &mut Findings,
+) {
+    let sum = |count: fn(&v1::Group) -> u32| {
+        members.iter().fold(0_u32, |sum, one| sum.saturating_add(count(&one.group)))
+    };
+    let total = sum(|group| group.replicas);
+    let needed =
+        sum(|group| if group.replicas_min == 0 { group.replicas } else { group.replicas_min });
+    match members {
+        [only] if !is_said => only.at_least(at, least, findings),
+        // Every group needs all of its pods anyway, or says how many.
+        _ if least == total && !is_said => {}
+        _ if is_said && least <= needed => {}
+        _ => findings.fault(
+            at,
+            format!(
+                "is {least} over groups of different pods with {total} pods in all: which of them may \
+                 be missing? {how}"
+            ),
+        ),
+    }
+}
+
 /// Does something with some of the members, which keep their places; says whether there were any.
 pub(super) fn with_some(
     members: &mut [Members],
@@ -397,8 +451,7 @@ pub(super) fn merge_alike(members: &mut Vec<Members>) {
                     == one.pod_group.as_ref().map(|of| &of.name)
         };
         // Only lone pods: two Jobs that look alike are still two.
-        let lone = one.group.replicas == 1;
-        match merged.iter_mut().filter(|_| lone).find(same) {
+        match merged.iter_mut().filter(|other| other.is_lone && one.is_lone).find(same) {
             Some(other) => other.group.replicas = other.group.replicas.saturating_add(1),
             None => merged.push(one),
         }

@@ -4,10 +4,14 @@
 
 mod application;
 mod claim;
+mod exclusive;
 mod gang;
 mod job;
+mod jobset;
 mod kai;
+mod kubeflow;
 mod kueue;
+mod lws;
 mod members;
 mod pinned;
 mod placement;

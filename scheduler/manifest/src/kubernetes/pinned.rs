@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** an annotation of a scheduler that is not known here is a fault; free text is told as ignored.
 
+use super::exclusive::Exclusive;
 use super::members::{Members, together};
 use super::pod::Metadata;
 use super::{kai, kueue, yunikorn};
@@ -37,6 +38,9 @@ pub(crate) struct Pinned {
     pub(crate) duration_s: Option<u64>,
     /// Kueue: it waits in a queue, suspended until Kueue starts it.
     pub(crate) queued: bool,
+    /// JobSet, LeaderWorkerSet: the domain that each copy is to have to itself, and each subgroup of one.
+    pub(crate) exclusive: Option<Exclusive>,
+    pub(crate) sub_exclusive: Option<Exclusive>,
     /// KAI: thousandths of a GPU.
     pub(crate) gpu_milli: Option<(At, u32)>,
     /// KAI: PodGroup and its part.
@@ -132,8 +136,14 @@ const OF_PODS: [&str; 8] = [
     "yunikorn.apache.org/task-group",
 ];
 /// Starts of words that only objects take that stand for themselves.
-const OF_OWNERS: [&str; 3] =
-    ["kueue.x-k8s.io/job-min-parallelism", "kueue.x-k8s.io/pod-group-total-count", "muster/"];
+const OF_OWNERS: [&str; 6] = [
+    "kueue.x-k8s.io/job-min-parallelism",
+    "kueue.x-k8s.io/pod-group-total-count",
+    "muster/",
+    "alpha.jobset.sigs.k8s.io/exclusive-topology",
+    "leaderworkerset.sigs.k8s.io/exclusive-topology",
+    "leaderworkerset.sigs.k8s.io/subgroup-exclusive-topology",
+];
 
 impl Pinned {
     /// Reads annotations and labels.
@@ -173,6 +183,10 @@ impl Pinned {
             yunikorn::annotation(self, word, entry, findings);
         } else if let Some(word) = key.strip_prefix("muster/") {
             self.own(word, entry, findings);
+        } else if let Some(word) = key.strip_prefix("alpha.jobset.sigs.k8s.io/") {
+            self.jobset(word, entry, findings);
+        } else if let Some(word) = key.strip_prefix("leaderworkerset.sigs.k8s.io/") {
+            self.leader_worker_set(word, entry, findings);
         } else if key == "scheduling.volcano.sh/queue-name" {
             entry.ignored(NO_QUEUES, findings);
         } else if is_foreign(key) {
@@ -202,6 +216,37 @@ impl Pinned {
                 .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
         } else {
             self.labels.insert(key.to_owned(), entry.value.to_owned());
+        }
+    }
+
+    /// JobSet's annotations.
+    fn jobset(&mut self, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
+        match word {
+            "exclusive-topology" => self.exclusive = Exclusive::read(entry, findings),
+            "node-selector" => {
+                entry.ignored("how copies are kept apart is muster's own affair", findings)
+            }
+            "namespaced-job" | "no-schedule" => entry.ignored("JobSet's own bookkeeping", findings),
+            _ => entry.unknown("JobSet", findings),
+        }
+    }
+
+    /// LeaderWorkerSet's annotations.
+    fn leader_worker_set(&mut self, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
+        match word {
+            "exclusive-topology" => self.exclusive = Exclusive::read(entry, findings),
+            "subgroup-exclusive-topology" => self.sub_exclusive = Exclusive::read(entry, findings),
+            "experimental-recreate-group-after-start" => entry.ignored(
+                "lost members are replaced, and failed ones as often as muster allows",
+                findings,
+            ),
+            "size"
+            | "replicas"
+            | "leader-name"
+            | "subgroup-size"
+            | "subgroup-policy-type"
+            | "subdomainPolicy" => entry.ignored("LeaderWorkerSet's own bookkeeping", findings),
+            _ => entry.unknown("LeaderWorkerSet", findings),
         }
     }
 

@@ -35,14 +35,32 @@ pub(super) fn labels(
     labels
 }
 
-/// Groups of one name are numbered.
-pub(super) fn unique_names(members: &mut [Members]) {
+/// Groups of one name are numbered; what owners say of them goes by the new names.
+pub(super) fn unique_names(owners: &mut [Owner], members: &mut [Members]) {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    for one in members {
-        let times = seen.entry(one.group.name.clone()).or_default();
+    let mut named: BTreeMap<(usize, String), String> = BTreeMap::new();
+    for one in members.iter_mut() {
+        let said = one.group.name.clone();
+        let times = seen.entry(said.clone()).or_default();
         *times += 1;
         if *times > 1 {
-            one.group.name = format!("{}-{times}", one.group.name);
+            one.group.name = format!("{said}-{times}");
+        }
+        named.entry((one.owner, said)).or_insert_with(|| one.group.name.clone());
+    }
+    let rename = |owner: usize, name: &mut String| {
+        if let Some(new) = named.get(&(owner, name.clone())) {
+            name.clone_from(new);
+        }
+    };
+    for one in members {
+        let owner = one.owner;
+        one.group.depends_on.iter_mut().for_each(|name| rename(owner, name));
+    }
+    for (at, owner) in owners.iter_mut().enumerate() {
+        for affinity in &mut owner.affinities {
+            rename(at, &mut affinity.group);
+            rename(at, &mut affinity.with_group);
         }
     }
 }

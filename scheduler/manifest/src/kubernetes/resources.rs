@@ -54,7 +54,7 @@ fn goes_on(at: &At, container: &Container, findings: &mut Findings) -> bool {
     }
 }
 
-fn of_resources(at: &At, resources: &Resources, findings: &mut Findings) -> Amounts {
+pub(super) fn of_resources(at: &At, resources: &Resources, findings: &mut Findings) -> Amounts {
     let requests = amounts(&at.field("requests"), &resources.requests, findings);
     let mut all = amounts(&at.field("limits"), &resources.limits, findings);
     for (name, (limit, limit_at)) in &all {

@@ -5,12 +5,12 @@
 
 use super::claim::Known;
 use super::job::{Owner, name_of};
-use super::members::{Members, priority, shorter, together};
+use super::members::{Members, least_of_all, priority, shorter, together};
 use super::pinned::{NO_QUEUES, On, Pinned};
 use super::pod::{self, Object, PodTemplate};
 use crate::decode::{Rest, Verdict, decode, word};
 use crate::document::Document;
-use crate::finding::{At, Findings};
+use crate::finding::{At, Findings, quote};
 use crate::topology;
 use proto::v1;
 use serde::Deserialize;
@@ -43,8 +43,9 @@ const REST: Rest = &[
         &["topologyPolicy"],
         Verdict::Ignored("about CPUs inside a node, which muster does not deal out"),
     ),
-    ("Task", &["dependsOn"], Verdict::Refused("the groups of a job start together")),
 ];
+
+const OWN_MINIMA: &str = "Give each task its own minAvailable";
 
 type VolcanoJob = Object<VolcanoSpec>;
 
@@ -65,6 +66,14 @@ struct Task {
     min_available: Option<u32>,
     template: PodTemplate,
     partition_policy: Option<PartitionPolicy>,
+    depends_on: Option<DependsOn>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct DependsOn {
+    name: Vec<String>,
+    iteration: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -122,8 +131,16 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     if spec.tasks.is_empty() {
         findings.fault(&at_tasks, "needs at least one task");
     }
+    for (index, one) in spec.tasks.iter().enumerate() {
+        if let Some(depends) = &one.depends_on {
+            let at = at_tasks.index(index).field("dependsOn");
+            order(&at, &task_name(one, index), depends, spec, &mut members, findings);
+        }
+    }
     if let Some(least) = spec.min_available {
-        minimum(&at_spec.field("minAvailable"), least, spec, &mut members, findings);
+        let is_said = spec.tasks.iter().any(|task| task.min_available.is_some());
+        let at = at_spec.field("minAvailable");
+        least_of_all(&at, least, is_said, &mut members, OWN_MINIMA, findings);
     }
     pinned.keep_together(&at.field("metadata"), &mut members);
     let at_network = at_spec.field("networkTopology");
@@ -133,7 +150,8 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     }
     let of_pods = members.iter().fold(None, |least, one| shorter(least, one.duration_s));
     let duration_s = shorter(pinned.duration_s, of_pods);
-    Owner { at: at.clone(), kind: "Volcano Job", name, duration_s, pinned, members }
+    let at = at.clone();
+    Owner { at, kind: "Volcano Job", name, duration_s, pinned, members, ..Owner::default() }
 }
 
 fn task(
@@ -152,7 +170,7 @@ fn task(
         known,
         findings,
     );
-    one.group.name = task.name.clone().unwrap_or_else(|| format!("default{index}"));
+    one.group.name = task_name(task, index);
     one.group.replicas = task.replicas.unwrap_or(1);
     if one.group.replicas == 0 {
         findings.note(&at.field("replicas"), "is 0: the task is left out");
@@ -165,6 +183,39 @@ fn task(
         one.at_least(&at.field("minAvailable"), least, findings);
     }
     Some(one)
+}
+
+fn task_name(task: &Task, index: usize) -> String {
+    task.name.clone().unwrap_or_else(|| format!("default{index}"))
+}
+
+/// A task that starts once others run.
+fn order(
+    at: &At,
+    name: &str,
+    depends: &DependsOn,
+    spec: &VolcanoSpec,
+    members: &mut [Members],
+    findings: &mut Findings,
+) {
+    let words = [("any", true), ("all", false)];
+    let iteration = depends.iteration.as_deref().unwrap_or("all");
+    let any = word(&at.field("iteration"), iteration, &words, findings);
+    if any == Some(true) && depends.name.len() > 1 {
+        let problem = "is any of several tasks, which is not supported: name one, or say all";
+        findings.fault(&at.field("iteration"), problem);
+    }
+    for (index, other) in depends.name.iter().enumerate() {
+        let at = at.field("name").index(index);
+        let mut tasks = spec.tasks.iter().enumerate();
+        if !tasks.any(|(index, task)| task_name(task, index) == *other) {
+            findings.fault(&at, format!("no task is called {}", quote(other)));
+        } else if !members.iter().any(|one| one.group.name == *other) {
+            findings.note(&at, "ignored: that task is left out");
+        } else if let Some(own) = members.iter_mut().find(|one| one.group.name == name) {
+            own.group.depends_on.push(other.clone());
+        }
+    }
 }
 
 /// Partitions are segments, where they have a level to stay in.
@@ -185,41 +236,11 @@ fn partitions(at: &At, policy: &PartitionPolicy, one: &mut Members, findings: &m
     };
     match network.level(&at, findings) {
         Some((level, false)) => {
-            one.group.segments = vec![v1::Segment { level: level.into(), size }];
+            one.group.segments = vec![v1::Segment { level: level.into(), size, exclusive: false }];
         }
         Some((_, true)) => {
             findings.note(&at.field("mode"), "ignored: partitions are kept together or not at all");
         }
         None => {}
-    }
-}
-
-/// A minimum of the job as a whole.
-fn minimum(
-    at: &At,
-    least: u32,
-    spec: &VolcanoSpec,
-    members: &mut [Members],
-    findings: &mut Findings,
-) {
-    let sum = |count: fn(&v1::Group) -> u32| {
-        members.iter().fold(0_u32, |sum, one| sum.saturating_add(count(&one.group)))
-    };
-    let total = sum(|group| group.replicas);
-    let needed =
-        sum(|group| if group.replicas_min == 0 { group.replicas } else { group.replicas_min });
-    let is_said = spec.tasks.iter().any(|task| task.min_available.is_some());
-    match members {
-        [only] if !is_said => only.at_least(at, least, findings),
-        // Every task needs all of its pods anyway, or says how many.
-        _ if least == total && !is_said => {}
-        _ if is_said && least <= needed => {}
-        _ => findings.fault(
-            at,
-            format!(
-                "is {least} over tasks of different pods with {total} pods in all: which of them may \
-                 be missing? Give each task its own minAvailable"
-            ),
-        ),
     }
 }

@@ -47,6 +47,7 @@ A job file is YAML or JSON:
     replicas: 1250
     min_replicas: 1200          # may start with these
     max_replicas: 2000          # may be scaled up to these
+    spares: 10                  # so many more, READY without them
     gpus: 8                     # or a share of one: 0.5
     gpu_models: [H100-SXM]
     min_vram: 80GiB             # or several, the most wanted first:
@@ -58,10 +59,12 @@ A job file is YAML or JSON:
     min_bandwidth_up: 10Gbps    # also min_bandwidth_down
     strategy: pack              # in place of the job's; also topology_required, topology_preferred
     max_per_node: 1
-    segments: [{level: rack, size: 25}]
+    segments: [{level: rack, size: 25}]   # exclusive: true: no two in one rack
     spread: [{level: zone, max_skew: 1, preferred: true}]
     selectors: [{key: muster/region, operator: in, values: [eu-west]}]
-    tolerations: [{key: spot, value: \"true\", effect: no-schedule}]";
+    tolerations: [{key: spot, value: \"true\", effect: no-schedule}]
+    depends_on: [head]          # started once these groups have their min_replicas running
+    repair: {max_in_flight: 2, level: rack, preferred: true}  # how lost replicas are replaced";
 
 /// Whether a document has the shape of a native job: Kubernetes' objects say their version.
 pub(crate) fn is_one(value: &Value) -> bool {
@@ -150,8 +153,10 @@ groups:
   topology_required: zone
   topology_preferred: rack
   max_per_node: 4
-  segments: [{level: rack, size: 8}, {level: node, size: 2}]
+  segments: [{level: rack, size: 8, exclusive: true}, {level: node, size: 2}]
   spread: [{level: site, max_skew: 2, preferred: true}]
+  depends_on: [head, workers]
+  repair: {max_in_flight: 2, level: rack, preferred: true}
 "#;
 
     #[test]
@@ -186,6 +191,10 @@ groups:
         assert_eq!(shape.gpu_alternatives[2].vendor(), GpuVendor::Amd);
         assert_eq!((shape.bandwidth_up_mbps_min, shape.custom["licence"]), (2_500, 2));
         assert_eq!((picky.segments[1].size, picky.spread[0].skew_max), (2, 2));
+        assert!(picky.segments[0].exclusive && !picky.segments[1].exclusive);
+        assert_eq!(picky.depends_on, ["head", "workers"]);
+        let repair = picky.repair.expect("a repair");
+        assert_eq!((repair.in_flight_max, repair.preferred), (2, true));
         assert_eq!(spec.affinities[1].with_job_labels["app"], "data");
         assert_eq!((spec.regions_denied.len(), spec.price_total_micro_usd_max), (1, 1_000_000_000));
     }
@@ -231,6 +240,46 @@ groups:
             wanted.groups[0].role = Role::Worker.into();
             assert_eq!(read, wanted, "{yaml}");
         }
+    }
+
+    /// Spares are replicas that a group does without, and the note says so.
+    #[test]
+    fn spares_are_more_replicas_than_are_needed() {
+        let read = |more: &str| {
+            let text = format!(
+                "kind: plain\nname: a\ngroups: [{{name: w, replicas: 8, gpus: 1, {more}}}]"
+            );
+            let read = crate::read(&text).expect("valid");
+            let group = &read.spec.groups[0];
+            (
+                group.replicas,
+                group.replicas_min,
+                read.notes.iter().map(ToString::to_string).collect::<String>(),
+            )
+        };
+        let note = "groups[0].spares: read as 10 replicas of which 8 are needed (min_replicas)";
+        assert_eq!(read("spares: 2"), (10, 8, note.to_owned()));
+        let (replicas, min, _) = read("spares: 2, min_replicas: 6");
+        assert_eq!((replicas, min), (10, 6));
+        assert_eq!(read("min_replicas: 6"), (8, 6, String::new()));
+        let spares = |count: &str| {
+            faults(&format!(
+                "kind: plain\nname: a\ngroups: [{{name: w, replicas: 8, gpus: 1, spares: {count}}}]"
+            ))
+        };
+        assert!(spares("0").contains("groups[0].spares: is 0; leave it out"));
+        assert!(spares("4294967295").contains("groups[0].spares: is too large"));
+    }
+
+    #[test]
+    fn mig_is_refused_with_what_to_write() {
+        let text = faults(
+            "kind: plain\nname: a\ngroups: [{name: w, replicas: 8, gpus: 1, mig_profile: 1g.10gb}]",
+        );
+        assert!(
+            text.contains("groups[0].mig_profile: is not supported") && text.contains("min_vram"),
+            "{text}"
+        );
     }
 
     fn faults(text: &str) -> String {

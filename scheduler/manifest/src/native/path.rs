@@ -3,7 +3,7 @@
 //! **Invariant:** only names change: what a path leads to stays the same.
 
 /// Names that differ, as the servers say them and as a job file does.
-const NAMES: [(&str, &str); 22] = [
+const NAMES: [(&str, &str); 23] = [
     ("replicas_min", "min_replicas"),
     ("replicas_max", "max_replicas"),
     ("replicas_per_node_max", "max_per_node"),
@@ -26,6 +26,7 @@ const NAMES: [(&str, &str); 22] = [
     ("price_total_micro_usd_max", "max_total_price"),
     ("affinities", "affinity"),
     ("with_job_labels", "with_jobs"),
+    ("in_flight_max", "max_in_flight"),
 ];
 
 /// A path of the servers', such as `spec.groups[0].shape.vram_mib_min`, as a job file's:

@@ -2,12 +2,12 @@
 
 use super::unit;
 use super::walk::Fields;
-use crate::finding::Findings;
+use crate::finding::{At, Findings};
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Role, RttObjective,
-    RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy, TaintEffect,
-    Toleration, TopologyLevel,
+    Affinity, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Repair, Role,
+    RttObjective, RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy,
+    TaintEffect, Toleration, TopologyLevel,
 };
 use serde_json::Value;
 
@@ -120,6 +120,7 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let replicas = fields.count("replicas", f).unwrap_or_default();
     let replicas_min = fields.count("min_replicas", f);
     let replicas_min = fields.bound("min_replicas", replicas_min, f);
+    let (replicas, replicas_min) = spares(&mut fields, replicas, replicas_min, f);
     let replicas_max = fields.count("max_replicas", f);
     let replicas_max = fields.bound("max_replicas", replicas_max, f);
     let shape = shape(&mut fields, f);
@@ -136,6 +137,14 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let segments = each(&path, fields.list("segments", f), f, segment);
     let path = fields.at("spread");
     let spread = each(&path, fields.list("spread", f), f, spread);
+    let depends_on = fields.texts("depends_on", f);
+    let path = fields.at("repair");
+    let repair = fields.get("repair").and_then(|value| repair(&path, value, f));
+    if fields.get("mig_profile").is_some() {
+        let problem = "is not supported: MIG slices are not told apart; say a share of a GPU with as much \
+                       memory in its place, as in `gpus: 0.125` and `min_vram`";
+        f.fault(&At::of(&fields.at("mig_profile")), problem);
+    }
     fields.end(f);
     Some(Group {
         name,
@@ -152,7 +161,41 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
         topology_preferred: topology_preferred.into(),
         segments,
         spread,
+        depends_on,
+        repair,
     })
+}
+
+/// Replicas more than are needed: the group asks for them too, and does without.
+fn spares(
+    fields: &mut Fields<'_>,
+    replicas: u32,
+    replicas_min: u32,
+    f: &mut Findings,
+) -> (u32, u32) {
+    let read = fields.count("spares", f);
+    let spares = fields.bound("spares", read, f);
+    if spares == 0 {
+        return (replicas, replicas_min);
+    }
+    let at = At::of(&fields.at("spares"));
+    let Some(all) = replicas.checked_add(spares) else {
+        f.fault(&at, "is too large");
+        return (replicas, replicas_min);
+    };
+    let needed = if replicas_min == 0 { replicas } else { replicas_min };
+    f.note(&at, format!("read as {all} replicas of which {needed} are needed (min_replicas)"));
+    (all, needed)
+}
+
+fn repair(path: &str, value: &Value, f: &mut Findings) -> Option<Repair> {
+    let mut fields = Fields::open(path, value, f)?;
+    let most = fields.count("max_in_flight", f);
+    let in_flight_max = fields.bound("max_in_flight", most, f);
+    let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
+    let preferred = fields.flag("preferred", f);
+    fields.end(f);
+    Some(Repair { in_flight_max, level, preferred })
 }
 
 /// The fields of a group that say what one replica needs.
@@ -197,8 +240,9 @@ fn segment(path: &str, value: &Value, f: &mut Findings) -> Option<Segment> {
     fields.need("size", f);
     let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
     let size = fields.count("size", f).unwrap_or_default();
+    let exclusive = fields.flag("exclusive", f);
     fields.end(f);
-    Some(Segment { level, size })
+    Some(Segment { level, size, exclusive })
 }
 
 fn spread(path: &str, value: &Value, f: &mut Findings) -> Option<Spread> {

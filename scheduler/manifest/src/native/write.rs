@@ -89,6 +89,18 @@ struct AlternativeEntry {
 struct SegmentEntry {
     level: &'static str,
     size: u32,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    exclusive: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct RepairEntry {
+    #[serde(skip_serializing_if = "is_zero")]
+    max_in_flight: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    preferred: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -151,6 +163,10 @@ struct GroupEntry {
     selectors: Vec<SelectorEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tolerations: Vec<TolerationEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    depends_on: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repair: Option<RepairEntry>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -240,6 +256,12 @@ fn group(group: &Group) -> GroupEntry {
         spread: group.spread.iter().map(spread).collect(),
         selectors: group.selectors.iter().map(selector).collect(),
         tolerations: group.tolerations.iter().map(toleration).collect(),
+        depends_on: group.depends_on.clone(),
+        repair: group.repair.map(|repair| RepairEntry {
+            max_in_flight: repair.in_flight_max,
+            level: word(&LEVELS, repair.level()),
+            preferred: repair.preferred,
+        }),
     }
 }
 
@@ -268,7 +290,7 @@ fn alternative(one: &GpuAlternative) -> AlternativeEntry {
 
 fn segment(segment: &Segment) -> SegmentEntry {
     let level = word(&LEVELS, segment.level()).unwrap_or("unknown");
-    SegmentEntry { level, size: segment.size }
+    SegmentEntry { level, size: segment.size, exclusive: segment.exclusive }
 }
 
 fn spread(spread: &Spread) -> SpreadEntry {

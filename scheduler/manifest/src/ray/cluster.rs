@@ -106,6 +106,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         duration_s: duration(&pinned, &members),
         pinned,
         members,
+        ..Owner::default()
     }
 }
 
@@ -303,7 +304,7 @@ fn segments(at: &At, hosts: u32, one: &mut Members, findings: &mut Findings) {
         None => {
             findings.note(at, format!("read as: every {hosts} members on one site"));
             let level = v1::TopologyLevel::Site.into();
-            one.group.segments.push(v1::Segment { level, size: hosts });
+            one.group.segments.push(v1::Segment { level, size: hosts, exclusive: false });
         }
         Some(first) if first.size.is_multiple_of(hosts) => {}
         Some(first) => findings.fault(

@@ -103,6 +103,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         duration_s: shorter(seconds, pinned.duration_s),
         pinned,
         members,
+        ..Owner::default()
     };
     let has_cluster = cluster.is_some();
     if has_cluster && !spec.cluster_selector.is_empty() {

@@ -69,5 +69,6 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         duration_s: cluster::duration(&pinned, &members),
         pinned,
         members,
+        ..Owner::default()
     }
 }

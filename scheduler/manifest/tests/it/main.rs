@@ -6,6 +6,7 @@ mod conformance;
 mod hostile;
 mod kinds;
 mod round_trip;
+mod sets;
 mod traps;
 mod upstream;
 

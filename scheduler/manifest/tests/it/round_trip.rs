@@ -7,7 +7,8 @@ use crate::understood;
 use proptest::prelude::*;
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, GpuAlternative, Group, JobSpec, Program, Segment, Selector, Shape, Spread, Toleration,
+    Affinity, GpuAlternative, Group, JobSpec, Program, Repair, Segment, Selector, Shape, Spread,
+    Toleration,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -131,18 +132,23 @@ fn group() -> impl Strategy<Value = Group> {
         .prop_map(|(key, operator, values)| Selector { key, operator, values });
     let toleration = (odd_text(), proptest::option::of(odd_text()), 0_i32..3)
         .prop_map(|(key, value, effect)| Toleration { key, value, effect });
-    let segment = (1_i32..6, any::<u32>()).prop_map(|(level, size)| Segment { level, size });
+    let segment = (1_i32..6, any::<u32>(), any::<bool>())
+        .prop_map(|(level, size, exclusive)| Segment { level, size, exclusive });
+    let repair = (any::<u32>(), 0_i32..6, any::<bool>())
+        .prop_map(|(in_flight_max, level, preferred)| Repair { in_flight_max, level, preferred });
+    let repair = repair.prop_filter("0 is written by nobody", |one| *one != Repair::default());
     let spread = (1_i32..6, any::<u32>(), any::<bool>())
         .prop_map(|(level, skew_max, preferred)| Spread { level, skew_max, preferred });
     (
         (name(), 1_i32..3, any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), shape()),
         (0_i32..5, 0_i32..5, 0_i32..5),
+        (proptest::collection::vec(odd_text(), 0..3), proptest::option::of(repair)),
         proptest::collection::vec(selector, 0..3),
         proptest::collection::vec(toleration, 0..3),
         proptest::collection::vec(segment, 0..3),
         proptest::collection::vec(spread, 0..3),
     )
-        .prop_map(|(basic, levels, selectors, tolerations, segments, spread)| Group {
+        .prop_map(|(basic, levels, more, selectors, tolerations, segments, spread)| Group {
             name: basic.0,
             role: basic.1,
             replicas: basic.2,
@@ -157,6 +163,8 @@ fn group() -> impl Strategy<Value = Group> {
             tolerations,
             segments,
             spread,
+            depends_on: more.0,
+            repair: more.1,
         })
 }
 

@@ -294,6 +294,8 @@ fn a_job_of_volcano() {
         (worker.replicas_min, worker.segments[0].level(), worker.segments[0].size),
         (2, TopologyLevel::Rack, 2)
     );
+    let spec = job(&volcano("", "dependsOn: {name: [master], iteration: any}"));
+    assert_eq!(group(&spec, "worker").depends_on, ["master"]);
     let told = notes(&volcano("", ""));
     for wanted in [
         "spec.queue: ignored: the tenant",
@@ -306,9 +308,9 @@ fn a_job_of_volcano() {
         (
             "minAvailable: 3",
             "",
-            "spec.minAvailable: is 3 over tasks of different pods with 5 pods in all",
+            "spec.minAvailable: is 3 over groups of different pods with 5 pods in all",
         ),
-        ("minAvailable: 4", "minAvailable: 2", "spec.minAvailable: is 4 over tasks"),
+        ("minAvailable: 4", "minAvailable: 2", "spec.minAvailable: is 4 over groups"),
         ("", "minAvailable: 5", "spec.tasks[1].minAvailable: is 5, but there are only 4"),
         (
             "networkTopology: {mode: hard, highestTierAllowed: 1}",
@@ -318,8 +320,13 @@ fn a_job_of_volcano() {
         ("priorityClassName: high", "", "spec.priorityClassName: is not supported"),
         (
             "",
-            "dependsOn: {name: [master]}",
-            "spec.tasks[1].dependsOn: is not supported: the groups",
+            "dependsOn: {name: [mistress]}",
+            "spec.tasks[1].dependsOn.name[0]: no task is called `mistress`",
+        ),
+        (
+            "",
+            "dependsOn: {name: [master, worker], iteration: any}",
+            "spec.tasks[1].dependsOn.iteration: is any of several tasks, which is not supported",
         ),
         (
             "",

@@ -114,7 +114,7 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
         price_max: (spec.price_micro_usd_max > 0)
             .then_some(PriceMicroUsd(spec.price_micro_usd_max)),
         program: program(spec.program.unwrap_or_default())?,
-        groups: groups(spec.groups, &common)?,
+        groups: groups(spec.groups, &common, &names)?,
         labels: rules::labels("spec.labels", spec.labels)?,
         rtt_scope: rules::rtt_scope(spec.rtt_scope)?,
         rtt_objective: rules::rtt_objective(spec.rtt_objective)?,
@@ -172,13 +172,13 @@ fn program(program: v1::Program) -> Taken<Program> {
     Ok(Program { argv: program.argv, env: program.env.into_iter().collect() })
 }
 
-/// `common` are selectors that every group gets beside its own.
-fn groups(groups: Vec<v1::Group>, common: &[Selector]) -> Taken<Vec<GroupSpec>> {
+/// `common` are selectors that every group gets beside its own; `names` those of all groups.
+fn groups(groups: Vec<v1::Group>, common: &[Selector], names: &[String]) -> Taken<Vec<GroupSpec>> {
     let converted = groups.into_iter().enumerate();
-    converted.map(|(at, one)| group(&format!("spec.groups[{at}]"), one, common)).collect()
+    converted.map(|(at, one)| group(&format!("spec.groups[{at}]"), one, common, names)).collect()
 }
 
-fn group(path: &str, group: v1::Group, common: &[Selector]) -> Taken<GroupSpec> {
+fn group(path: &str, group: v1::Group, common: &[Selector], names: &[String]) -> Taken<GroupSpec> {
     let replicas = group.replicas;
     if !(1..=REPLICAS_MAX).contains(&replicas) {
         let problem = format!("is {replicas}; 1 to {REPLICAS_MAX} are allowed");
@@ -188,6 +188,7 @@ fn group(path: &str, group: v1::Group, common: &[Selector]) -> Taken<GroupSpec> 
     count(&format!("{path}.selectors"), group.selectors.len(), LIST_MAX)?;
     count(&format!("{path}.tolerations"), group.tolerations.len(), LIST_MAX)?;
     let rules = rules::group(path, &group)?;
+    let depends_on = rules::depends_on(path, &group.depends_on, names)?;
     let selectors = group.selectors.into_iter().enumerate();
     let tolerations = group.tolerations.into_iter().enumerate();
     Ok(GroupSpec {
@@ -205,6 +206,8 @@ fn group(path: &str, group: v1::Group, common: &[Selector]) -> Taken<GroupSpec> 
             .map(|(at, one)| toleration(&format!("{path}.tolerations[{at}]"), one))
             .collect::<Taken<_>>()?,
         rules,
+        depends_on,
+        repair: rules::repair(path, group.repair)?,
     })
 }
 

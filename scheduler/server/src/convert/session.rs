@@ -106,7 +106,7 @@ impl<'s> Desires<'s> {
     /// Everything that should run on the node.
     pub fn of(&mut self, node: &Node) -> v1::DesiredState {
         let state = self.state;
-        let work = state.node_work(node.id);
+        let work = state.work_to_run(node.id);
         let assignments = work.filter_map(|(job, rank)| self.assignment(node.id, job, rank));
         v1::DesiredState {
             epoch: node.epoch.0,

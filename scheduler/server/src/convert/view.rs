@@ -7,8 +7,8 @@ use proto::v1;
 use scheduler_core::id::{JobId, Name, NodeId, Rank, SiteId};
 use scheduler_core::job::{
     Affinity, Condition, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level,
-    Reason, ReasonCode, Replica, ReplicaPhase, Role, RttObjective, RttScope, Segment, Selector,
-    Shape, Strategy, Target, Toleration,
+    Reason, ReasonCode, Repair, Replica, ReplicaPhase, Role, RttObjective, RttScope, Segment,
+    Selector, Shape, Strategy, Target, Toleration,
 };
 use scheduler_core::node::{Labels, TaintEffect};
 use scheduler_core::plan::quote::GroupQuote;
@@ -351,7 +351,7 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
     v1::JobSpec {
         name: spec.name.to_string(),
         kind: kind(spec.kind).into(),
-        groups: spec.groups.iter().map(group).collect(),
+        groups: spec.groups.iter().map(|one| group(one, &spec.groups)).collect(),
         strategy: strategy(Some(spec.strategy)).into(),
         topology_required: level(spec.topology_required).into(),
         topology_preferred: level(spec.topology_preferred).into(),
@@ -412,18 +412,29 @@ fn affinity(spec: &JobSpec, affinity: &Affinity) -> v1::Affinity {
     }
 }
 
-fn group(group: &GroupSpec) -> v1::Group {
+/// `all` are the groups of the job.
+fn group(group: &GroupSpec, all: &[GroupSpec]) -> v1::Group {
     let role = match group.role {
         Role::Worker => v1::Role::Worker,
         Role::Head => v1::Role::Head,
     };
     let rules = &group.rules;
-    let segment =
-        |one: &Segment| v1::Segment { level: level(Some(one.level)).into(), size: one.size };
+    let segment = |one: &Segment| v1::Segment {
+        level: level(Some(one.level)).into(),
+        size: one.size,
+        exclusive: one.exclusive,
+    };
     let spread = |one: &scheduler_core::job::Spread| v1::Spread {
         level: level(Some(one.level)).into(),
         skew_max: one.skew_max,
         preferred: one.preferred,
+    };
+    let named = |at: &u16| all.get(usize::from(*at)).map(|other| other.name.to_string());
+    let depends_on = group.depends_on.iter().filter_map(named);
+    let repair = v1::Repair {
+        in_flight_max: group.repair.in_flight_max,
+        level: level(group.repair.level).into(),
+        preferred: group.repair.preferred,
     };
     v1::Group {
         name: group.name.to_string(),
@@ -440,6 +451,8 @@ fn group(group: &GroupSpec) -> v1::Group {
         topology_preferred: level(rules.topology_preferred).into(),
         segments: rules.segments.iter().map(segment).collect(),
         spread: rules.spread.iter().map(spread).collect(),
+        depends_on: depends_on.collect(),
+        repair: (group.repair != Repair::default()).then_some(repair),
     }
 }
 

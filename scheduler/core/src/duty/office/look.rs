@@ -11,6 +11,7 @@ use crate::plan::{Ranks, Request};
 use crate::state::State;
 use crate::unit::GpuMilli;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// What became of a submission.
@@ -108,6 +109,8 @@ pub struct Waiting {
     pub ranks: Option<Vec<Rank>>,
     /// Live members that stay where they are.
     pub fixed: Vec<(Rank, NodeId)>,
+    /// Nodes on which those of the ranks stood that are to be replaced near by.
+    pub lost: Vec<(Rank, NodeId)>,
     /// Some of the ranks were lost and are to be replaced.
     pub is_repair: bool,
     pub over_quota: Option<Reason>,
@@ -120,7 +123,7 @@ impl Waiting {
     pub fn request(&self) -> Request<'_> {
         let ranks = self.ranks.as_deref().map_or(Ranks::All, Ranks::Some);
         let (spec, fixed, around) = (&*self.job.spec, &self.fixed[..], &self.around);
-        Request { spec, ranks, fixed, avoid: &[], around }
+        Request { spec, ranks, fixed, avoid: &[], lost: &self.lost, around }
     }
 
     /// Whether all replicas wait.
@@ -140,21 +143,27 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let job = state.job(id).filter(|job| !job.phase.is_over())?;
     let around = || state.around(&job.tenant, &job.spec, Some(id));
     // Nearly always the whole job waits, and thousands of them are looked at in a row.
-    let mut is_repair = false;
-    let mut waits = |replica: &Replica| {
-        is_repair |= replica.phase == ReplicaPhase::Failed;
+    let any_lost = Cell::new(false);
+    let waits = |replica: &Replica| {
+        any_lost.set(any_lost.get() || replica.phase == ReplicaPhase::Failed);
         replica.phase.is_waiting()
     };
     let all = state.replicas(id).map(|(rank, replica)| waits(&replica).then_some(rank));
-    if job.spec.replicas() > 0 && all.eq(job.spec.first_ranks().map(Some)) {
+    let all_wait = job.spec.replicas() > 0 && all.eq(job.spec.first_ranks().map(Some));
+    if all_wait && !(any_lost.get() && job.spec.has_repairs()) {
+        let is_repair = any_lost.get();
         let over_quota = over_quota(state, &job.tenant, job.spec.gpu_milli());
-        let (job, ranks, fixed) = (Arc::clone(job), None, Vec::new());
-        return Some(Waiting { job, ranks, fixed, is_repair, over_quota, around: around() });
+        let (job, ranks, fixed, lost) = (Arc::clone(job), None, Vec::new(), Vec::new());
+        return Some(Waiting { job, ranks, fixed, lost, is_repair, over_quota, around: around() });
     }
     let (mut ranks, mut fixed) = (Vec::new(), Vec::new());
+    let mut rota = job.spec.has_repairs().then(|| Rota::new(state, job));
     let mut asked = 0u64;
     for (rank, replica) in state.replicas(id) {
         if waits(&replica) {
+            if rota.as_mut().is_some_and(|rota| !rota.takes(rank, replica.phase)) {
+                continue;
+            }
             ranks.push(rank);
             let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
             asked = asked.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()));
@@ -166,8 +175,50 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
         return None;
     }
     let over_quota = over_quota(state, &job.tenant, asked);
-    let (job, ranks) = (Arc::clone(job), Some(ranks));
-    Some(Waiting { job, ranks, fixed, is_repair, over_quota, around: around() })
+    let near = |rank: &Rank| Some((*rank, state.lost_from(job, *rank)?));
+    let lost = rota.map_or_else(Vec::new, |_| ranks.iter().filter_map(near).collect());
+    let (job, ranks, is_repair) = (Arc::clone(job), Some(ranks), any_lost.get());
+    Some(Waiting { job, ranks, fixed, lost, is_repair, over_quota, around: around() })
+}
+
+/// Which waiting replicas of a job may be bound next, where its groups bound how many are replaced at once.
+struct Rota {
+    starts: Vec<u32>,
+    /// By group: how many more may be bound, and whether lost ones are among them.
+    groups: Vec<(Option<u32>, bool)>,
+}
+
+impl Rota {
+    fn new(state: &State, job: &Job) -> Self {
+        let starts = job.spec.group_starts();
+        let mut groups: Vec<(Option<u32>, bool)> =
+            state.repair_room(job).into_iter().map(|room| (room, false)).collect();
+        for (rank, replica) in state.replicas(job.id) {
+            if replica.phase == ReplicaPhase::Failed
+                && let Some(at) = JobSpec::group_within(&starts, rank)
+                && let Some((room, lost)) = groups.get_mut(at)
+            {
+                // Where no lost one has its turn, all others may come.
+                *lost = room.is_none_or(|room| room > 0);
+            }
+        }
+        Self { starts, groups }
+    }
+
+    /// Whether the replica has its turn.
+    fn takes(&mut self, rank: Rank, phase: ReplicaPhase) -> bool {
+        let at = JobSpec::group_within(&self.starts, rank);
+        let Some((room, lost)) = at.and_then(|at| self.groups.get_mut(at)) else { return true };
+        match room {
+            None => true,
+            Some(_) if !*lost => phase != ReplicaPhase::Failed,
+            Some(room) => {
+                let takes = *room > 0;
+                *room = room.saturating_sub(1);
+                takes
+            }
+        }
+    }
 }
 
 /// Why a dry run is refused before anything is planned.

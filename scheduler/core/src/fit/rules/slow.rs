@@ -96,6 +96,9 @@ impl<'a, 'm> Check<'a, 'm> {
                     let block = member.rank.0.saturating_sub(start) / segment.size.max(1);
                     let domain = Domain::of(segment.level, member.node);
                     *blocks.entry(block).or_insert(domain) == domain
+                }) && (!segment.exclusive || {
+                    let homes: BTreeSet<Domain<'_>> = blocks.values().copied().collect();
+                    homes.len() == blocks.len()
                 })
             })
         })

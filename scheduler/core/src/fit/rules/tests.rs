@@ -117,7 +117,11 @@ fn spec(rng: &mut StdRng) -> JobSpec {
             }
         }
         if rng.random_range(0..4) == 0 {
-            group.rules.segments = vec![Segment { level: one(rng, &LEVELS), size: 2 }];
+            group.rules.segments = vec![Segment {
+                level: one(rng, &LEVELS),
+                size: 2,
+                exclusive: rng.random_range(0..2) == 0,
+            }];
         }
         if rng.random_range(0..6) == 0 {
             group.rules.replicas_per_node_max = rng.random_range(1..3);

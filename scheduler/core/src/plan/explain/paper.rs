@@ -105,7 +105,10 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
     };
     own.rules.segments.first().map_or(all, |segment| {
         let size = u64::from(segment.size.max(1));
-        let rooms = rooms(ask, segment.level, &spots);
+        let mut rooms = rooms(ask, segment.level, &spots);
+        if segment.exclusive {
+            rooms.values_mut().for_each(|room| *room = size.min(*room));
+        }
         let whole: u64 = rooms.values().map(|room| room / size * size).sum();
         // The last block need not be whole.
         let rest = rooms.values().map(|room| room % size).max().unwrap_or(0);

@@ -51,7 +51,8 @@ pub(in crate::plan) fn unplaceable(
         }
     }
     if nearest.is_alone {
-        nearest.rules = Rule::among_members(ask.spec);
+        let own = |rule: &Rule| *rule != Rule::Repair || !ask.homes.is_empty();
+        nearest.rules = Rule::among_members(ask.spec).into_iter().filter(own).collect();
     }
     let counts = count(ask, hardest, &Reach::new(ask, hardest, near.take()));
     Unplaceable {

@@ -29,10 +29,12 @@ pub enum Rule {
     OwnTopology,
     Segments,
     Spread,
+    /// Where lost replicas are replaced.
+    Repair,
 }
 
 /// Rules of groups.
-const OF_GROUPS: [Rule; 10] = [
+const OF_GROUPS: [Rule; 11] = [
     Rule::Vendor,
     Rule::ComputeCapability,
     Rule::BandwidthUp,
@@ -43,6 +45,7 @@ const OF_GROUPS: [Rule; 10] = [
     Rule::OwnTopology,
     Rule::Segments,
     Rule::Spread,
+    Rule::Repair,
 ];
 
 impl Rule {
@@ -105,6 +108,7 @@ impl Rule {
             Self::OwnTopology => "topology_required",
             Self::Segments => "segments",
             Self::Spread => "spread",
+            Self::Repair => "repair.level",
         };
         name.to_owned()
     }
@@ -126,6 +130,7 @@ impl Rule {
             Self::OwnTopology => rules.topology_required.is_some(),
             Self::Segments => !rules.segments.is_empty(),
             Self::Spread => rules.spread.iter().any(|one| !one.preferred),
+            Self::Repair => group.repair.level.is_some() && !group.repair.preferred,
         }
     }
 
@@ -146,6 +151,7 @@ impl Rule {
             Self::OwnTopology => rules.topology_required = None,
             Self::Segments => rules.segments.clear(),
             Self::Spread => rules.spread.retain(|one| one.preferred),
+            Self::Repair => group.repair.level = None,
         }
     }
 }
@@ -166,6 +172,7 @@ impl fmt::Display for Rule {
             Self::OwnTopology => "the group's own topology bound",
             Self::Segments => "the segments",
             Self::Spread => "the spread",
+            Self::Repair => "where lost replicas are replaced",
         })
     }
 }
@@ -199,10 +206,11 @@ mod tests {
         ruled.rules.replicas_per_node_max = 2;
         ruled.rules.strategy = Some(Strategy::Spread);
         ruled.rules.topology_required = Some(Level::Site);
-        ruled.rules.segments = vec![Segment { level: Level::Rack, size: 2 }];
+        ruled.rules.segments = vec![Segment { level: Level::Rack, size: 2, exclusive: false }];
         ruled.rules.spread = vec![Spread { level: Level::Zone, skew_max: 1, preferred: false }];
+        ruled.repair.level = Some(Level::Rack);
         let rules = Rule::of(&spec);
-        assert_eq!(rules.len(), 11, "{rules:?}");
+        assert_eq!(rules.len(), 12, "{rules:?}");
         for (rule, groups) in &rules {
             let of_group = !matches!(rule, Rule::TotalPrice | Rule::Affinity(1));
             assert_eq!(groups.as_slice(), if of_group { &[1][..] } else { &[] }, "{rule:?}");

@@ -244,7 +244,10 @@ impl<'a> Search<'a> {
     }
 
     fn fewer_rules(&mut self) {
-        for (rule, groups) in Rule::of(self.spec()).into_iter().take(RULES_MAX) {
+        // Where nothing was lost, nothing is to be replaced near by.
+        let binds = |rule: Rule| rule != Rule::Repair || !self.request.lost.is_empty();
+        let rules = Rule::of(self.spec()).into_iter().filter(|(rule, _)| binds(*rule));
+        for (rule, groups) in rules.take(RULES_MAX).collect::<Vec<_>>() {
             let change = Change::NoRule { groups, rule };
             if self.helps(&change) {
                 self.tell(change, true);

@@ -50,7 +50,8 @@ impl Search<'_, '_> {
         // Replicas that nothing tells apart take nodes in order: exchanging them gives nothing new.
         let alike = rest.first().is_some_and(|&(next, _)| next == at)
             && self.tally.segments(self.group_of(at)).is_empty()
-            && self.ask.spec.rtt_scope != RttScope::HeadToMembers;
+            && self.ask.spec.rtt_scope != RttScope::HeadToMembers
+            && self.ask.homes.is_empty();
         for (index, cand) in map.cands[at].iter().enumerate().skip(from) {
             let next = if alike { index } else { 0 };
             for gpus in self.gpu_ways(at, rank, cand) {
@@ -74,7 +75,9 @@ impl Search<'_, '_> {
         let Some((group, slot)) = self.ask.groups.get(at).zip(self.ask.view.slot(cand.node)) else {
             return Vec::new();
         };
-        if !self.tally.may(group.group, rank, cand.node) || !self.is_near(group.group, cand) {
+        let at_home = self.home(rank).is_none_or(|home| home.holds(cand));
+        let may = at_home && self.tally.may(group.group, rank, cand.node);
+        if !may || !self.is_near(group.group, cand) {
             return Vec::new();
         }
         exact::ways(group, &self.draft, cand.node, slot, cand.gpus)

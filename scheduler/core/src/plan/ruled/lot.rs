@@ -6,10 +6,12 @@
 use super::Search;
 use super::map::Cand;
 use super::paths::depth;
+use super::tally::Blocks;
 use super::wish::Wish;
 use crate::id::Rank;
 use crate::job::{GpuAsk, Level, Strategy};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 /// What one look at a node costs in steps of the budget.
 pub(super) const LOOK_STEPS: u64 = 16;
@@ -41,6 +43,19 @@ struct SpreadScore {
     at: usize,
 }
 
+/// A domain at a depth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Home {
+    depth: usize,
+    domain: u32,
+}
+
+impl Home {
+    pub(super) fn holds(self, cand: &Cand) -> bool {
+        cand.path[self.depth] == self.domain
+    }
+}
+
 /// Runs of candidates in one domain at the depth, which are sorted by path.
 pub(super) fn runs(cands: &[Cand], at: usize) -> impl Iterator<Item = &[Cand]> {
     cands.chunk_by(move |a, b| a.path[at] == b.path[at])
@@ -50,6 +65,32 @@ impl Search<'_, '_> {
     /// Places the ranks of a group (by its place in the ask) on these candidates; whether all
     /// found a node.
     pub(super) fn lot(&mut self, at: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
+        if self.ask.homes.is_empty() {
+            return self.free_lot(at, ranks, cands);
+        }
+        let mut by_home: BTreeMap<Option<Home>, Vec<Rank>> = BTreeMap::new();
+        for &rank in ranks {
+            by_home.entry(self.home(rank)).or_default().push(rank);
+        }
+        let free = by_home.remove(&None).unwrap_or_default();
+        self.look(at, cands.len() * by_home.len());
+        for (home, ranks) in by_home {
+            let inside = |cand: &&Cand| home.is_none_or(|home| home.holds(cand));
+            let here: Vec<Cand> = cands.iter().filter(inside).copied().collect();
+            if !self.blocks(at, 0, &ranks, &here) {
+                return false;
+            }
+        }
+        free.is_empty() || self.free_lot(at, &free, cands)
+    }
+
+    /// The domain in which a lost replica must be replaced.
+    pub(super) fn home(&self, rank: Rank) -> Option<Home> {
+        let (depth, node) = self.ask.home(rank)?;
+        Some(Home { depth, domain: self.map.path(node)[depth] })
+    }
+
+    fn free_lot(&mut self, at: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
         let Some(spec) = self.group_spec(at) else { return false };
         let group = self.group_of(at);
         let even = spec.rules.spread.iter().enumerate().filter(|(nth, spread)| {
@@ -87,16 +128,27 @@ impl Search<'_, '_> {
     pub(super) fn paper(&self, at: usize, segment: usize, cands: &[Cand]) -> u64 {
         match self.tally.segments(self.group_of(at)).get(segment) {
             None => cands.iter().map(|cand| u64::from(self.left(at, cand, u32::MAX))).sum(),
-            Some(&(depth, size)) => {
-                let whole = |run| self.paper(at, segment + 1, run) / u64::from(size);
-                runs(cands, depth).map(whole).sum::<u64>() * u64::from(size)
+            Some(blocks) => {
+                let whole = |run| self.units(at, segment, blocks, run);
+                runs(cands, blocks.depth).map(whole).sum::<u64>() * u64::from(blocks.size)
             }
+        }
+    }
+
+    /// Whole blocks that fit on the candidates of one domain on paper.
+    fn units(&self, at: usize, segment: usize, blocks: &Blocks, run: &[Cand]) -> u64 {
+        let fits = self.paper(at, segment + 1, run) / u64::from(blocks.size);
+        let domain = run.first().map_or(u32::MAX, |cand| cand.path[blocks.depth]);
+        match (blocks.exclusive, self.tally.is_free_for(self.group_of(at), blocks, domain)) {
+            (false, _) => fits,
+            (true, true) => fits.min(1),
+            (true, false) => 0,
         }
     }
 
     fn blocks(&mut self, at: usize, segment: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
         let group = self.group_of(at);
-        let Some(&(depth, size)) = self.tally.segments(group).get(segment) else {
+        let Some(&Blocks { depth, size, .. }) = self.tally.segments(group).get(segment) else {
             return self.fill(at, ranks, cands);
         };
         self.look(at, cands.len());
@@ -131,17 +183,19 @@ impl Search<'_, '_> {
         blocks: &[&[Rank]],
         cands: &[Cand],
     ) -> bool {
-        let Some(&(depth, size)) = self.tally.segments(self.group_of(at)).get(segment) else {
+        let Some(&kind) = self.tally.segments(self.group_of(at)).get(segment) else {
             return false;
         };
         let units = |run: &[Cand]| {
-            let fits = self.paper(at, segment + 1, run) / u64::from(size);
-            usize::try_from(fits).unwrap_or(usize::MAX)
+            usize::try_from(self.units(at, segment, &kind, run)).unwrap_or(usize::MAX)
         };
         let mut domains: Vec<(usize, &[Cand])> =
-            runs(cands, depth).map(|run| (units(run), run)).collect();
+            runs(cands, kind.depth).map(|run| (units(run), run)).collect();
         domains.retain(|(units, _)| *units > 0);
         domains.sort_by_key(|(units, run)| (Reverse(*units), run[0].path));
+        if kind.exclusive {
+            return self.one_each(at, segment, blocks, domains);
+        }
         let mut rest = blocks;
         while !rest.is_empty() && !domains.is_empty() && !self.steps.is_spent() {
             let tight = domains.partition_point(|(units, _)| *units >= rest.len());
@@ -162,13 +216,36 @@ impl Search<'_, '_> {
         rest.is_empty()
     }
 
+    /// Full blocks, each in a domain of its own.
+    fn one_each(
+        &mut self,
+        at: usize,
+        segment: usize,
+        blocks: &[&[Rank]],
+        domains: Vec<(usize, &[Cand])>,
+    ) -> bool {
+        let mut rest = blocks.iter().peekable();
+        for (_, run) in domains {
+            let Some(ranks) = rest.peek().filter(|_| !self.steps.is_spent()) else { break };
+            let mark = self.mark();
+            if self.blocks(at, segment + 1, ranks, run) {
+                rest.next();
+            } else {
+                self.rollback(mark);
+            }
+        }
+        rest.peek().is_none()
+    }
+
     /// A block that is not full, in the tightest domain that holds it.
     fn part_block(&mut self, at: usize, segment: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
-        let Some(&(depth, _)) = self.tally.segments(self.group_of(at)).get(segment) else {
+        let group = self.group_of(at);
+        let Some(kind) = self.tally.segments(group).get(segment) else {
             return false;
         };
         let need = ranks.len() as u64;
-        let mut domains: Vec<(u64, &[Cand])> = runs(cands, depth)
+        let mut domains: Vec<(u64, &[Cand])> = runs(cands, kind.depth)
+            .filter(|run| self.tally.is_free_for(group, kind, run[0].path[kind.depth]))
             .map(|run| (self.parts_paper(at, segment + 1, run), run))
             .filter(|(room, _)| *room >= need)
             .collect();
@@ -204,7 +281,7 @@ impl Search<'_, '_> {
     ) -> bool {
         let group = self.group_of(at);
         self.look(at, cands.len());
-        let mut by_domain: std::collections::BTreeMap<u32, &[Cand]> =
+        let mut by_domain: BTreeMap<u32, &[Cand]> =
             runs(cands, depth).map(|run| (run[0].path[depth], run)).collect();
         let mut domains: Vec<Even<'_>> = Vec::new();
         for &domain in self.map.eligible(at, depth) {

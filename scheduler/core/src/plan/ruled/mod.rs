@@ -7,6 +7,7 @@
 //! `sizes` says how many to try, `stage` is the fleet as the rules see it, `wish` what can be done without, `single` places one replica by
 //! the policy, `apart` says what other jobs leave. Here: greedy, group by group, with a way back to
 //! the last choice of a domain.
+//! Replicas that replace lost ones may have a domain in which they must stay.
 //! **Invariant:** what is returned keeps every rule, by the very check that `State::apply` makes;
 //! running out of steps or tries may cost the answer.
 
@@ -32,8 +33,7 @@ use crate::job::{GroupSpec, RttScope};
 pub(super) use apart::Apart;
 use lot::{HINT_LEVELS, LOOK_STEPS, runs};
 use map::{Cand, Map};
-use paths::depth;
-pub(super) use paths::{KnownPaths, Paths};
+pub(super) use paths::{KnownPaths, Paths, depth};
 pub(super) use single::place as place_single;
 use sizes::Tried;
 pub(super) use stage::KnownEligible;
@@ -51,7 +51,7 @@ const LOTS_MAX: u32 = 4_096;
 
 /// Whether the fast way does not know all the rules of the ask.
 pub(super) fn applies(ask: &Ask<'_>) -> bool {
-    ask.spec.has_rules() || !ask.around.closed.is_empty()
+    ask.spec.has_rules() || !ask.around.closed.is_empty() || !ask.homes.is_empty()
 }
 
 /// As many replicas as can be placed, at least the minimum of every group.

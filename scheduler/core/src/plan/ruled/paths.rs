@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Domains of a node: region, zone, site, rack, node.
-pub(super) type Path = [u32; 5];
+pub(in crate::plan) type Path = [u32; 5];
 
 /// Stands for a node that does not exist.
 const NOWHERE: Path = [u32::MAX; 5];
@@ -20,7 +20,7 @@ const NOWHERE: Path = [u32::MAX; 5];
 const NODE_STEPS: [u64; 2] = [1, 2];
 
 /// Place of a level in a [`Path`].
-pub(super) fn depth(level: Level) -> usize {
+pub(in crate::plan) fn depth(level: Level) -> usize {
     match level {
         Level::Region => 0,
         Level::Zone => 1,
@@ -107,7 +107,7 @@ impl Paths {
     }
 
     /// Domains of the node.
-    pub(super) fn of_node(&self, node: u32) -> Path {
+    pub(in crate::plan) fn of_node(&self, node: u32) -> Path {
         self.paths.get(node as usize).copied().unwrap_or(NOWHERE)
     }
 
@@ -135,6 +135,7 @@ fn reads_racks(ask: &Ask<'_>) -> bool {
     spec.topology_required.max(spec.topology_preferred) >= rack
         || spec.affinities.iter().any(|one| one.level == Level::Rack)
         || ask.around.closed.iter().any(|(level, _)| *level == Level::Rack)
+        || spec.groups.iter().any(|group| group.repair.level == rack)
         || spec.groups.iter().map(|group| &group.rules).any(|rules| {
             rules.topology_required == rack
                 || rules.topology_preferred == rack

@@ -19,7 +19,7 @@ pub(in crate::plan) fn place(
     steps: &mut Steps,
 ) -> Option<Vec<Placement>> {
     let [group] = ask.groups.as_slice() else { return None };
-    if group.ranks.len() != 1 || !ask.fixed.is_empty() {
+    if group.ranks.len() != 1 || !ask.fixed.is_empty() || !ask.homes.is_empty() {
         return None;
     }
     Wishes::of(ask.spec).best(|wishes| {

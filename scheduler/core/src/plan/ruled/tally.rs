@@ -9,7 +9,7 @@ use super::paths::depth;
 use super::wish::Wishes;
 use crate::fit::{Around, milli_price_max};
 use crate::id::{NodeId, Rank};
-use crate::job::{JobSpec, Level, RttScope, Strategy, Target};
+use crate::job::{JobSpec, Level, RttScope, Segment, Strategy, Target};
 use crate::topology::Net;
 use crate::view::View;
 use std::collections::BTreeMap;
@@ -37,6 +37,15 @@ pub(super) enum Rule {
     Lone(u32, Vec<usize>),
 }
 
+/// Blocks of so many replicas, each in one domain at the depth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocks {
+    pub(super) depth: usize,
+    pub(super) size: u32,
+    /// No two in one domain.
+    pub(super) exclusive: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Tally<'a> {
     view: &'a View,
@@ -53,7 +62,7 @@ pub(super) struct Tally<'a> {
     price_left: Option<u128>,
     /// First rank of each group of the spec.
     starts: Vec<u32>,
-    segments: Vec<Vec<(usize, u32)>>,
+    segments: Vec<Vec<Blocks>>,
     /// (group, segment, block): the domain and how many stand there.
     blocks: BTreeMap<(usize, usize, u32), (u32, u32)>,
 }
@@ -94,9 +103,18 @@ impl<'a> Tally<'a> {
             for spread in spec.groups.get(group).into_iter().flat_map(|g| &g.rules.spread) {
                 need(group, depth(spread.level));
             }
+            for one in spec.groups.get(group).into_iter().flat_map(|g| &g.rules.segments) {
+                if one.exclusive {
+                    need(group, depth(one.level));
+                }
+            }
         }
         let segments = |group: &crate::job::GroupSpec| {
-            group.rules.segments.iter().map(|one| (depth(one.level), one.size.max(1))).collect()
+            let blocks = |one: &Segment| {
+                let (depth, size) = (depth(one.level), one.size.max(1));
+                Blocks { depth, size, exclusive: one.exclusive }
+            };
+            group.rules.segments.iter().map(blocks).collect()
         };
         Self {
             view,
@@ -118,8 +136,8 @@ impl<'a> Tally<'a> {
         self.rules.get(group).map_or(&[], Vec::as_slice)
     }
 
-    /// Segments of the group: depth of the level, and size.
-    pub(super) fn segments(&self, group: usize) -> &[(usize, u32)] {
+    /// Segments of the group.
+    pub(super) fn segments(&self, group: usize) -> &[Blocks] {
         self.segments.get(group).map_or(&[], Vec::as_slice)
     }
 
@@ -132,6 +150,11 @@ impl<'a> Tally<'a> {
     pub(super) fn block_home(&self, group: usize, segment: usize, block: u32) -> Option<u32> {
         let (domain, count) = self.blocks.get(&(group, segment, block))?;
         (*count > 0).then_some(*domain)
+    }
+
+    /// Whether another block may stand in the domain.
+    pub(super) fn is_free_for(&self, group: usize, blocks: &Blocks, domain: u32) -> bool {
+        !blocks.exclusive || self.count(group, blocks.depth, domain) == 0
     }
 
     pub(super) fn mark(&self) -> usize {
@@ -188,9 +211,9 @@ impl<'a> Tally<'a> {
 
     fn touch_blocks(&mut self, group: usize, rank: Rank, node: u32, more: bool) {
         for segment in 0..self.segments(group).len() {
-            let (at, size) = self.segments(group)[segment];
+            let Blocks { depth, size, .. } = self.segments(group)[segment];
             let block = self.block(group, size, rank);
-            let domain = self.map.path(node)[at];
+            let domain = self.map.path(node)[depth];
             let entry = self.blocks.entry((group, segment, block)).or_insert((domain, 0));
             if more {
                 if entry.1 == 0 {
@@ -238,9 +261,12 @@ impl<'a> Tally<'a> {
         let path = self.map.path(node);
         let certain = |rule: &&Rule| !matches!(rule, Rule::NearTo(..));
         let mut certain = self.rules(group).iter().filter(certain);
-        let home = |(segment, &(at, size)): (usize, &(usize, u32))| {
-            let block = self.block(group, size, rank);
-            self.block_home(group, segment, block).is_none_or(|home| home == path[at])
+        let home = |(segment, blocks): (usize, &Blocks)| {
+            let (domain, block) = (path[blocks.depth], self.block(group, blocks.size, rank));
+            match self.block_home(group, segment, block) {
+                Some(home) => home == domain,
+                None => self.is_free_for(group, blocks, domain),
+            }
         };
         certain.all(|rule| self.cap_by(rule, group, node, &path) > 0)
             && self.segments(group).iter().enumerate().all(home)

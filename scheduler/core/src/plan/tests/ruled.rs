@@ -85,11 +85,15 @@ fn spec(rng: &mut StdRng) -> JobSpec {
             rules.topology_preferred = Some(LEVELS[rng.random_range(0..4)]);
         }
         if one_in(rng, 4) {
-            rules.segments = vec![Segment { level: level(rng), size: rng.random_range(1..=3) }];
+            rules.segments = vec![Segment {
+                level: level(rng),
+                size: rng.random_range(1..=3),
+                exclusive: rules.replicas_per_node_max == 0,
+            }];
             if rules.segments[0].level < Level::Rack && one_in(rng, 2) {
                 let size = rules.segments[0].size;
                 rules.segments[0].size = size * 2;
-                rules.segments.push(Segment { level: Level::Node, size });
+                rules.segments.push(Segment { level: Level::Node, size, exclusive: false });
             }
         }
         if one_in(rng, 4) {
@@ -277,9 +281,9 @@ fn rules() -> Vec<(&'static str, JobSpec)> {
             "segments",
             big(|spec| {
                 spec.groups[0].rules.segments = vec![
-                    Segment { level: Level::Site, size: 64 },
-                    Segment { level: Level::Rack, size: 16 },
-                    Segment { level: Level::Node, size: 4 },
+                    Segment { level: Level::Site, size: 64, exclusive: false },
+                    Segment { level: Level::Rack, size: 16, exclusive: false },
+                    Segment { level: Level::Node, size: 4, exclusive: false },
                 ];
             }),
         ),

@@ -6,11 +6,11 @@
 use super::{LIST_MAX, Taken, VALUES_MAX, bad, count, level, name, strategy, unknown};
 use proto::v1;
 use scheduler_core::job::{
-    Affinity, Condition, GroupRules, Level, RttObjective, RttScope, Segment, Selector, Spread,
-    Target,
+    Affinity, Condition, GroupRules, Level, Repair, RttObjective, RttScope, Segment, Selector,
+    Spread, Target,
 };
 use scheduler_core::node::{LABEL_BYTES_MAX, Labels};
-use scheduler_core::validate::{AFFINITIES_MAX, JOB_LABELS_MAX, LEVELS_MAX};
+use scheduler_core::validate::{AFFINITIES_MAX, DEPENDENCIES_MAX, JOB_LABELS_MAX, LEVELS_MAX};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -92,13 +92,7 @@ pub(super) fn affinities(list: Vec<v1::Affinity>, groups: &[String]) -> Taken<Ve
 }
 
 fn affinity(path: &str, affinity: v1::Affinity, groups: &[String]) -> Taken<Affinity> {
-    let find = |field: &str, wanted: &str| match groups.iter().position(|name| name == wanted) {
-        Some(at) => Ok(u16::try_from(at).unwrap_or(u16::MAX)),
-        None => {
-            let shown: String = wanted.chars().take(64).filter(|c| !c.is_control()).collect();
-            bad(format!("{path}.{field}"), format!("is {shown:?}, which is no group of the job"))
-        }
-    };
+    let find = |field: &str, wanted: &str| find_group(&format!("{path}.{field}"), wanted, groups);
     let target = match (affinity.with_group.as_str(), affinity.with_job_labels.is_empty()) {
         ("", _) => Target::Jobs {
             group: match affinity.group.as_str() {
@@ -130,7 +124,7 @@ pub(super) fn group(path: &str, group: &v1::Group) -> Taken<GroupRules> {
     let (required, preferred) = (group.topology_required, group.topology_preferred);
     let segment = |(at, one): (usize, &v1::Segment)| {
         let level = domain_level(&format!("{path}.segments[{at}].level"), one.level)?;
-        Ok(Segment { level, size: one.size })
+        Ok(Segment { level, size: one.size, exclusive: one.exclusive })
     };
     let spread = |(at, one): (usize, &v1::Spread)| {
         let level = domain_level(&format!("{path}.spread[{at}].level"), one.level)?;
@@ -144,4 +138,36 @@ pub(super) fn group(path: &str, group: &v1::Group) -> Taken<GroupRules> {
         segments: group.segments.iter().enumerate().map(segment).collect::<Taken<_>>()?,
         spread: group.spread.iter().enumerate().map(spread).collect::<Taken<_>>()?,
     })
+}
+
+/// Groups that a group waits for, by their place in the job. `groups` are the names of the job's groups.
+pub(super) fn depends_on(path: &str, names: &[String], groups: &[String]) -> Taken<Vec<u16>> {
+    let field = format!("{path}.depends_on");
+    count(&field, names.len(), DEPENDENCIES_MAX)?;
+    let each = names.iter().enumerate();
+    let found = each.map(|(at, wanted)| find_group(&format!("{field}[{at}]"), wanted, groups));
+    let mut found = found.collect::<Taken<Vec<u16>>>()?;
+    found.sort_unstable();
+    if let Some(twice) = found.windows(2).find(|two| two[0] == two[1]) {
+        let name = groups.get(usize::from(twice[0])).map_or("", String::as_str);
+        return bad(field, format!("names {name} twice"));
+    }
+    Ok(found)
+}
+
+/// How lost replicas of a group are replaced.
+pub(super) fn repair(path: &str, repair: Option<v1::Repair>) -> Taken<Repair> {
+    let Some(repair) = repair else { return Ok(Repair::default()) };
+    let level = level(&format!("{path}.repair.level"), repair.level)?;
+    Ok(Repair { in_flight_max: repair.in_flight_max, level, preferred: repair.preferred })
+}
+
+fn find_group(field: &str, wanted: &str, groups: &[String]) -> Taken<u16> {
+    match groups.iter().position(|name| name == wanted) {
+        Some(at) => Ok(u16::try_from(at).unwrap_or(u16::MAX)),
+        None => {
+            let shown: String = wanted.chars().take(64).filter(|c| !c.is_control()).collect();
+            bad(field, format!("is {shown:?}, which is no group of the job"))
+        }
+    }
 }

@@ -289,8 +289,11 @@ fn every_bad_rule_of_a_group_is_named() {
     let node = v1::TopologyLevel::Node.into();
     assert_eq!(group_fault(|group| group.topology_preferred = node), field("topology_preferred"));
     let segments = |of: &[(v1::TopologyLevel, u32)]| {
-        let one =
-            |&(level, size): &(v1::TopologyLevel, u32)| v1::Segment { level: level.into(), size };
+        let one = |&(level, size): &(v1::TopologyLevel, u32)| v1::Segment {
+            level: level.into(),
+            size,
+            exclusive: false,
+        };
         let segments = of.iter().map(one).collect();
         group_fault(|group| group.segments = segments)
     };
@@ -314,6 +317,21 @@ fn every_bad_rule_of_a_group_is_named() {
     assert_eq!(spread(&[(Rack, 0)]), field("spread[0].skew_max"));
     assert_eq!(spread(&[(Rack, 1), (Rack, 2)]), field("spread[1].level"));
     assert_eq!(spread(&[(Rack, 1); 1_000]), field("spread"));
+    let depends = |names: &[&str]| {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        group_fault(|group| group.depends_on = names)
+    };
+    assert_eq!(depends(&["nobody"]), field("depends_on[0]"));
+    assert_eq!(depends(&["workers"]), field("depends_on"));
+    assert_eq!(depends(&["workers", "workers"]), field("depends_on"));
+    assert_eq!(depends(&["workers"; 17]), field("depends_on"));
+    let repair = |in_flight_max, level, preferred| {
+        let repair = v1::Repair { in_flight_max, level, preferred };
+        group_fault(|group| group.repair = Some(repair))
+    };
+    assert_eq!(repair(100_001, 0, false), field("repair.in_flight_max"));
+    assert_eq!(repair(0, 9, false), field("repair.level"));
+    assert_eq!(repair(0, 0, true), field("repair.preferred"));
 }
 
 #[test]
