@@ -97,6 +97,19 @@ fn scalings_have_these_bytes() {
     assert_eq!(row::row(&bytes), Ok(scaling));
 }
 
+/// Likewise what a supplier brought.
+#[test]
+fn brought_names_have_these_bytes() {
+    let mut world = World::new();
+    let Command::RegisterNode(asked) = register(full_node("n1")) else { panic!("registers") };
+    let (by, supplier) = (Actor::Supplier(asked.supplier.clone()), asked.supplier.clone());
+    world.apply(by, Command::RegisterNode(asked)).expect("joins");
+    let brought = world.state.row(&RowKey::Supplier(supplier)).expect("brought some");
+    let bytes = row::encode_row(&brought).expect("encodes");
+    assert_eq!(hex(&bytes), "0408056d6574616c01000100");
+    assert_eq!(row::row(&bytes), Ok(brought));
+}
+
 /// Values of the core in which nothing has its default, by length and hash of their bytes:
 /// whoever changes their shape must raise [`PLAIN_FORMAT`] and [`PACKED_FORMAT`].
 #[test]

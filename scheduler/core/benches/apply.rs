@@ -14,6 +14,7 @@ use scheduler_core::job::{
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, State};
 use scheduler_core::unit::{CpuMilli, GpuSet, MemoryMib, RttUs, TimeMs};
+use scheduler_core::validate::SELECTOR_VALUES_MAX;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -62,8 +63,14 @@ fn lonely(
     (spec, plan)
 }
 
-/// Conditions that keep a group off all other sites, after as many as may be that keep it off none.
-fn elsewhere(state: &State, home: &Node, junk: impl Fn(usize) -> Vec<String>) -> Vec<Selector> {
+/// Conditions that keep a group off all other sites, after as many as may be that keep it off none,
+/// with at most so many values in all.
+fn elsewhere(
+    state: &State,
+    home: &Node,
+    values_max: usize,
+    junk: impl Fn(usize) -> Vec<String>,
+) -> Vec<Selector> {
     let others: Vec<String> = state
         .sites()
         .iter()
@@ -72,7 +79,8 @@ fn elsewhere(state: &State, home: &Node, junk: impl Fn(usize) -> Vec<String>) ->
         .collect();
     let needed: Vec<Selector> =
         others.chunks(MOST).map(|some| not_in("muster/site", some)).collect();
-    let idle = (0..MOST - 1 - needed.len()).map(|nth| not_in("muster/site", &junk(nth)));
+    let idle = ((values_max - others.len()) / MOST).min(MOST - 1 - needed.len());
+    let idle = (0..idle).map(|nth| not_in("muster/site", &junk(nth)));
     let mut all: Vec<Selector> = idle.collect();
     all.extend(needed);
     all
@@ -115,6 +123,8 @@ fn hostile(state: &State) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for groups in [1, MOST] {
+        // One for the name of a node.
+        let most = SELECTOR_VALUES_MAX / groups - 1;
         let mut case = |called: &str, (mut spec, plan): (JobSpec, Plan)| {
             for group in &mut spec.groups {
                 // Any GPU serves, which takes a look at all alternatives.
@@ -126,22 +136,26 @@ fn hostile(state: &State) -> Vec<Case> {
         let site = &[Level::Site][..];
         case(
             "even over sites, unknown names",
-            lonely(state, groups, site, |home, at| elsewhere(state, home, unknown(at))),
+            lonely(state, groups, site, |home, at| elsewhere(state, home, most, unknown(at))),
         );
         case(
             "even over sites, names of sites",
-            lonely(state, groups, site, |home, _| elsewhere(state, home, known(home))),
+            lonely(state, groups, site, |home, _| elsewhere(state, home, most, known(home))),
         );
         case(
             "even over all levels",
             lonely(state, groups, &LEVELS, |home, at| {
-                named(elsewhere(state, home, unknown(at)), home)
+                named(elsewhere(state, home, most, unknown(at)), home)
             }),
         );
-        case(
-            "even over nodes, names of nodes",
-            lonely(state, groups, &[Level::Node], |home, _| away(home)),
-        );
+        let named = |(spec, _): &(JobSpec, Plan)| {
+            let all = spec.groups.iter().flat_map(|group| &group.selectors);
+            all.map(|one| one.condition.values().len()).sum::<usize>()
+        };
+        let nodes = |groups| lonely(state, groups, &[Level::Node], |home, _| away(home));
+        // As many groups as may name all nodes but their own.
+        let fewer = (1..=groups).rev().find(|&groups| named(&nodes(groups)) <= SELECTOR_VALUES_MAX);
+        case("even over nodes, names of nodes", nodes(fewer.expect("one group may")));
     }
     cases
 }
@@ -166,7 +180,7 @@ fn crowd(state: &State) -> Case {
         let spread = |level: Level| Spread { level, skew_max: 1_000, preferred: false };
         group.rules.spread = LEVELS.map(spread).to_vec();
         group.rules.replicas_per_node_max = 1;
-        group.selectors = (0..MOST)
+        group.selectors = (0..SELECTOR_VALUES_MAX / MOST / MOST)
             .map(|nth| {
                 let values: Vec<String> =
                     (0..MOST).map(|value| format!("none-{}", nth * MOST + value)).collect();
@@ -201,6 +215,36 @@ fn jealous(state: &mut State) -> Case {
     let placements = (0u32..).zip(free).take(10_000).map(|(rank, node)| one(rank, node, 0));
     let plan = Plan { placements: placements.collect() };
     ("10,000 replicas beside 2,000 jobs that want to be alone".to_owned(), alone(10_000), plan)
+}
+
+/// Ten thousand small jobs, and two of one replica that must know where they all stand: one wants to be
+/// in their region, the other is one that all of them want to be apart from.
+fn neighbours(state: &mut State) -> [Case; 2] {
+    const JOBS: usize = 10_000;
+    let labels = |name: &str| [("app".into(), name.into())].into_iter().collect();
+    let affinity = |name: &str, anti, level| {
+        let target = Target::Jobs { group: None, labels: labels(name) };
+        vec![Affinity { anti, preferred: false, level, target }]
+    };
+    let nodes: Vec<Arc<Node>> =
+        state.nodes().filter(|node| !node.gpus.is_empty()).cloned().collect();
+    let (taken, free) = nodes.split_at(JOBS);
+    for (at, node) in taken.iter().enumerate() {
+        let mut spec = job_spec(vec![group("w", 1, 1)]);
+        spec.labels = labels("neighbour");
+        spec.affinities = affinity("lonely", true, Level::Node);
+        let plan = Plan { placements: vec![one(0, node, 0)] };
+        apply(state, submission(&format!("neighbour-{at}"), spec, Some(plan)));
+    }
+    let mut near = job_spec(vec![group("w", 1, 1)]);
+    near.affinities = affinity("neighbour", false, Level::Region);
+    let mut apart = job_spec(vec![group("w", 1, 1)]);
+    apart.labels = labels("lonely");
+    let plan = || Plan { placements: vec![one(0, &free[0], 0)] };
+    [
+        ("1 replica near 10,000 jobs".to_owned(), near, plan()),
+        ("1 replica apart from 10,000 jobs".to_owned(), apart, plan()),
+    ]
 }
 
 /// As many replicas as a job may have, each next to nothing, on one node.
@@ -305,6 +349,9 @@ fn applied(criterion: &mut Criterion) {
     let case = jealous(&mut state);
     measured(criterion, &mut state, vec![case]);
     assert!(state.tenant(&tenant(TENANT)).is_some_and(|tenant| tenant.live_jobs == 2_000));
+    let mut state = Fleet::new(NODES, 300, 7).state();
+    let cases = neighbours(&mut state);
+    measured(criterion, &mut state, cases.into());
 }
 
 criterion_group!(benches, applied);

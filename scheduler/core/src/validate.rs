@@ -22,6 +22,10 @@ pub const GROUPS_MAX: usize = 64;
 pub const REPLICAS_MAX: u32 = 100_000;
 /// Most GPU models, selectors or tolerations in a group, and values in one selector.
 pub const LIST_MAX: usize = 64;
+/// Most values in the selectors of all groups of a job together: ten thousand node names and as many
+/// others. A node is held against each of them when a job is planned and again when it is applied,
+/// and an entry must not hold up a server for longer than some others do.
+pub const SELECTOR_VALUES_MAX: usize = 20_000;
 /// Most arguments, and most environment variables, of a program.
 pub const PROGRAM_ITEMS_MAX: usize = 1_024;
 /// Most bytes of a program's arguments and environment: the job rides in one consensus entry.

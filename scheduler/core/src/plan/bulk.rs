@@ -7,14 +7,14 @@
 //! looking at single nodes would make, but for the order of targets that score alike.
 
 use super::Steps;
-use super::ask::Ask;
+use super::ask::{Ask, GpuFit, GroupAsk};
 use super::draft::Members;
 use super::field::{Domain, Field, Pool};
 use super::pack::{Lot, PackScore, SIGHT_STEPS, Sight};
-use super::room::{room, take};
+use super::room::{lowest, room, take};
 use crate::command::Placement;
 use crate::id::{Epoch, NodeId, Rank, SiteId};
-use crate::job::Strategy;
+use crate::job::{GpuAsk, Strategy};
 use crate::node::Gpu;
 use crate::unit::GpuSet;
 use crate::view::Free;
@@ -61,6 +61,46 @@ impl Stretch {
     }
 }
 
+/// What of a group lies on each node of a stretch.
+struct Part<'a> {
+    load: &'a Load,
+    group: &'a GroupAsk,
+    fit: GpuFit,
+}
+
+impl Part<'_> {
+    /// Whole GPUs of a replica, where any that are idle and allowed do.
+    fn plain_gpus(&self) -> Option<u32> {
+        match self.group.needs.gpus() {
+            GpuAsk::None => Some(0),
+            GpuAsk::Whole(count) => self.fit.plain.then_some(u32::from(count)),
+            GpuAsk::Share(_) => None,
+        }
+    }
+}
+
+/// A node while its replicas get their GPUs.
+enum Seat<'a> {
+    /// Nothing but these matters.
+    Idle(GpuSet),
+    Free(Free, &'a [Gpu]),
+}
+
+impl Seat<'_> {
+    /// Exact GPUs for one replica.
+    fn take(&mut self, part: &Part<'_>) -> Option<(GpuSet, u16)> {
+        match self {
+            Self::Idle(idle) => {
+                let count = part.plain_gpus()?;
+                let gpus = lowest(*idle & part.fit.mask, count);
+                *idle = GpuSet(idle.0 & !gpus.0);
+                (gpus.len() == count).then_some((gpus, 0))
+            }
+            Self::Free(free, gpus) => take(part.group, gpus, free, part.fit),
+        }
+    }
+}
+
 /// A gang packed by pools.
 #[derive(Clone, Debug)]
 pub(super) struct Bulk {
@@ -100,26 +140,33 @@ impl Bulk {
         for stretch in &self.stretches {
             let first = stretch.loads.first()?;
             let pool = pools.get(first.group)?.get(stretch.pool).copied().flatten()?;
+            let loads = stretch.loads.iter().map(|load| {
+                let fit = pools.get(load.group)?.get(stretch.pool).copied().flatten()?.gpus;
+                Some(Part { load, group: ask.groups.get(load.group)?, fit })
+            });
+            let parts: Vec<Part<'_>> = loads.collect::<Option<_>>()?;
+            // That there is room was seen when it was packed; which GPUs is all that is open.
+            let plain = parts.iter().all(|part| part.plain_gpus().is_some());
             for (nth, at) in (stretch.from..stretch.to).enumerate() {
                 let node = pool.get(at)?;
                 let brief = ask.view.brief(node);
-                let (mut free, gpus) = match pool.free {
-                    Some(free) => (free.with_idle(brief.idle), &[][..]),
+                let (id, node_epoch) = (NodeId(node), brief.epoch);
+                let mut seat = match pool.free {
+                    Some(_) if plain => Seat::Idle(brief.idle),
+                    Some(free) => Seat::Free(free.with_idle(brief.idle), &[]),
                     None => {
                         let slot = ask.view.slot(node)?;
-                        (field.base.free(slot), slot.node.gpus.as_slice())
+                        Seat::Free(field.base.free(slot), &slot.node.gpus)
                     }
                 };
-                for load in &stretch.loads {
-                    let group = ask.groups.get(load.group)?;
-                    let fit = pools.get(load.group)?.get(stretch.pool).copied().flatten()?.gpus;
-                    let rank = load.rank + nth * load.each as usize;
-                    let own = starts.get(load.group)? + rank;
-                    let own = placements.get_mut(own..own + load.each as usize)?;
-                    for (cell, &rank) in own.iter_mut().zip(group.ranks.get(rank..)?) {
-                        let (gpus, share_milli) = take(group, gpus, &mut free, fit)?;
-                        let (node, node_epoch) = (NodeId(node), brief.epoch);
-                        *cell = Placement { rank, node, node_epoch, gpus, share_milli };
+                for part in &parts {
+                    let each = part.load.each as usize;
+                    let rank = part.load.rank + nth * each;
+                    let own = starts.get(part.load.group)? + rank;
+                    let own = placements.get_mut(own..own + each)?;
+                    for (cell, &rank) in own.iter_mut().zip(part.group.ranks.get(rank..)?) {
+                        let (gpus, share_milli) = seat.take(part)?;
+                        *cell = Placement { rank, node: id, node_epoch, gpus, share_milli };
                     }
                 }
             }

@@ -129,7 +129,7 @@ fn pick_share(gpus: &[Gpu], free: &Free, fit: GpuFit, milli: u16) -> Option<GpuS
 }
 
 /// The `count` GPUs with the lowest indexes; all, if there are fewer.
-fn lowest(gpus: GpuSet, count: u32) -> GpuSet {
+pub(super) fn lowest(gpus: GpuSet, count: u32) -> GpuSet {
     if gpus.len() <= count {
         return gpus;
     }

@@ -8,7 +8,7 @@ use super::facts::JobSlot;
 use super::replicas::Replicas;
 use super::rows::{JOBS_PER_ROW, NODES_PER_ROW, RowKey, replica_row, replica_rows};
 use crate::command::Quota;
-use crate::id::{AssignmentId, JobId, NodeId, Rank, TenantId};
+use crate::id::{AssignmentId, JobId, ModelId, NodeId, Rank, SiteId, SupplierId, TenantId};
 use crate::job::{Job, JobSpec, Replica, Scaling};
 use crate::node::{Models, Node};
 use crate::topology::Sites;
@@ -31,6 +31,19 @@ impl State {
     pub(super) fn change_sites(&mut self) -> &mut Sites {
         self.dirty.mark(RowKey::Sites);
         Arc::make_mut(&mut self.facts.sites)
+    }
+
+    /// The supplier brought names that nobody had before, numbered above all others.
+    pub(super) fn note_brought(
+        &mut self,
+        supplier: &SupplierId,
+        site: Option<SiteId>,
+        models: Vec<ModelId>,
+    ) {
+        self.dirty.mark(RowKey::Supplier(supplier.clone()));
+        let brought = Arc::make_mut(&mut self.facts.brought).entry(supplier.clone()).or_default();
+        brought.sites.extend(site);
+        brought.models.extend(models);
     }
 
     pub(super) fn put_tenant_facts(&mut self, id: &TenantId, quota: Quota) {

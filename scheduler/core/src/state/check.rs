@@ -3,10 +3,11 @@
 //! **Invariant:** reads only, trusts no index.
 
 use super::State;
+use super::brought::{MODELS_BROUGHT_MAX, SITES_BROUGHT_MAX};
 use super::facts::Facts;
 use super::index::{Index, count_groups, deadline, sum};
 use super::progress::next_phase;
-use crate::id::{AssignmentId, JobId, NodeId, Rank};
+use crate::id::{AssignmentId, JobId, NodeId, Rank, SupplierId};
 use crate::job::{Job, JobPhase};
 use crate::node::{Eligibility, NodeStatus};
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ pub enum Finding {
     DuplicateNode { node: NodeId },
     #[error("{node} refers to a site or GPU model that does not exist")]
     UnknownName { node: NodeId },
+    #[error("{supplier:?} brought names that do not exist, that another brought, or too many")]
+    WrongNames { supplier: SupplierId },
     #[error("{job} has the wrong number, or the request id of another job")]
     DuplicateJob { job: JobId },
     #[error("{job} is not over and has no tenant")]
@@ -62,6 +65,7 @@ impl Facts {
     pub(super) fn recount(&self) -> (Index, Vec<Finding>) {
         let (index, mut findings) = Index::build(self);
         self.check_nodes(&index, &mut findings);
+        self.check_brought(&mut findings);
         let mut seen = BTreeSet::new();
         for (id, slot) in self.jobs.iter() {
             if id >= self.meta.next_job {
@@ -101,6 +105,28 @@ impl Facts {
             let lost = node.status == NodeStatus::Down || node.eligibility == Eligibility::Draining;
             if lost && index.usage(id).is_none_or(|usage| usage.live > 0) {
                 findings.push(Finding::LiveOnLostNode { node: id });
+            }
+        }
+    }
+}
+
+impl Facts {
+    fn check_brought(&self, findings: &mut Vec<Finding>) {
+        let (mut models, mut sites) = (BTreeSet::new(), BTreeSet::new());
+        for (supplier, brought) in self.brought.iter() {
+            let rising = brought.models.is_sorted() && brought.sites.is_sorted();
+            let few = brought.models.len() <= MODELS_BROUGHT_MAX
+                && brought.sites.len() <= SITES_BROUGHT_MAX;
+            let new_models = brought
+                .models
+                .iter()
+                .all(|&model| self.models.name(model).is_some() && models.insert(model));
+            let new_sites = brought
+                .sites
+                .iter()
+                .all(|&site| self.sites.site(site).is_some() && sites.insert(site));
+            if !(rising && few && new_models && new_sites) {
+                findings.push(Finding::WrongNames { supplier: supplier.clone() });
             }
         }
     }

@@ -3,10 +3,11 @@
 //! **Invariant:** nothing here can be computed from anything else here. A clone is a frozen view:
 //! it shares every page and costs one pointer for each.
 
+use super::brought::Brought;
 use super::replicas::Replicas;
 use crate::command::Quota;
 use crate::hash::Hasher;
-use crate::id::TenantId;
+use crate::id::{SupplierId, TenantId};
 use crate::job::{Job, Scaling};
 use crate::node::{Models, Node};
 use crate::table::Table;
@@ -51,6 +52,7 @@ pub(super) struct Facts {
     pub(super) models: Arc<Models>,
     pub(super) sites: Arc<Sites>,
     pub(super) tenants: Arc<BTreeMap<TenantId, Quota>>,
+    pub(super) brought: Arc<BTreeMap<SupplierId, Brought>>,
     pub(super) nodes: Table<Arc<Node>>,
     pub(super) jobs: Table<JobSlot>,
 }
@@ -62,6 +64,10 @@ impl Facts {
         self.models.hash(&mut hasher);
         self.sites.hash(&mut hasher);
         self.tenants.hash(&mut hasher);
+        // A fleet to which no supplier brought anything hashes as if there were no such thing.
+        if !self.brought.is_empty() {
+            self.brought.hash(&mut hasher);
+        }
         hasher.write_usize(self.nodes.len());
         for (_, node) in self.nodes.iter() {
             node.hash(&mut hasher);

@@ -149,6 +149,8 @@ fn request_hash(tenant: &TenantId, request_id: &str) -> u64 {
 pub(super) struct Index {
     roster: Roster,
     nodes: Table<NodeUse>,
+    /// Nodes of each supplier that has any.
+    suppliers: BTreeMap<SupplierId, usize>,
     /// Counts per group of every job that is not over.
     counts: Table<Box<[PhaseCounts]>>,
     /// Jobs by the hash of tenant and request id.
@@ -179,6 +181,11 @@ impl Index {
 
     pub(super) fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// Nodes of the supplier.
+    pub(super) fn nodes_of(&self, supplier: &SupplierId) -> usize {
+        self.suppliers.get(supplier).copied().unwrap_or(0)
     }
 
     pub(super) fn usage(&self, node: NodeId) -> Option<&Usage> {
@@ -282,6 +289,12 @@ pub(super) fn deadline(job: &Job) -> Option<TimeMs> {
 impl Index {
     pub(super) fn node_added(&mut self, node: &Arc<Node>) {
         self.roster.enter(node);
+        match self.suppliers.get_mut(&node.supplier) {
+            Some(nodes) => *nodes += 1,
+            None => {
+                self.suppliers.insert(node.supplier.clone(), 1);
+            }
+        }
         self.nodes.insert(u64::from(node.id.0), NodeUse::default());
     }
 
@@ -292,6 +305,12 @@ impl Index {
 
     pub(super) fn node_removed(&mut self, node: &Node) {
         self.roster.leave(node);
+        if let Some(nodes) = self.suppliers.get_mut(&node.supplier) {
+            *nodes -= 1;
+            if *nodes == 0 {
+                self.suppliers.remove(&node.supplier);
+            }
+        }
         self.nodes.remove(u64::from(node.id.0));
     }
 

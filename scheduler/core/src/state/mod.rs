@@ -8,6 +8,7 @@
 mod admit;
 mod apply;
 mod around;
+mod brought;
 mod change;
 mod check;
 mod ending;
@@ -31,6 +32,7 @@ mod usage;
 mod work;
 
 pub use apply::Applied;
+pub use brought::{Brought, MODELS_BROUGHT_MAX, SITES_BROUGHT_MAX};
 pub use check::Finding;
 pub use facts::Meta;
 pub use index::{Counts, PhaseCounts, Tenant};
@@ -54,6 +56,9 @@ use std::sync::Arc;
 
 /// Most nodes registered at a time: over 1.5 times the largest fleet we build for.
 pub const NODES_MAX: usize = 262_144;
+/// Most nodes that one supplier may register at a time: more than the largest fleet we build for has,
+/// and a quarter is left for others. What operators register for a supplier is not held against it.
+pub const NODES_OF_SUPPLIER_MAX: usize = NODES_MAX / 4 * 3;
 /// Most tenants: each costs a row, and all are copied into every frozen view.
 pub const TENANTS_MAX: usize = 10_000;
 /// Most jobs known at a time, over or not: bounds memory at about 1 KiB each.

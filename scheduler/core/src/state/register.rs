@@ -5,11 +5,11 @@
 
 use super::apply::{Turn, forbidden};
 use super::usage::Usage;
-use super::{NODES_MAX, State};
+use super::{NODES_MAX, NODES_OF_SUPPLIER_MAX, State};
 use crate::command::{Actor, Outcome, RegisterNode, Rejection};
 use crate::event::Event;
 use crate::fit::Needs;
-use crate::id::{Epoch, JobId, Name, NodeId, Rank, SiteId};
+use crate::id::{Epoch, JobId, ModelId, Name, NodeId, Rank, SiteId, SupplierId};
 use crate::job::ReplicaPhase;
 use crate::node::{Eligibility, Gpu, MODELS_MAX, Node, NodeSpec, NodeStatus};
 use crate::validate;
@@ -22,18 +22,26 @@ impl State {
         turn: &mut Turn<'_>,
         asked: &RegisterNode,
     ) -> Result<Outcome, Rejection> {
-        match turn.by {
-            Actor::System | Actor::Operator => {}
-            Actor::Supplier(supplier) if *supplier == asked.supplier => {}
+        // Whom names and nodes are counted against.
+        let bringer = match turn.by {
+            Actor::System | Actor::Operator => None,
+            Actor::Supplier(supplier) if *supplier == asked.supplier => Some(supplier),
             _ => return Err(forbidden("only the supplier itself registers its nodes")),
-        }
+        };
         validate::node(&asked.spec)?;
         let known = self.node_by_name(&asked.supplier, &asked.spec.name);
         let known = known.and_then(|id| self.node(id)).cloned();
-        let (id, epoch) = self.next_session(asked, known.as_deref())?;
+        let (id, epoch) = self.next_session(asked, known.as_deref(), bringer)?;
         self.check_names(&asked.spec)?;
+        if let Some(supplier) = bringer {
+            self.check_brought(supplier, &asked.spec)?;
+        }
 
+        let before = (self.sites().len(), self.models().len());
         let (site, gpus) = self.learn_names(turn, &asked.spec)?;
+        if let Some(supplier) = bringer {
+            self.count_brought(supplier, before);
+        }
         turn.event(Event::NodeChanged(id));
         turn.event(Event::CapacityGrew);
         match known {
@@ -69,10 +77,21 @@ impl State {
         }
     }
 
+    /// Counts the sites and models that were learned since there were so many of each.
+    fn count_brought(&mut self, supplier: &SupplierId, (sites, models): (usize, usize)) {
+        let numbers = |from: usize, end: usize| (from..end).filter_map(|at| u16::try_from(at).ok());
+        let site = numbers(sites, self.sites().len()).map(SiteId).next();
+        let models: Vec<ModelId> = numbers(models, self.models().len()).map(ModelId).collect();
+        if site.is_some() || !models.is_empty() {
+            self.note_brought(supplier, site, models);
+        }
+    }
+
     fn next_session(
         &self,
         asked: &RegisterNode,
         known: Option<&Node>,
+        bringer: Option<&SupplierId>,
     ) -> Result<(NodeId, Epoch), Rejection> {
         let limit = |what: &str, limit: u64| Rejection::LimitReached { what: what.into(), limit };
         if let Some(node) = known {
@@ -85,6 +104,10 @@ impl State {
         }
         if self.nodes_len() >= NODES_MAX {
             return Err(limit("nodes", NODES_MAX as u64));
+        }
+        let full = |supplier| self.index.nodes_of(supplier) >= NODES_OF_SUPPLIER_MAX;
+        if bringer.is_some_and(full) {
+            return Err(limit("nodes of one supplier", NODES_OF_SUPPLIER_MAX as u64));
         }
         let next = self.facts.meta.next_node;
         if next == u32::MAX {

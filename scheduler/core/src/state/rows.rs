@@ -5,6 +5,7 @@
 //! **Invariant:** the rows of a state, in order of key, determine all its facts; nothing derived
 //! is in them. The shapes of [`Row`] are a contract with what is on disk.
 
+use super::brought::Brought;
 use super::check::Finding;
 use super::facts::{Facts, JobSlot, Meta};
 use super::index::Index;
@@ -12,7 +13,7 @@ use super::replicas::Replicas;
 use super::shared::Shared;
 use super::{Dirty, State};
 use crate::command::Quota;
-use crate::id::{JobId, TenantId};
+use crate::id::{JobId, SupplierId, TenantId};
 use crate::job::{Job, Replica, Scaling};
 use crate::node::{Models, Node};
 use crate::table::Table;
@@ -45,6 +46,8 @@ pub enum RowKey {
     Replicas(JobId, u32),
     /// The latest scalings of a job that was ever scaled.
     Scalings(JobId),
+    /// What a supplier brought that nobody had before.
+    Supplier(SupplierId),
 }
 
 /// The facts of one row.
@@ -58,6 +61,7 @@ pub enum Row {
     Jobs(u64, Vec<JobRow>),
     Replicas(JobId, u32, Arc<[Replica]>),
     Scalings(JobId, Arc<Vec<Scaling>>),
+    Supplier(SupplierId, Brought),
 }
 
 /// One job in its row.
@@ -93,6 +97,7 @@ impl Row {
             Self::Jobs(page, _) => RowKey::Jobs(*page),
             Self::Replicas(job, page, _) => RowKey::Replicas(*job, *page),
             Self::Scalings(job, _) => RowKey::Scalings(*job),
+            Self::Supplier(id, _) => RowKey::Supplier(id.clone()),
         }
     }
 }
@@ -211,6 +216,7 @@ impl Facts {
             RowKey::Scalings(job) => {
                 Some(Row::Scalings(*job, self.jobs.get(job.0)?.scalings.clone()?))
             }
+            RowKey::Supplier(id) => Some(Row::Supplier(id.clone(), self.brought.get(id)?.clone())),
         }
     }
 
@@ -224,7 +230,9 @@ impl Facts {
             self.jobs.iter().flat_map(|(id, slot)| replica_rows(JobId(id), slot.replicas.len()));
         let scaled = self.jobs.iter().filter(|(_, slot)| slot.scalings.is_some());
         let scalings = scaled.map(|(id, _)| RowKey::Scalings(JobId(id)));
+        let suppliers = self.brought.keys().cloned().map(RowKey::Supplier);
         let keys = whole.chain(tenants).chain(nodes).chain(jobs).chain(replicas).chain(scalings);
+        let keys = keys.chain(suppliers);
         keys.filter_map(|key| self.row(&key))
     }
 
@@ -235,6 +243,7 @@ impl Facts {
         let mut facts = Self::default();
         let mut meta = None;
         let mut tenants = BTreeMap::new();
+        let mut brought = BTreeMap::new();
         let mut pages: BTreeMap<(JobId, u32), Arc<[Replica]>> = BTreeMap::new();
         let mut scalings = BTreeMap::new();
         let mut jobs: Vec<JobRow> = Vec::new();
@@ -264,6 +273,7 @@ impl Facts {
                 }
                 Row::Replicas(job, page, found) => pages.insert((job, page), found).is_none(),
                 Row::Scalings(job, found) => scalings.insert(job, found).is_none(),
+                Row::Supplier(id, found) => brought.insert(id, found).is_none(),
             };
             if !fresh {
                 return Err(RestoreError::Misplaced { key });
@@ -278,6 +288,7 @@ impl Facts {
             }
         }
         facts.tenants = Arc::new(tenants);
+        facts.brought = Arc::new(brought);
         facts.jobs = join_jobs(jobs, pages)?;
         for (job, found) in scalings {
             let misplaced = RestoreError::Misplaced { key: RowKey::Scalings(job) };

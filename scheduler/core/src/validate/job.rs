@@ -5,9 +5,9 @@
 use super::rules;
 use super::{
     ALTERNATIVES_MAX, COST_MICRO_USD_MAX, DURATION_MS_RANGE, GROUPS_MAX, JOB_LABELS_MAX, LIST_MAX,
-    PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, VRAM_MIB_MAX, Valid, bandwidth,
-    compute_capability, count, custom, invalid, labels, price, priority, range, resources, rtt,
-    text,
+    PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, SELECTOR_VALUES_MAX, VRAM_MIB_MAX, Valid,
+    bandwidth, compute_capability, count, custom, invalid, labels, price, priority, range,
+    resources, rtt, text,
 };
 use crate::command::Rejection;
 use crate::id::Name;
@@ -28,6 +28,7 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
     let mut names: BTreeSet<&Name> = BTreeSet::new();
     let mut heads = 0u32;
     let (mut replicas, mut most) = (0u64, 0u64);
+    let mut values = 0usize;
     for (at, found) in spec.groups.iter().enumerate() {
         let path = format!("spec.groups[{at}]");
         group(&path, found)?;
@@ -58,6 +59,7 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
             );
             return invalid(format!("{path}.replicas_max"), problem);
         }
+        selector_values(&path, found, &mut values)?;
     }
     if let Some(bound) = spec.rtt_max {
         rtt(bound, || "spec.rtt_us_max".to_owned())?;
@@ -184,6 +186,20 @@ fn selector(path: &str, selector: &Selector) -> Valid {
     count(|| format!("{path}.values"), values.len(), LIST_MAX)?;
     for (at, value) in values.iter().enumerate() {
         text(|| format!("{path}.values[{at}]"), value, 0, LABEL_BYTES_MAX)?;
+    }
+    Ok(())
+}
+
+/// Counts what the selectors of a group name towards what the job may name in all.
+fn selector_values(path: &str, group: &GroupSpec, values: &mut usize) -> Valid {
+    for (at, found) in group.selectors.iter().enumerate() {
+        *values += found.condition.values().len();
+        if *values > SELECTOR_VALUES_MAX {
+            let problem = format!(
+                "brings the job to {values} values in selectors; at most {SELECTOR_VALUES_MAX} are allowed"
+            );
+            return invalid(format!("{path}.selectors[{at}].values"), problem);
+        }
     }
     Ok(())
 }

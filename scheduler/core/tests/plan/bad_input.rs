@@ -310,6 +310,17 @@ fn a_thousand_alternatives_and_ten_thousand_conditions_are_bounded() {
     assert!(problem.contains("10000"), "{problem}");
     assert!(run(&world, &selectors).is_ok(), "all of them hold");
 
+    let values = one(|spec| {
+        let named = |nth: u32| (0..64).map(|value| format!("v{nth}-{value}").into()).collect();
+        let each = |nth| condition("number", Condition::NotIn(named(nth)));
+        let groups = (0..64).map(|at| group(&format!("g{at}"), 1, 1));
+        spec.groups = groups.collect();
+        spec.groups.iter_mut().for_each(|group| group.selectors = (0..5).map(each).collect());
+    });
+    let (field, problem) = invalid(&values);
+    assert_eq!(field, "spec.groups[62].selectors[2].values");
+    assert!(problem.contains("20032") && problem.contains("20000"), "{problem}");
+
     let affinities = one(|spec| {
         let target = Target::Groups { group: 0, with: 0 };
         let one = Affinity { anti: true, preferred: false, level: Level::Node, target };
@@ -346,7 +357,7 @@ fn groups_with_all_conditions_that_are_allowed_stay_in_their_budget() {
             })
             .collect();
         let each = |nth: u32| {
-            let values = (0..64).map(|value| (value * 64 + nth).to_string().into()).collect();
+            let values = (0..39).map(|value| (value * 64 + nth).to_string().into()).collect();
             condition("number", Condition::NotIn(values))
         };
         group.selectors = (0..64).map(each).collect();

@@ -1,7 +1,8 @@
 //! Nodes joining, coming back, being drained, lost and removed.
 
 use scheduler_core::command::{
-    Actor, Command, Kind, NodeTransition, Observed, Outcome, RegisterNode, Rejection, SiteRtt,
+    Actor, Command, Entry, Kind, NodeTransition, Observed, Outcome, RegisterNode, Rejection,
+    SiteRtt,
 };
 use scheduler_core::fixture::entry::{
     SUPPLIER, World, key_digest, name, node_spec, register, supplier, tenant,
@@ -9,6 +10,7 @@ use scheduler_core::fixture::entry::{
 use scheduler_core::id::{Epoch, NodeId, Rank};
 use scheduler_core::job::{JobPhase, ReplicaPhase};
 use scheduler_core::node::{Eligibility, NodeSpec, NodeStatus};
+use scheduler_core::state::{MODELS_BROUGHT_MAX, SITES_BROUGHT_MAX, State};
 use scheduler_core::unit::{CpuMilli, GpuSet, RttUs};
 
 fn registration(host: &str, gpus: usize) -> RegisterNode {
@@ -60,6 +62,68 @@ fn suppliers_touch_their_own_nodes_only() {
     assert_eq!(world.apply(own(), cordon), Ok(Outcome::Done { changed: false }));
     assert_eq!(world.apply(own(), remove), Ok(Outcome::Done { changed: true }));
     assert_eq!(world.state.nodes_len(), 0);
+}
+
+/// One supplier cannot use up the names of sites and GPU models for all others.
+#[test]
+fn what_a_supplier_may_bring_is_bounded() {
+    let mut world = World::new();
+    let by = |name: &str| Actor::Supplier(supplier(name));
+    let asked = |of: &str, host: String, site: String, model: String| {
+        let mut asked = registration(&host, 8);
+        asked.supplier = supplier(of);
+        asked.spec.place.site = name(&site);
+        asked.spec.gpus[7].model = name(&model);
+        Command::RegisterNode(asked)
+    };
+    let refused = |world: &mut World, command: &Command, field: &str| {
+        let before = world.state.hash();
+        match world.apply(by("metal"), command.clone()) {
+            Err(Rejection::Invalid { field: found, problem }) => {
+                assert_eq!(found, field, "{problem}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(world.state.hash(), before);
+    };
+    // Thousands of entries: all is counted at the end.
+    let join = |world: &mut World, command: Command| {
+        let entry = Entry { at: world.at, by: by("metal"), command };
+        world.state.apply(world.state.index() + 1, &entry).result.expect("joins");
+    };
+    let count = |world: &World| {
+        let brought = world.state.brought(&supplier("metal")).expect("some");
+        (brought.sites.len(), brought.models.len())
+    };
+    // The model of the other GPUs is one of them.
+    for number in 1..MODELS_BROUGHT_MAX {
+        let (host, model) = (format!("m{number}"), format!("model-{number}"));
+        join(&mut world, asked("metal", host, "one".into(), model));
+    }
+    assert_eq!(count(&world), (1, MODELS_BROUGHT_MAX));
+    let more = asked("metal", "more".into(), "one".into(), "another".into());
+    refused(&mut world, &more, "spec.gpus[7].model");
+    // Nodes that go leave their names behind.
+    world.apply(by("metal"), Command::RemoveNode { node: NodeId(0), force: true }).expect("goes");
+    refused(&mut world, &more, "spec.gpus[7].model");
+    for number in 1..SITES_BROUGHT_MAX {
+        let (host, site) = (format!("s{number}"), format!("site-{number}"));
+        join(&mut world, asked("metal", host, site, "model-1".into()));
+    }
+    assert_eq!(count(&world), (SITES_BROUGHT_MAX, MODELS_BROUGHT_MAX));
+    let far = asked("metal", "far".into(), "far".into(), "model-1".into());
+    refused(&mut world, &far, "spec.place.site");
+    // Others may; what they bring is everybody's, and what an operator declares is nobody's.
+    let ores = asked("ore", "o".into(), "far".into(), "another".into());
+    world.apply(by("ore"), ores).expect("joins");
+    world.apply(by("metal"), far).expect("is known now");
+    world.apply(by("metal"), more).expect("is known now");
+    let declared = asked("metal", "told".into(), "told".into(), "told".into());
+    world.apply(Actor::Operator, declared).expect("joins");
+    assert_eq!(count(&world), (SITES_BROUGHT_MAX, MODELS_BROUGHT_MAX));
+    assert_eq!(world.state.check(), []);
+    let again = State::from_rows(world.state.freeze().rows()).expect("the same");
+    assert_eq!((again.hash(), again.check()), (world.state.hash(), vec![]));
 }
 
 #[test]
