@@ -42,7 +42,11 @@ const ASIDE: [(&str, &[&str], &str); 9] = [
     ("networking.k8s.io", &["NetworkPolicy", "Ingress"], NO_SAY),
     ("storage.k8s.io", &["StorageClass"], NO_SAY),
     ("policy", &["PodDisruptionBudget"], NO_SAY),
-    ("scheduling.k8s.io", &["PriorityClass"], "jobs have no priorities yet"),
+    (
+        "scheduling.k8s.io",
+        &["PriorityClass"],
+        "which priority a job has here, its annotation muster/priority says",
+    ),
     ("kueue.x-k8s.io", &["LocalQueue"], NO_QUEUES),
     ("scheduling.run.ai", &["Queue"], NO_QUEUES),
     ("scheduling.volcano.sh", &["Queue"], NO_QUEUES),
@@ -367,6 +371,7 @@ impl Objects {
             rtt_us_max: pinned(|one| one.rtt_us_max > 0).map_or(0, |one| one.rtt_us_max),
             price_micro_usd_max: pinned(|one| one.price_micro_usd_max > 0)
                 .map_or(0, |one| one.price_micro_usd_max),
+            priority: pinned(|one| one.priority != 0).map_or(0, |one| one.priority),
             duration_s: self
                 .owners
                 .iter()

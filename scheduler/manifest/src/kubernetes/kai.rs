@@ -94,7 +94,11 @@ const QUEUE: Verdict = Verdict::Ignored(NO_QUEUES);
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[
     ("KaiSpec", &["queue"], QUEUE),
-    ("KaiSpec", &["priorityClassName"], Verdict::Refused("jobs have no priorities yet")),
+    (
+        "KaiSpec",
+        &["priorityClassName"],
+        Verdict::Refused("say a number in the annotation muster/priority, or leave it out"),
+    ),
     ("KaiSpec", &["preemptibility", "preemptionDelay"], Verdict::Ignored("muster preempts nobody")),
     (
         "KaiSpec",

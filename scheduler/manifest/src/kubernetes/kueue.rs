@@ -167,7 +167,7 @@ pub(super) const REST: Rest = &[
     (
         "KueueSpec",
         &["priorityClassRef", "priorityClassName", "priorityClassSource"],
-        Verdict::Refused("jobs have no priorities yet"),
+        Verdict::Refused("say a number in the annotation muster/priority, or leave it out"),
     ),
     ("KueueSpec", &["preemptionGates"], Verdict::Ignored("muster preempts nobody")),
     (

@@ -79,8 +79,8 @@ pub(crate) fn together(
 }
 
 /// Why priorities are refused.
-pub(crate) const NO_PRIORITIES: &str =
-    "is not supported: jobs have no priorities yet; leave it out: the oldest job goes first";
+pub(super) const NO_PRIORITIES: &str = "is not supported: what it is worth among this fleet's jobs is not known here; say a number from -1000 to 1000 \
+     in the annotation muster/priority, or leave it out";
 
 impl Members {
     /// The members that a template stands for.

@@ -24,5 +24,5 @@ mod yunikorn;
 pub(crate) use application::{assemble, finish_group};
 pub(crate) use claim::Known;
 pub(crate) use job::{Owner, name_of};
-pub(crate) use members::{Members, NO_PRIORITIES, deadline, shorter};
+pub(crate) use members::{Members, deadline, shorter};
 pub(crate) use pinned::{On, Pinned};

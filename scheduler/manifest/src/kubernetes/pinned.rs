@@ -3,7 +3,7 @@
 //! **Invariant:** an annotation of a scheduler that is not known here is a fault; free text is told as ignored.
 
 use super::exclusive::Exclusive;
-use super::members::{Members, together};
+use super::members::{Members, NO_PRIORITIES, together};
 use super::pod::Metadata;
 use super::{kai, kueue, yunikorn};
 use crate::decode::word;
@@ -55,6 +55,7 @@ pub(crate) struct Pinned {
     pub(crate) kind: Option<v1::JobKind>,
     pub(crate) rtt_us_max: u32,
     pub(crate) price_micro_usd_max: u64,
+    pub(crate) priority: i32,
     /// Labels that are no scheduler's words.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -211,6 +212,8 @@ impl Pinned {
             self.kuberay(word, entry, findings);
         } else if key == "volcano.sh/queue-name" {
             entry.ignored(NO_QUEUES, findings);
+        } else if key == "volcano.sh/job-type" {
+            entry.ignored("a name for people, which steers nothing", findings);
         } else if is_foreign(key) {
             findings
                 .fault(&entry.at, "is not supported: a word of a scheduler that is not read here");
@@ -253,7 +256,7 @@ impl Pinned {
     /// KubeRay's labels for the schedulers that it works with.
     fn kuberay(&mut self, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
         match word {
-            "priority-class-name" => findings.fault(&entry.at, super::NO_PRIORITIES),
+            "priority-class-name" => findings.fault(&entry.at, NO_PRIORITIES),
             "gang-scheduling-enabled" => entry.ignored("a job here is always a gang", findings),
             "scheduler-name" => entry.ignored("muster is the scheduler here", findings),
             _ => {
@@ -298,6 +301,9 @@ impl Pinned {
         if self.price_micro_usd_max == 0 {
             self.price_micro_usd_max = other.price_micro_usd_max;
         }
+        if self.priority == 0 {
+            self.priority = other.priority;
+        }
         for (key, value) in other.labels {
             self.labels.entry(key).or_insert(value);
         }
@@ -317,10 +323,21 @@ impl Pinned {
             "max-price" => {
                 self.price_micro_usd_max = bound(at, unit::decimal(entry.value, 6), findings);
             }
+            "priority" => {
+                let number = entry.value.trim().parse::<i32>();
+                self.priority = number.unwrap_or_else(|_| {
+                    let problem = format!("must be a whole number, is {}", quote(entry.value));
+                    findings.fault(at, problem);
+                    0
+                });
+            }
             "duration" => {
                 self.duration_s = Some(bound(at, unit::seconds(entry.value), findings));
             }
-            _ => findings.fault(at, "unknown; known are muster/kind, max-rtt, max-price, duration"),
+            _ => findings.fault(
+                at,
+                "unknown; known are muster/kind, max-rtt, max-price, duration, priority",
+            ),
         }
     }
 }

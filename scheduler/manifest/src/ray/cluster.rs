@@ -7,7 +7,7 @@ use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings};
 use crate::kubernetes::pod::{self, Object, PodTemplate};
-use crate::kubernetes::{Known, Members, NO_PRIORITIES, On, Owner, Pinned, name_of, shorter};
+use crate::kubernetes::{Known, Members, On, Owner, Pinned, name_of, shorter};
 use crate::label::{Conditions, Operator};
 use crate::shape;
 use proto::v1;
@@ -203,7 +203,9 @@ fn workers(
         findings.fault(&at.field("suspend"), problem);
     }
     if worker.priority.is_some_and(|priority| priority != 0) {
-        findings.fault(&at.field("priority"), NO_PRIORITIES);
+        let problem =
+            "is not supported: the groups of a job are placed together, none before another";
+        findings.fault(&at.field("priority"), problem);
     }
     let mut one = of_template(at, &worker.template, &worker.labels, known, findings);
     own_resources(&at.field("resources"), &worker.resources, findings);

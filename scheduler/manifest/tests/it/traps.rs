@@ -125,7 +125,6 @@ fn priorities_are_refused_unless_they_say_nothing() {
             "spec.template.spec.priorityClassName",
         ),
         (kubernetes_job("", "", "", "priority: 5"), "spec.template.spec.priority"),
-        (ray_cluster("", "priority: 3", "", ""), "spec.workerGroupSpecs[0].priority"),
         (
             kubernetes_job("labels: {kueue.x-k8s.io/priority-class: high}", "", "", ""),
             "metadata.labels[\"kueue.x-k8s.io/priority-class\"]",
@@ -133,11 +132,25 @@ fn priorities_are_refused_unless_they_say_nothing() {
     ] {
         let faults = faults(&text);
         assert!(
-            faults.contains(&format!("{path}: is not supported: jobs have no priorities")),
+            faults.contains(&format!("{path}: is not supported: what it is worth")),
             "{faults}"
         );
     }
     job(&kubernetes_job("", "", "", "priority: 0"));
+    let of_group = faults(&ray_cluster("", "priority: 3", "", ""));
+    assert!(
+        of_group.starts_with("spec.workerGroupSpecs[0].priority: is not supported: the groups"),
+        "{of_group}"
+    );
+    let own = |value: &str| {
+        kubernetes_job(&format!("annotations: {{muster/priority: {value}}}"), "", "", "")
+    };
+    assert_eq!(job(&own("\"-20\"")).priority, -20);
+    let high = faults(&own("high"));
+    assert!(
+        high.contains("annotations[\"muster/priority\"]: must be a whole number, is `high`"),
+        "{high}"
+    );
 }
 
 #[test]

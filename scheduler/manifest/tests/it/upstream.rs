@@ -296,6 +296,9 @@ fn a_job_of_volcano() {
     );
     let spec = job(&volcano("", "dependsOn: {name: [master], iteration: any}"));
     assert_eq!(group(&spec, "worker").depends_on, ["master"]);
+    let named =
+        volcano("", "").replace("{name: mpi}", "{name: mpi, labels: {volcano.sh/job-type: MPI}}");
+    assert!(notes(&named).contains("labels[\"volcano.sh/job-type\"]: ignored: a name"), "{named}");
     let told = notes(&volcano("", ""));
     for wanted in [
         "spec.queue: ignored: the tenant",
