@@ -111,6 +111,7 @@ fn at_a_low_load_all_is_placed_and_the_allocation_is_the_load() {
         });
         assert!((24.0..36.0).contains(&row.allocated_percent), "{}", row.allocated_percent);
         assert_eq!((row.refused_percent, row.waiting_percent), (0.0, 0.0));
+        assert_eq!((row.refused_time_percent, row.waiting_work_h), (0.0, 0.0));
         assert_eq!((row.wait_p99_s, row.bounded_slowdown_mean), (0.0, 1.0));
     }
 }
@@ -120,13 +121,25 @@ fn at_overload_jobs_are_refused_or_wait_but_never_both() {
     let over = |service| steadied(&steady::Case { service, ..case(Policy::Fgd, 1.5) });
     let refused = over(steady::Service::Reject);
     assert!(refused.refused_percent > 10.0 && refused.waiting_percent == 0.0);
-    assert_eq!(refused.wait_p99_s, 0.0);
+    assert_eq!((refused.wait_p99_s, refused.waiting_work_h), (0.0, 0.0));
+    // What is asked for is allocated or refused, whatever the policy.
+    let asked = |row: &steady::Row| row.allocated_percent / (100.0 - row.refused_time_percent);
+    let reject = steady::Service::Reject;
+    let others = steadied(&steady::Case { service: reject, ..case(Policy::BestFit, 1.5) });
+    assert!(
+        (asked(&refused) - asked(&others)).abs() < 1e-9,
+        "{} {}",
+        asked(&refused),
+        asked(&others)
+    );
+    assert!((1.3..1.7).contains(&asked(&refused)), "{}", asked(&refused));
     let queued = over(steady::Service::Queue);
     assert!(queued.waiting_percent > 10.0 && queued.refused_percent == 0.0);
+    assert!(queued.waiting_work_h > 0.0 && queued.refused_time_percent == 0.0);
     assert!(queued.wait_p95_s >= queued.wait_p50_s && queued.bounded_slowdown_mean > 1.0);
     assert!(queued.allocated_percent > 75.0, "{}", queued.allocated_percent);
-    let asked: u64 = queued.classes.iter().map(|class| class.jobs).sum();
-    assert!(asked > 0, "classes count jobs");
+    let jobs: u64 = queued.classes.iter().map(|class| class.jobs).sum();
+    assert!(jobs > 0, "classes count jobs");
 }
 
 #[test]

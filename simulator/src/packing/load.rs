@@ -7,6 +7,7 @@ use crate::trace::TraceJob;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::Serialize;
+use std::ops::Range;
 
 /// How jobs come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -53,6 +54,19 @@ pub(super) struct Coming {
     /// Position in the list of jobs.
     pub(super) job: usize,
     pub(super) runs_ms: u64,
+}
+
+impl Coming {
+    /// Thousandths of GPUs times the milliseconds that they run.
+    pub(super) fn work(&self, job: &TraceJob) -> u64 {
+        job.total_milli().saturating_mul(self.runs_ms)
+    }
+
+    /// Milliseconds of the span in which it runs, if it starts as it comes.
+    pub(super) fn runs_within(&self, span: &Range<u64>) -> u64 {
+        let end = self.at_ms.saturating_add(self.runs_ms).min(span.end);
+        end.saturating_sub(self.at_ms.max(span.start))
+    }
 }
 
 /// Jobs with weights for being drawn, and how long each runs.

@@ -12,6 +12,7 @@ use scheduler_core::job::JobSpec;
 use scheduler_core::plan::{Budget, Policy, Request, find};
 use scheduler_core::unit::TimeMs;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Waiting jobs are tried again when this many jobs have ended, as a server tries them in rounds
@@ -55,6 +56,13 @@ pub(super) struct Counted {
     pub(super) classes: [Tally; CLASSES.len()],
     /// Gangs of at least [`LARGE_GANG_MILLI`].
     pub(super) large: Tally,
+    /// Thousandths of GPUs times milliseconds of the measured time that all jobs asked for, and
+    /// those that were refused, whenever that was.
+    pub(super) asked_milli_ms: f64,
+    pub(super) refused_milli_ms: f64,
+    /// GPU time of the jobs that wait, in thousandths of GPUs times milliseconds, times the
+    /// milliseconds that it waited.
+    pub(super) waiting_work_ms: f64,
 }
 
 /// Gangs of 256 GPUs and more are counted on their own.
@@ -69,11 +77,14 @@ enum Happening {
     Measure,
 }
 
+#[derive(Default)]
 struct Waiting {
     /// By shape: the waiting arrivals, oldest first.
     by_shape: BTreeMap<usize, BTreeSet<usize>>,
     milli: [u64; CLASSES.len()],
     large_milli: u64,
+    /// Thousandths of GPUs times the milliseconds that they will run.
+    work: u64,
 }
 
 struct World<'a> {
@@ -89,6 +100,7 @@ struct World<'a> {
     allocated: u64,
     single: u64,
     last_ms: u64,
+    measured_ms: Range<u64>,
     /// From when on it is counted, once that time has come.
     measured_from_ms: Option<u64>,
     counted: Counted,
@@ -115,6 +127,7 @@ pub(super) fn run(bed: Bed, plot: &Plot<'_>) -> Result<Counted, BedError> {
         let next = shapes.len();
         list.push((*shapes.entry(Arc::as_ptr(&spec)).or_insert(next), spec));
     }
+    let last = plot.comings.last().map_or(0, |coming| coming.at_ms);
     let mut world = World {
         jobs: plot.jobs,
         comings: plot.comings,
@@ -123,19 +136,22 @@ pub(super) fn run(bed: Bed, plot: &Plot<'_>) -> Result<Counted, BedError> {
         bed,
         specs: list,
         heap: Heap::default(),
-        waiting: Waiting { by_shape: BTreeMap::new(), milli: [0; CLASSES.len()], large_milli: 0 },
+        waiting: Waiting::default(),
         ended: 0,
         allocated: 0,
         single: 0,
         last_ms: 0,
+        measured_ms: plot.measure_from_ms..last,
         measured_from_ms: None,
         counted: Counted::default(),
     };
     for (at, coming) in plot.comings.iter().enumerate() {
         world.heap.push(TimeMs(coming.at_ms), Happening::Arrive(at));
+        let milli = plot.jobs.get(coming.job).map_or(0, TraceJob::total_milli) as f64;
+        let runs_ms = coming.runs_within(&world.measured_ms) as f64;
+        world.counted.asked_milli_ms += milli * runs_ms;
     }
     world.heap.push(TimeMs(plot.measure_from_ms), Happening::Measure);
-    let last = plot.comings.last().map_or(0, |coming| coming.at_ms);
     while let Some((TimeMs(now), happening)) = world.heap.pop() {
         world.pass(now.min(last));
         if now > last {
@@ -162,6 +178,7 @@ impl World<'_> {
             tally.waiting_milli_ms += milli as f64 * span as f64;
         }
         self.counted.large.waiting_milli_ms += self.waiting.large_milli as f64 * span as f64;
+        self.counted.waiting_work_ms += self.waiting.work as f64 * span as f64;
     }
 
     fn happen(&mut self, now: u64, happening: Happening) {
@@ -204,8 +221,10 @@ impl World<'_> {
     }
 
     fn refuse(&mut self, at: usize) {
-        let Some((job, _, _)) = self.job(at) else { return };
+        let Some((job, coming, _)) = self.job(at) else { return };
         let milli = job.total_milli();
+        self.counted.refused_milli_ms +=
+            milli as f64 * coming.runs_within(&self.measured_ms) as f64;
         self.tally(at, |tally| {
             tally.refused_jobs += 1;
             tally.refused_milli += milli;
@@ -289,17 +308,15 @@ impl World<'_> {
     }
 
     fn count_waiting(&mut self, at: usize, more: bool) {
-        let Some((job, _, _)) = self.job(at) else { return };
-        let milli = job.total_milli();
+        let Some((job, coming, _)) = self.job(at) else { return };
+        let (milli, work) = (job.total_milli(), coming.work(job));
         let large = if milli >= LARGE_GANG_MILLI { milli } else { 0 };
         let class = class_of(milli).and_then(|class| self.waiting.milli.get_mut(class));
-        if more {
-            self.waiting.large_milli += large;
-        } else {
-            self.waiting.large_milli -= large;
-        }
+        let change = |sum: &mut u64, by: u64| *sum = if more { *sum + by } else { *sum - by };
+        change(&mut self.waiting.large_milli, large);
+        change(&mut self.waiting.work, work);
         if let Some(sum) = class {
-            *sum = if more { *sum + milli } else { *sum - milli };
+            change(sum, milli);
         }
     }
 

@@ -18,6 +18,8 @@ use serde::Serialize;
 /// or settled.
 const WARM_UP: f64 = 0.4;
 
+const MS_PER_H: f64 = 3_600_000.0;
+
 /// What becomes of a job that does not fit at once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,6 +76,11 @@ pub struct Row {
     pub refused_percent: f64,
     /// Thousandths of GPUs waiting on average, in per cent of the fleet's.
     pub waiting_percent: f64,
+    /// GPU time of the measured span that was refused, in per cent of that asked for: it also counts
+    /// who was turned away before, and would still run.
+    pub refused_time_percent: f64,
+    /// GPU time of the jobs that wait, on average, in hours of the whole fleet.
+    pub waiting_work_h: f64,
     /// Seconds waited by jobs with GPUs, those that still wait included.
     pub wait_p50_s: f64,
     pub wait_p95_s: f64,
@@ -136,6 +143,8 @@ fn row(workload: &str, case: &Case, capacity: u64, counted: &Counted) -> Row {
         allocated_percent: percent(counted.allocated_milli_ms, whole),
         refused_percent: percent(sum(|tally| tally.refused_milli as f64), asked),
         waiting_percent: percent(sum(|tally| tally.waiting_milli_ms), whole),
+        refused_time_percent: percent(counted.refused_milli_ms, counted.asked_milli_ms),
+        waiting_work_h: counted.waiting_work_ms / whole / MS_PER_H,
         wait_p50_s: quantile(&waits, 0.5),
         wait_p95_s: quantile(&waits, 0.95),
         wait_p99_s: quantile(&waits, 0.99),

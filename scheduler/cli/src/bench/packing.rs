@@ -324,7 +324,9 @@ fn steady_table(rows: &[steady::Row]) -> Table {
         "POLICY",
         ">ALLOCATED %",
         ">REFUSED %",
+        ">OF GPU TIME %",
         ">WAITING %",
+        ">FLEET HOURS",
         ">WAIT P50 S",
         ">P95",
         ">P99",
@@ -348,7 +350,9 @@ fn steady_table(rows: &[steady::Row]) -> Table {
             policy.to_string(),
             of(|row| row.allocated_percent, 2),
             of(|row| row.refused_percent, 2),
+            of(|row| row.refused_time_percent, 2),
             of(|row| row.waiting_percent, 2),
+            of(|row| row.waiting_work_h, 2),
             of(|row| row.wait_p50_s, 0),
             of(|row| row.wait_p95_s, 0),
             of(|row| row.wait_p99_s, 0),
@@ -356,8 +360,9 @@ fn steady_table(rows: &[steady::Row]) -> Table {
         ]);
     }
     table.note(
-        "Allocated GPU time in per cent of the fleet's; refused GPUs in per cent of those asked \
-         for; waiting GPUs on average in per cent of the fleet's; means over the seeds.",
+        "Allocated GPU time in per cent of the fleet's; refused GPUs, and GPU time, in per \
+         cent of what was asked for; waiting GPUs on average in per cent of the fleet's, and their \
+         GPU time in hours of the whole fleet; means over the seeds.",
     );
     table
 }

@@ -83,7 +83,7 @@ impl Weights {
         Self {
             fragment: 0.03,
             hole: 1.0,
-            free: 0.0,
+            free: 0.003,
             rooms: !roomy,
             bound: 0.0,
             played: if roomy { 0.0 } else { 0.7 },
