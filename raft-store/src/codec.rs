@@ -25,7 +25,7 @@ pub(crate) const FORMAT: u8 = 1;
 /// Format number of rows of the core's values but jobs. 2 had tenants without a highest priority.
 pub(crate) const PLAIN_FORMAT: u8 = 4;
 /// Format number of entries, and of rows of jobs, which share what jobs have in common. 3 had jobs
-/// without priorities, order of starting and repair.
+/// without priorities, times, order of starting and repair.
 pub(crate) const PACKED_FORMAT: u8 = 5;
 
 /// Why bytes could not be made or read.

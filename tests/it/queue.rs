@@ -85,3 +85,57 @@ async fn who_may_goes_first_whatever_leader_there_is() {
     cluster.equal_hashes().await;
     cluster.stop_and_check();
 }
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.expect("after 1970").as_millis()).expect("fits")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_run_when_they_may_and_no_longer_than_until_their_deadline() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    let _agent = TestAgent::start(&client, "n1", 8, Behaviour::Obedient).await;
+    let past = JobSpec { deadline_time_ms: 1_000, ..whole(0) };
+    let refused = client.submit("past", past).await.expect_err("is over");
+    assert_eq!(fields(&refused), ["spec.deadline_time_ms"]);
+
+    let begin = now_ms() + 3_000;
+    let deadline = begin + 3_000;
+    let spec = JobSpec { begin_time_ms: begin, deadline_time_ms: deadline, ..whole(0) };
+    let timed = client.submit_surely("timed", spec).await.job.expect("a job");
+    assert_eq!(
+        (timed.phase(), timed.reason.map(|why| why.code())),
+        (JobPhase::Pending, Some(v1::ReasonCode::Begin))
+    );
+    // A job without a place until then, which needs more time than is left.
+    let runs = submit(&client, "runs", whole(0)).await;
+    client.until_phase(runs, JobPhase::Ready).await;
+    let spec = JobSpec {
+        deadline_time_ms: now_ms() + 2_500,
+        duration_s: 3,
+        duration_s_min: 2,
+        ..whole(0)
+    };
+    let missed = submit(&client, "missed", spec).await;
+    let failed = client.until_phase(missed, JobPhase::Failed).await;
+    assert_eq!(failed.reason.expect("has one").code(), v1::ReasonCode::Deadline);
+
+    // A leader that was not there when they came knows their times.
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    cluster.leader().await;
+    let client = cluster.client();
+    client.cancel(runs).await.expect("cancelled");
+    let ready = client.until_phase(timed.id, JobPhase::Ready).await;
+    assert!((begin..deadline).contains(&ready.placed_time_ms), "{ready:?}");
+    let over = client.until_phase(timed.id, JobPhase::Expired).await;
+    assert!(over.ended_time_ms >= deadline, "{over:?}");
+    assert_eq!(over.reason.expect("has one").code(), v1::ReasonCode::Deadline);
+    let spec = over.spec.expect("is shown");
+    assert_eq!((spec.begin_time_ms, spec.deadline_time_ms), (begin, deadline));
+    cluster.start_server(leader);
+    cluster.leader().await;
+    cluster.equal_hashes().await;
+    cluster.stop_and_check();
+}

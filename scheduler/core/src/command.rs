@@ -66,7 +66,7 @@ pub enum Command {
         job: JobId,
         reason: Reason,
     },
-    /// Ends jobs whose duration is over and forgets ended jobs past their retention, as of `at`.
+    /// Ends jobs whose duration is over or whose deadline has come, and forgets ended jobs past their retention, as of `at`.
     Expire {
         jobs: Vec<JobId>,
         forget: Vec<JobId>,
@@ -304,4 +304,8 @@ pub enum Stale {
     BreaksConstraint,
     #[error("placements are not in rising order of rank, or empty")]
     Malformed,
+    #[error("the job is not to begin before {}", begin.0)]
+    TooEarly { begin: TimeMs },
+    #[error("after {} the job has too little time until its deadline", start_by.0)]
+    TooLate { start_by: TimeMs },
 }

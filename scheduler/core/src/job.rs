@@ -332,9 +332,26 @@ pub struct JobSpec {
     pub affinities: Vec<Affinity>,
     /// At most what the tenant may give its jobs.
     pub priority: Priority,
+    /// It is not started before; `None` = at once.
+    pub begin: Option<TimeMs>,
+    /// It is over by then; `None` = nothing hurries.
+    pub deadline: Option<TimeMs>,
+    /// Not started later than so long before the deadline; `None` = `duration`.
+    pub duration_min: Option<DurationMs>,
 }
 
 impl JobSpec {
+    /// At least so much of its time is left when it is started.
+    pub fn time_min(&self) -> DurationMs {
+        // Without any, it is started before its deadline.
+        self.duration_min.or(self.duration).unwrap_or(DurationMs(1))
+    }
+
+    /// The last moment to start it; `None` = any will do.
+    pub fn start_by(&self) -> Option<TimeMs> {
+        Some(self.deadline?.saturating_sub(TimeMs(self.time_min().0)))
+    }
+
     /// Replicas over all groups; saturates (validated specs cannot reach that).
     pub fn replicas(&self) -> u32 {
         self.groups.iter().fold(0u32, |sum, group| sum.saturating_add(group.replicas))
@@ -567,6 +584,10 @@ pub enum ReasonCode {
     NotReady,
     /// Fits but for the bound on the price.
     Budget,
+    /// It is not to begin yet.
+    Begin,
+    /// Could not be started in time for its deadline, or ran until then.
+    Deadline,
 }
 
 /// An accepted change of a group's number of replicas, remembered so that its request id is not

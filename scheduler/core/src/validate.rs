@@ -6,7 +6,7 @@
 mod job;
 mod rules;
 
-pub use job::{gpu_models, job};
+pub use job::{gpu_models, job, time_left};
 
 use crate::command::Rejection;
 use crate::id::REQUEST_ID_BYTES_MAX;
@@ -62,6 +62,8 @@ pub const COST_MICRO_USD_MAX: u64 = 1_000_000_000_000_000;
 pub const RTT_US_MAX: u32 = 60_000_000;
 /// Shortest and longest duration of a job: a second, ten years.
 pub const DURATION_MS_RANGE: (u64, u64) = (1_000, 315_576_000_000);
+/// Latest point in time: the beginning of the year 9999, so that people can read all of them.
+pub const TIME_MS_MAX: u64 = 253_370_764_800_000;
 /// Longest address, in bytes: a DNS name of 253, a colon and a port.
 pub const ADDRESS_BYTES_MAX: usize = 259;
 /// Prefix of labels that the scheduler itself gives.

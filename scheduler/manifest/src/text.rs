@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** what came from outside never reaches a terminal with control characters in it.
 
+use jiff::Timestamp;
+
 /// The text with every control character (and every character that reorders text) escaped, line breaks too.
 pub fn printable_line(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -73,6 +75,12 @@ pub fn seconds(total: u64) -> String {
         .filter(|(count, _)| *count > 0)
         .map(|(count, unit)| format!("{count}{unit}"))
         .collect()
+}
+
+/// Milliseconds since 1970 as RFC 3339 in UTC; `None` for 0 and for years that have no such form.
+pub fn time(ms: u64) -> Option<String> {
+    let ms = i64::try_from(ms).ok().filter(|&ms| ms > 0)?;
+    Timestamp::from_millisecond(ms).ok().map(|at| at.to_string())
 }
 
 /// US dollars from millionths, with two digits at least: 2.50.

@@ -293,5 +293,7 @@ fn reason_name(code: ReasonCode) -> &'static str {
         ReasonCode::NoSuchPool => "no such pool",
         ReasonCode::NotReady => "not ready",
         ReasonCode::Budget => "budget",
+        ReasonCode::Begin => "begin",
+        ReasonCode::Deadline => "deadline",
     }
 }

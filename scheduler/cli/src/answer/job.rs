@@ -46,6 +46,12 @@ pub struct Job {
     pub request_id: String,
     /// Log index of the last change.
     pub modified_index: u64,
+    /// When it is started at the earliest, RFC 3339; `spec` has it too.
+    #[serde(skip)]
+    begin_time: Option<String>,
+    /// When it is over at the latest.
+    #[serde(skip)]
+    deadline_time: Option<String>,
     /// Acceptance, RFC 3339.
     pub submitted_time: Option<String>,
     /// First placement, RFC 3339.
@@ -161,6 +167,8 @@ impl From<v1::Job> for Job {
             kind: word(job.kind().as_str_name(), "JOB_KIND_"),
             priority: job.priority,
             groups: job.spec.iter().flat_map(|spec| &spec.groups).map(GroupSize::from).collect(),
+            begin_time: job.spec.as_ref().and_then(|spec| time(spec.begin_time_ms)),
+            deadline_time: job.spec.as_ref().and_then(|spec| time(spec.deadline_time_ms)),
             spec: job.spec.as_ref().map(Manifest::from),
             name: job.name,
             tenant: job.tenant,
@@ -271,6 +279,8 @@ impl Job {
             table.field("Regions", self.regions.join(", "));
         }
         let times = [
+            ("Begins", &self.begin_time),
+            ("Deadline", &self.deadline_time),
             ("Submitted", &self.submitted_time),
             ("Placed", &self.placed_time),
             ("Ready", &self.ready_time),

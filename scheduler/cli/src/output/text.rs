@@ -3,7 +3,7 @@
 //! **Invariant:** what came from outside never reaches a terminal with control characters in it.
 
 use jiff::Timestamp;
-pub use manifest::text::{decimal, dollars, mebibytes, milli, printable_line, rtt};
+pub use manifest::text::{decimal, dollars, mebibytes, milli, printable_line, rtt, time};
 
 /// A whole number in groups of three digits: 12,000.
 pub fn grouped(number: u64) -> String {
@@ -46,15 +46,6 @@ pub fn age(then_ms: u64, now_ms: u64) -> String {
         3_600..86_400 => format!("{}h{}m", total / 3_600, total / 60 % 60),
         _ => format!("{}d{}h", total / 86_400, total / 3_600 % 24),
     }
-}
-
-/// A point in time as RFC 3339 in UTC; 0 = none.
-pub fn time(ms: u64) -> Option<String> {
-    if ms == 0 {
-        return None;
-    }
-    let ms = i64::try_from(ms).ok()?;
-    Timestamp::from_millisecond(ms).ok().map(|at| at.to_string())
 }
 
 /// Now, in milliseconds since 1970.

@@ -38,6 +38,8 @@ struct Wait {
     tried: Option<u64>,
     not_before: TimeMs,
     pause: DurationMs,
+    /// Nothing wakes it before.
+    sleeps_until: TimeMs,
     /// A commit for it is under way.
     in_flight: bool,
     /// When its reason was last told to the state.
@@ -94,6 +96,7 @@ impl Backlog {
             tried,
             not_before: now,
             pause: PAUSE_MIN,
+            sleeps_until: TimeMs::ZERO,
             in_flight: false,
             told,
             reserve_not_before: TimeMs::ZERO,
@@ -162,8 +165,12 @@ impl Backlog {
             if wait.in_flight || wait.tried == Some(self.growth) {
                 continue;
             }
-            if wait.not_before > now {
-                self.again = Some(self.again.map_or(wait.not_before, |a| a.min(wait.not_before)));
+            let not_before = wait.not_before.max(wait.sleeps_until);
+            if not_before > now {
+                self.again = Some(self.again.map_or(not_before, |again| again.min(not_before)));
+                if wait.sleeps_until > now {
+                    continue;
+                }
                 // Others wait behind it, or come new, who would take what it waits for.
                 if priority <= lowest.min(Priority::default()) || sweep.eager == EAGER_MAX {
                     continue;
@@ -188,6 +195,14 @@ impl Backlog {
             wait.tried = Some(growth);
             wait.not_before = now.after(wait.pause);
             wait.pause = DurationMs(wait.pause.0 * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// The job is not to be tried before this time, whatever happens.
+    pub fn sleep(&mut self, job: JobId, until: TimeMs) {
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            wait.sleeps_until = until;
+            self.again = Some(self.again.map_or(until, |again| again.min(until)));
         }
     }
 

@@ -29,7 +29,7 @@ pub use shell::Shell;
 use super::backlog::Backlog;
 use crate::command::{Actor, Plan};
 use crate::id::{JobId, NodeId, TenantId};
-use crate::job::{JobSpec, Priority, Reason};
+use crate::job::{Job, JobPhase, JobSpec, Priority, Reason};
 use crate::plan::Policy;
 use crate::state::State;
 use crate::unit::{DurationMs, TimeMs};
@@ -61,6 +61,9 @@ const TRIES_PER_ROUND: usize = 64;
 const TRIES_TIME_US: u64 = 10_000;
 /// A waiting job's reason is told again at most this often, unless its code changes.
 const TELL_EVERY: DurationMs = DurationMs(10_000);
+
+/// Longest sleep of a job that is not to begin yet: the wall clock, by which it begins, may be set.
+const SLEEP_MAX: DurationMs = DurationMs(300_000);
 
 /// One job to accept. Its spec has been validated.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -338,6 +341,9 @@ impl<T> Office<T> {
             self.end_reservation(job);
             return self.backlog.remove(job);
         };
+        if let Some(reason) = self.wait_for_begin(shell, &wait.job) {
+            return self.tell_waiting(shell, &wait.job, reason, batch);
+        }
         match self.find_waiting(shell, &wait) {
             Ok(plan) => {
                 self.claim(shell, batch, &wait.job.spec, &plan);
@@ -347,16 +353,35 @@ impl<T> Office<T> {
             }
             Err(reason) => {
                 self.backlog.in_vain(job, now);
-                let news = wait.job.reason.code != reason.code;
-                let every = if news { DurationMs::ZERO } else { TELL_EVERY };
-                if news && self.holds.rules.is_on() {
-                    self.looks.want(now);
-                }
-                if self.backlog.tell(job, every, now, || wait.job.reason != reason) {
-                    batch.tell(job, reason, shell.clock());
-                }
+                self.tell_waiting(shell, &wait.job, reason, batch);
             }
         }
+    }
+
+    /// Says why the job waits, if that is news.
+    fn tell_waiting<S>(&mut self, shell: &S, job: &Job, reason: Reason, batch: &mut Batch<T>)
+    where
+        S: Shell<Ticket = T>,
+    {
+        let now = shell.now();
+        let news = job.reason.code != reason.code;
+        let every = if news { DurationMs::ZERO } else { TELL_EVERY };
+        if news && self.holds.rules.is_on() {
+            self.looks.want(now);
+        }
+        if self.backlog.tell(job.id, every, now, || job.reason != reason) {
+            batch.tell(job.id, reason, shell.clock());
+        }
+    }
+
+    /// Lets a job sleep that is not to begin yet; the reason that it waits for then.
+    fn wait_for_begin<S: Shell>(&mut self, shell: &S, job: &Job) -> Option<Reason> {
+        let clock = shell.clock();
+        let begin = job.spec.begin.filter(|_| job.phase == JobPhase::Pending)?;
+        let reason = look::too_early(&job.spec, clock)?;
+        let left = begin.since(clock).min(SLEEP_MAX);
+        self.backlog.sleep(job.id, shell.now().after(left));
+        Some(reason)
     }
 
     fn find_waiting<S: Shell<Ticket = T>>(

@@ -5,7 +5,7 @@
 use super::State;
 use super::brought::{MODELS_BROUGHT_MAX, SITES_BROUGHT_MAX};
 use super::facts::Facts;
-use super::index::{Index, count_groups, deadline, sum};
+use super::index::{Index, count_groups, end_of_time, sum};
 use super::progress::next_phase;
 use crate::id::{AssignmentId, JobId, NodeId, Rank, SupplierId};
 use crate::job::{Job, JobPhase};
@@ -139,5 +139,5 @@ fn wrong_times(job: &Job, live: bool) -> bool {
         || (live && (over || pending || job.placed_at.is_none()))
         || (pending && (job.placed_at.is_some() || job.ready_at.is_some()))
         || (job.phase == JobPhase::Ready && job.ready_at.is_none())
-        || (over && deadline(job).is_some())
+        || (over && end_of_time(job).is_some())
 }

@@ -3,12 +3,13 @@
 //! **Invariant:** what is over stays over; ending twice changes nothing.
 
 use super::apply::Turn;
-use super::index::{deadline, is_past_retention};
+use super::index::{end_of_time, is_past_retention};
 use super::{ENDED_JOBS_MAX, State};
 use crate::command::{Outcome, Rejection};
 use crate::event::Event;
 use crate::id::JobId;
-use crate::job::{JobPhase, Reason, ReasonCode};
+use crate::job::{Job, JobPhase, Reason, ReasonCode};
+use crate::unit::TimeMs;
 use crate::validate;
 
 impl State {
@@ -37,13 +38,11 @@ impl State {
         let mut changed = false;
         for &id in jobs {
             let Some(job) = self.job(id) else { continue };
-            if deadline(job).is_none_or(|at| at > turn.now) {
+            if end_of_time(job).is_none_or(|at| at > turn.now) {
                 continue;
             }
-            let duration_ms = job.spec.duration.map_or(0, |duration| duration.0);
-            let message = format!("ran for its {duration_ms} ms").into();
-            let reason = Reason { code: ReasonCode::DurationOver, message };
-            self.end_job(turn, id, JobPhase::Expired, reason);
+            let (phase, reason) = expired(job, turn.now);
+            self.end_job(turn, id, phase, reason);
             changed = true;
         }
         for &id in forget {
@@ -79,4 +78,22 @@ impl State {
         turn.event(Event::JobChanged(id));
         Ok(Outcome::Done { changed: true })
     }
+}
+
+/// How a job ends whose time is over.
+fn expired(job: &Job, now: TimeMs) -> (JobPhase, Reason) {
+    let at_deadline = job.spec.deadline.is_some_and(|deadline| deadline <= now);
+    let (phase, code, message) = match (job.phase, job.spec.duration) {
+        (JobPhase::Pending, _) => {
+            let message =
+                format!("could not be started {} ms before its deadline", job.spec.time_min().0);
+            (JobPhase::Failed, ReasonCode::Deadline, message)
+        }
+        (_, Some(duration)) if !at_deadline => {
+            let message = format!("ran for its {} ms", duration.0);
+            (JobPhase::Expired, ReasonCode::DurationOver, message)
+        }
+        _ => (JobPhase::Expired, ReasonCode::Deadline, "its deadline has come".to_owned()),
+    };
+    (phase, Reason { code, message: message.into() })
 }

@@ -16,7 +16,7 @@ use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
 use crate::job::{Job, JobPhase, JobSpec, Replica, ReplicaPhase, Shape};
 use crate::node::{Labels, Node};
 use crate::table::Table;
-use crate::unit::TimeMs;
+use crate::unit::{DurationMs, TimeMs};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -156,7 +156,10 @@ pub(super) struct Index {
     /// Jobs by the hash of tenant and request id.
     requests: BTreeSet<(u64, JobId)>,
     waiting: BTreeSet<JobId>,
+    /// Started jobs by when their time is over.
     expiring: BTreeSet<(TimeMs, JobId)>,
+    /// Pending jobs by when it is too late to start them.
+    missing: BTreeSet<(TimeMs, JobId)>,
     ended: BTreeSet<(TimeMs, JobId)>,
     tenants: BTreeMap<TenantId, Tenant>,
     /// Jobs with labels that are not over, by tenant, key and value; at most
@@ -236,12 +239,14 @@ impl Index {
         self.waiting.iter().copied()
     }
 
+    /// Jobs whose time is over, or that have missed their deadline.
     pub(super) fn expiring(&self, now: TimeMs, limit: usize) -> Vec<JobId> {
-        let due = self.expiring.iter().take_while(|(at, _)| *at <= now);
+        let due = [&self.expiring, &self.missing];
+        let due = due.into_iter().flat_map(|all| all.iter().take_while(|(at, _)| *at <= now));
         due.take(limit).map(|(_, job)| *job).collect()
     }
 
-    /// When jobs end whose duration runs, the first first.
+    /// When started jobs end whose duration runs or who have a deadline, the first first.
     pub(super) fn endings(&self) -> impl Iterator<Item = (TimeMs, JobId)> {
         self.expiring.iter().copied()
     }
@@ -277,12 +282,18 @@ pub(super) fn is_past_retention(ended: TimeMs, now: TimeMs) -> bool {
     ended.0.saturating_add(RETENTION.0) <= now.0
 }
 
-/// When the job's duration is over, if it is running against one.
-pub(super) fn deadline(job: &Job) -> Option<TimeMs> {
-    if job.phase.is_over() {
-        return None;
+/// When the job's time is over, if it is known: when its duration is or its deadline comes; for one
+/// that is pending, when it is too late to start it.
+pub(super) fn end_of_time(job: &Job) -> Option<TimeMs> {
+    match job.phase {
+        JobPhase::Ended | JobPhase::Failed | JobPhase::Expired => None,
+        JobPhase::Pending => job.spec.start_by().map(|by| by.after(DurationMs(1))),
+        _ => {
+            let ran = job.ready_at.zip(job.spec.duration);
+            let ran = ran.map(|(ready, duration)| ready.after(duration));
+            [ran, job.spec.deadline].into_iter().flatten().min()
+        }
     }
-    Some(TimeMs(job.ready_at?.0.saturating_add(job.spec.duration?.0)))
 }
 
 /// Keeping up.
@@ -357,8 +368,8 @@ impl Index {
 
     /// The job's own facts as they are from now on. A job that ends must hold nothing any more.
     pub(super) fn enter(&mut self, job: &Job) {
-        if let Some(at) = deadline(job) {
-            self.expiring.insert((at, job.id));
+        if let Some(at) = end_of_time(job) {
+            self.timed(job).insert((at, job.id));
         }
         if job.phase.is_over() {
             self.ended.insert((job.ended_at.unwrap_or_default(), job.id));
@@ -379,8 +390,8 @@ impl Index {
 
     /// The job's own facts are about to change; [`Index::enter`] must follow.
     pub(super) fn leave(&mut self, job: &Job) {
-        if let Some(at) = deadline(job) {
-            self.expiring.remove(&(at, job.id));
+        if let Some(at) = end_of_time(job) {
+            self.timed(job).remove(&(at, job.id));
         }
         if job.phase.is_over() {
             self.ended.remove(&(job.ended_at.unwrap_or_default(), job.id));
@@ -396,6 +407,14 @@ impl Index {
             tenant.live_jobs = tenant.live_jobs.saturating_sub(1);
             let pending = u32::from(job.phase == JobPhase::Pending);
             tenant.pending_jobs = tenant.pending_jobs.saturating_sub(pending);
+        }
+    }
+
+    /// Where the job stands by the end of its time.
+    fn timed(&mut self, job: &Job) -> &mut BTreeSet<(TimeMs, JobId)> {
+        match job.phase {
+            JobPhase::Pending => &mut self.missing,
+            _ => &mut self.expiring,
         }
     }
 

@@ -41,6 +41,7 @@ pub use rows::{
     RestoreError, Row, RowKey,
 };
 pub use scale::SCALINGS_REMEMBERED;
+pub use submit::check_deadline;
 pub use usage::{Lack, Usage};
 
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
@@ -217,13 +218,13 @@ impl State {
         self.index.waiting()
     }
 
-    /// Up to `limit` jobs whose duration is over at `now`, and up to `limit` ended ones to forget:
+    /// Up to `limit` jobs whose time is over at `now` or who have missed their deadline, and up to `limit` ended ones to forget:
     /// arguments for the next `Expire`.
     pub fn due(&self, now: TimeMs, limit: usize) -> (Vec<JobId>, Vec<JobId>) {
         (self.index.expiring(now, limit), self.index.forgettable(now, limit))
     }
 
-    /// When ready jobs with a duration end, the first first.
+    /// When started jobs end whose duration runs or who have a deadline, the first first.
     pub fn endings(&self) -> impl Iterator<Item = (TimeMs, JobId)> {
         self.index.endings()
     }

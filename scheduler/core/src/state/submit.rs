@@ -4,11 +4,11 @@
 
 use super::apply::{Turn, forbidden};
 use super::{JOBS_MAX, State};
-use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Submit};
+use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Stale, Submit};
 use crate::event::Event;
 use crate::id::{JobId, TenantId};
 use crate::job::{Allocation, Job, JobPhase, JobSpec, Replica, ReplicaPhase};
-use crate::unit::GpuMilli;
+use crate::unit::{GpuMilli, TimeMs};
 use crate::validate;
 use std::sync::Arc;
 
@@ -39,8 +39,10 @@ impl State {
         validate::reason(&asked.reason)?;
         self.check_models(&asked.spec)?;
         self.check_priority(&asked.tenant, &asked.spec)?;
+        check_deadline(&asked.spec, turn.now)?;
         self.check_capacity(&asked.tenant, &asked.spec, asked.plan.is_some())?;
         if let Some(plan) = &asked.plan {
+            check_start(&asked.spec, turn.now)?;
             self.admit(&asked.spec, &asked.tenant, None, plan)?;
         }
 
@@ -164,6 +166,9 @@ impl State {
         if job.phase.is_over() {
             return Err(Rejection::Precondition { what: format!("{} is over", job.id) });
         }
+        if job.phase == JobPhase::Pending {
+            check_start(&job.spec, turn.now)?;
+        }
         self.admit(&job.spec, &job.tenant, Some(job.id), &asked.plan)?;
         // Nobody else may hold the job while it changes, or it would be copied.
         drop(job);
@@ -188,4 +193,19 @@ impl State {
             turn.event(Event::NodeWorkChanged(placement.node));
         }
     }
+}
+
+/// Refuses a job that could not be started in time for its deadline.
+pub fn check_deadline(spec: &JobSpec, now: TimeMs) -> Result<(), Rejection> {
+    spec.deadline.map_or(Ok(()), |deadline| validate::time_left(spec, deadline, now, "now"))
+}
+
+/// Refuses to start a job before it is to begin, or too late for its deadline.
+fn check_start(spec: &JobSpec, now: TimeMs) -> Result<(), Rejection> {
+    let why = match (spec.begin, spec.start_by()) {
+        (Some(begin), _) if now < begin => Stale::TooEarly { begin },
+        (_, Some(start_by)) if now > start_by => Stale::TooLate { start_by },
+        _ => return Ok(()),
+    };
+    Err(Rejection::StalePlan { why })
 }

@@ -5,9 +5,9 @@
 use super::rules;
 use super::{
     ALTERNATIVES_MAX, COST_MICRO_USD_MAX, DURATION_MS_RANGE, GROUPS_MAX, JOB_LABELS_MAX, LIST_MAX,
-    PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, SELECTOR_VALUES_MAX, VRAM_MIB_MAX, Valid,
-    bandwidth, compute_capability, count, custom, invalid, labels, price, priority, range,
-    resources, rtt, text,
+    PROGRAM_BYTES_MAX, PROGRAM_ITEMS_MAX, REPLICAS_MAX, SELECTOR_VALUES_MAX, TIME_MS_MAX,
+    VRAM_MIB_MAX, Valid, bandwidth, compute_capability, count, custom, invalid, labels, price,
+    priority, range, resources, rtt, text,
 };
 use crate::command::Rejection;
 use crate::id::Name;
@@ -16,7 +16,7 @@ use crate::job::{
     Toleration,
 };
 use crate::node::{LABEL_BYTES_MAX, Resources};
-use crate::unit::GPUS_PER_NODE_MAX;
+use crate::unit::{GPUS_PER_NODE_MAX, TimeMs};
 use std::collections::BTreeSet;
 
 /// All a job asks for.
@@ -80,9 +80,47 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
         }
     }
     priority("spec.priority", spec.priority.0.into())?;
+    times(spec)?;
     labels("spec.labels", &spec.labels, JOB_LABELS_MAX)?;
     rules::job(spec)?;
     program(&spec.program)
+}
+
+/// What can be said of a job's times whatever time it is.
+fn times(spec: &JobSpec) -> Valid {
+    if let Some(begin) = spec.begin {
+        range(|| "spec.begin_time_ms".to_owned(), begin.0, 1, TIME_MS_MAX)?;
+    }
+    if let Some(least) = spec.duration_min {
+        let field = || "spec.duration_ms_min".to_owned();
+        let (min, max) = DURATION_MS_RANGE;
+        range(field, least.0, min, spec.duration.map_or(max, |duration| duration.0))?;
+        if spec.deadline.is_none() {
+            return invalid(field(), "is given without spec.deadline_time_ms, which it is about");
+        }
+    }
+    let Some(deadline) = spec.deadline else { return Ok(()) };
+    range(|| "spec.deadline_time_ms".to_owned(), deadline.0, 1, TIME_MS_MAX)?;
+    match spec.begin {
+        Some(begin) => time_left(spec, deadline, begin, "spec.begin_time_ms"),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a deadline before which a job that starts then has too little time.
+pub fn time_left(
+    spec: &JobSpec,
+    deadline: TimeMs,
+    start: TimeMs,
+    what: &str,
+) -> Result<(), Rejection> {
+    let least = spec.time_min();
+    if start.after(least) <= deadline {
+        return Ok(());
+    }
+    let (at, least) = (deadline.0, least.0);
+    let problem = format!("is {at}; at least {least} ms after {what}, {}, are needed", start.0);
+    invalid("spec.deadline_time_ms", problem)
 }
 
 fn group(path: &str, group: &GroupSpec) -> Valid {

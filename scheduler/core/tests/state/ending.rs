@@ -1,10 +1,10 @@
 //! Jobs ending by request and by the clock, and being forgotten.
 
-use scheduler_core::command::{Actor, Command, Kind, Observed, Outcome, Rejection};
+use scheduler_core::command::{Actor, Command, Commit, Kind, Observed, Outcome, Rejection, Stale};
 use scheduler_core::duty::{audit, expiry};
 use scheduler_core::fixture::entry::{TENANT, World, group, job_spec, plan, submit, tenant};
 use scheduler_core::id::{JobId, NodeId, Rank};
-use scheduler_core::job::{JobPhase, Reason, ReasonCode, ReplicaPhase};
+use scheduler_core::job::{JobPhase, JobSpec, Reason, ReasonCode, ReplicaPhase};
 use scheduler_core::state::RETENTION;
 use scheduler_core::unit::{DurationMs, TimeMs};
 
@@ -96,4 +96,92 @@ fn time_never_runs_backwards() {
     assert_eq!((report.count, report.index), (0, world.state.index()));
     assert_eq!(report.hash, world.state.hash());
     assert_eq!(audit::audit_frozen(&world.state.freeze()), report);
+}
+
+/// A job of one replica on the whole of the only node; times in ms after the world's.
+fn timed(world: &World, begin: u64, deadline: u64, duration: u64, least: u64) -> JobSpec {
+    let mut spec = job_spec(vec![group("w", 1, 8)]);
+    let at = |ms: u64| (ms > 0).then_some(TimeMs(world.at.0 + ms));
+    let long = |ms: u64| (ms > 0).then_some(DurationMs(ms));
+    (spec.begin, spec.deadline) = (at(begin), at(deadline));
+    (spec.duration, spec.duration_min) = (long(duration), long(least));
+    spec
+}
+
+fn expire(world: &mut World) -> bool {
+    let (jobs, forget) = world.state.due(world.at, 9);
+    world.done(Command::Expire { jobs, forget }) == Outcome::Done { changed: true }
+}
+
+#[test]
+fn a_job_is_not_started_before_it_may_begin_nor_too_late_for_its_deadline() {
+    let mut world = World::with_nodes(1, 8);
+    let whole = || plan(&[(0, 0xff)]);
+    let spec = timed(&world, 5_000, 20_000, 10_000, 4_000);
+    let (begin, start_by) = (spec.begin.expect("given"), TimeMs(world.at.0 + 16_000));
+    let early = world.refused(Command::Submit(submit("a", spec.clone(), Some(whole()))));
+    assert_eq!(early, Rejection::StalePlan { why: Stale::TooEarly { begin } });
+    let job = world.submit(submit("a", spec, None));
+    let commit = Command::Commit(Commit { job, plan: whole() });
+    world.at = TimeMs(begin.0 - 2);
+    let early = world.refused(commit.clone());
+    assert_eq!(early, Rejection::StalePlan { why: Stale::TooEarly { begin } });
+    world.at = start_by;
+    let late = world.refused(commit.clone());
+    assert_eq!(late, Rejection::StalePlan { why: Stale::TooLate { start_by } });
+    assert!(expire(&mut world));
+    let ended = world.state.job(job).expect("known");
+    assert_eq!((ended.phase, ended.reason.code), (JobPhase::Failed, ReasonCode::Deadline));
+    assert_eq!(&*ended.reason.message, "could not be started 4000 ms before its deadline");
+    world.refused(commit);
+}
+
+#[test]
+fn a_pending_job_is_given_up_no_sooner_than_it_must_be() {
+    let mut world = World::with_nodes(1, 8);
+    let spec = timed(&world, 0, 20_000, 10_000, 0);
+    let start_by = TimeMs(world.at.0 + 10_000);
+    let job = world.submit(submit("a", spec, None));
+    world.at = TimeMs(start_by.0 - 1);
+    assert!(world.state.due(start_by, 9).0.is_empty());
+    let wrong = Command::Expire { jobs: vec![job], forget: Vec::new() };
+    assert_eq!(world.done(wrong), Outcome::Done { changed: false });
+    assert_eq!(world.at, start_by);
+    world.at = TimeMs(start_by.0 - 1);
+    world.done(Command::Commit(Commit { job, plan: plan(&[(0, 0xff)]) }));
+    assert_eq!(world.state.job(job).expect("known").phase, JobPhase::Placed);
+}
+
+#[test]
+fn a_job_that_runs_ends_by_its_deadline_or_its_duration_whichever_comes_first() {
+    // Deadline, duration, ready after; when it is over, and why.
+    for (deadline, duration, ready, over, code) in [
+        (20_000, 10_000, 1_000, 11_000, ReasonCode::DurationOver),
+        (20_000, 10_000, 15_000, 20_000, ReasonCode::Deadline),
+        (20_000, 0, 15_000, 20_000, ReasonCode::Deadline),
+        (20_000, 0, 0, 20_000, ReasonCode::Deadline),
+    ] {
+        let mut world = World::with_nodes(1, 8);
+        let spec = timed(&world, 0, deadline, duration, 0);
+        let start = world.at.0;
+        let job = world.submit(submit("a", spec, Some(plan(&[(0, 0xff)]))));
+        if ready > 0 {
+            world.at = TimeMs(start + ready - 1);
+            world.report_all(job, Observed::Ready);
+        }
+        world.at = TimeMs(start + over - 3);
+        assert!(
+            !expire(&mut world) && !expire_at(&mut world, job),
+            "{deadline} {duration} {ready}"
+        );
+        assert!(expire_at(&mut world, job));
+        let ended = world.state.job(job).expect("known");
+        assert_eq!((ended.phase, ended.reason.code), (JobPhase::Expired, code));
+        assert_eq!(ended.ended_at, Some(TimeMs(start + over)));
+    }
+}
+
+fn expire_at(world: &mut World, job: JobId) -> bool {
+    let asked = Command::Expire { jobs: vec![job], forget: Vec::new() };
+    world.done(asked) == Outcome::Done { changed: true }
 }

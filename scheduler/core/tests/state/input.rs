@@ -8,7 +8,7 @@ use scheduler_core::id::Name;
 use scheduler_core::job::{Condition, GpuAsk, JobSpec, Priority, Role, Selector, Toleration};
 use scheduler_core::node::{NodeSpec, Taint, TaintEffect};
 use scheduler_core::unit::{
-    CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, VramMib,
+    CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
 };
 
 fn refused_job(change: impl FnOnce(&mut JobSpec)) -> String {
@@ -218,4 +218,43 @@ fn priorities() {
         let wanted = format!("spec.priority is {wild}; -1000 to 1000 are allowed");
         check(refused_job(|s| s.priority = Priority(wild)), &wanted);
     }
+}
+
+#[test]
+fn times() {
+    let (second, hour) = (DurationMs(1_000), DurationMs(3_600_000));
+    // The world's time is a thousand seconds after 1970, and some.
+    let soon = Some(TimeMs(2_000_000));
+    check(refused_job(|s| s.begin = Some(TimeMs(u64::MAX))), "spec.begin_time_ms is 1844");
+    check(refused_job(|s| s.deadline = Some(TimeMs(u64::MAX))), "spec.deadline_time_ms is 1844");
+    check(
+        refused_job(|s| s.deadline = Some(TimeMs(1_000_000))),
+        "spec.deadline_time_ms is 1000000; at least 1 ms after now, 10000",
+    );
+    check(
+        refused_job(|s| (s.deadline, s.duration) = (soon, Some(hour))),
+        "spec.deadline_time_ms is 2000000; at least 3600000 ms after now, 10000",
+    );
+    check(
+        refused_job(|s| (s.begin, s.deadline) = (soon, soon)),
+        "spec.deadline_time_ms is 2000000; at least 1 ms after spec.begin_time_ms, 2000000, are",
+    );
+    check(
+        refused_job(|s| {
+            (s.begin, s.deadline) = (soon, Some(TimeMs(3_000_000)));
+            (s.duration, s.duration_min) = (Some(hour), Some(DurationMs(1_000_001)));
+        }),
+        "spec.deadline_time_ms is 3000000; at least 1000001 ms after spec.begin_time_ms",
+    );
+    check(
+        refused_job(|s| {
+            (s.deadline, s.duration) = (Some(TimeMs(9_000_000)), Some(second));
+            s.duration_min = Some(hour);
+        }),
+        "spec.duration_ms_min is 3600000; 1000 to 1000 are allowed",
+    );
+    check(
+        refused_job(|s| (s.duration, s.duration_min) = (Some(hour), Some(second))),
+        "spec.duration_ms_min is given without spec.deadline_time_ms",
+    );
 }

@@ -5,7 +5,7 @@ use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant};
 use scheduler_core::fixture::entry::{TENANT, World, node_spec, quota, supplier, tenant};
 use scheduler_core::fixture::noise;
 use scheduler_core::id::{JobId, NodeId, Rank};
-use scheduler_core::job::{Job, JobPhase, Replica, ReplicaPhase};
+use scheduler_core::job::{Job, JobPhase, ReasonCode, Replica, ReplicaPhase};
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, Row, RowKey, State, Tenant};
 use std::collections::BTreeMap;
@@ -131,6 +131,46 @@ proptest! {
                     })
                     .count();
                 prop_assert!(held >= group.replicas_min as usize, "{:?}", entry);
+            }
+        }
+    }
+
+    /// Jobs are started within their times, and end when these are over: neither sooner nor, where
+    /// somebody asks, later.
+    #[test]
+    fn nobody_runs_out_of_its_time(seeds in prop::collection::vec(any::<u64>(), 1..160)) {
+        let mut state = begin();
+        for seed in seeds {
+            let entry = noise::entry(&state, seed);
+            let before: BTreeMap<JobId, JobPhase> =
+                state.jobs_after(None).map(|job| (job.id, job.phase)).collect();
+            let applied = state.apply(state.index() + 1, &entry);
+            if applied.result.is_err() {
+                continue;
+            }
+            let now = state.now().0;
+            let (due, _) = state.due(state.now(), usize::MAX);
+            for job in state.jobs_after(None) {
+                let was = before.get(&job.id).copied().unwrap_or(JobPhase::Pending);
+                let spec = &job.spec;
+                let deadline = spec.deadline.map_or(u64::MAX, |deadline| deadline.0);
+                let least = spec.duration_min.or(spec.duration).map_or(1, |least| least.0);
+                let ran = job.ready_at.zip(spec.duration);
+                let ran = ran.map_or(u64::MAX, |(ready, duration)| ready.0 + duration.0);
+                let started = was == JobPhase::Pending && job.placed_at.is_some();
+                let in_time = now.saturating_add(least) <= deadline;
+                prop_assert!(!started || (spec.begin.is_none_or(|at| at.0 <= now) && in_time));
+                let is_over = match job.phase {
+                    JobPhase::Ended => continue,
+                    JobPhase::Failed if job.reason.code != ReasonCode::Deadline => continue,
+                    JobPhase::Pending | JobPhase::Failed => !in_time,
+                    _ => now >= deadline.min(ran),
+                };
+                if job.phase.is_over() {
+                    prop_assert!(is_over, "{:?}", job);
+                } else {
+                    prop_assert_eq!(due.contains(&job.id), is_over, "{:?}", job);
+                }
             }
         }
     }
@@ -356,6 +396,8 @@ fn the_noise_reaches_everything() {
         "StalePlan { why: BelowMinimum",
         "StalePlan { why: BreaksConstraint",
         "StalePlan { why: Malformed",
+        "StalePlan { why: TooEarly",
+        "StalePlan { why: TooLate",
         "StalePlan { why: NodeUnschedulable",
         "QuotaExceeded",
         "RequestIdReused",

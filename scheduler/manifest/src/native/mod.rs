@@ -38,6 +38,9 @@ A job file is YAML or JSON:
   compliance: [soc2]            # labels that every node must have as \"true\"
   labels: {app: train}
   priority: 100                 # who goes first among those that wait; -1000 to 1000
+  begin: 2027-01-31T08:00:00Z   # not started before
+  deadline: 2027-01-31T18:00:00Z  # over by then; FAILED if it could not be started in time
+  min_duration: 1h              # not started later than this before the deadline; left out = duration
   affinity:                     # anti: apart; preferred: as far as possible
   - {anti: true, level: node, group: workers, with_jobs: {app: data}}
   program: {argv: [python, train.py], env: {MODE: fast}}
@@ -105,6 +108,9 @@ labels: {app: train}
 rtt_scope: head-to-members
 minimise: mean
 priority: -20
+begin: 2027-01-31T08:00:00Z
+deadline: 2027-01-31T10:00:00.5+01:00
+min_duration: 45m
 regions: {allowed: [eu-west], denied: [mars]}
 suppliers_denied: [shady]
 compliance: [soc2]
@@ -164,6 +170,8 @@ groups:
         let spec = parse(FULL).expect("valid");
         assert_eq!(spec.kind(), JobKind::Ray);
         assert_eq!((spec.strategy(), spec.priority), (Strategy::StrictSpread, -20));
+        let times = (spec.begin_time_ms, spec.deadline_time_ms, spec.duration_s_min);
+        assert_eq!(times, (1_801_382_400_000, 1_801_386_000_500, 2_700));
         assert_eq!(
             (spec.rtt_us_max, spec.duration_s, spec.price_micro_usd_max),
             (60_000, 5_400, 2_500_000)

@@ -3,7 +3,7 @@
 //! **Invariant:** only names change: what a path leads to stays the same.
 
 /// Names that differ, as the servers say them and as a job file does.
-const NAMES: [(&str, &str); 23] = [
+const NAMES: [(&str, &str); 27] = [
     ("replicas_min", "min_replicas"),
     ("replicas_max", "max_replicas"),
     ("replicas_per_node_max", "max_per_node"),
@@ -22,6 +22,10 @@ const NAMES: [(&str, &str); 23] = [
     ("rtt_objective", "minimise"),
     ("duration_s", "duration"),
     ("duration_ms", "duration"),
+    ("duration_s_min", "min_duration"),
+    ("duration_ms_min", "min_duration"),
+    ("begin_time_ms", "begin"),
+    ("deadline_time_ms", "deadline"),
     ("price_micro_usd_max", "max_price"),
     ("price_total_micro_usd_max", "max_total_price"),
     ("affinities", "affinity"),

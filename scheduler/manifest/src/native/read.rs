@@ -82,6 +82,12 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
         let total = fields.amount("max_total_price", |text| unit::decimal(text, 6), f);
         spec.price_total_micro_usd_max = fields.bound("max_total_price", total, f);
         spec.priority = fields.whole("priority", f).unwrap_or_default();
+        let begin = fields.amount("begin", unit::time, f);
+        spec.begin_time_ms = fields.bound("begin", begin, f);
+        let deadline = fields.amount("deadline", unit::time, f);
+        spec.deadline_time_ms = fields.bound("deadline", deadline, f);
+        let least = fields.amount("min_duration", unit::seconds, f);
+        spec.duration_s_min = fields.bound("min_duration", least, f);
         let path = fields.at("affinity");
         spec.affinities = each(&path, fields.list("affinity", f), f, affinity);
         spec.suppliers_denied = fields.texts("suppliers_denied", f);

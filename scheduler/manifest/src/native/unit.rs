@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** decimal digits in, integers out; what does not come out whole is refused, never rounded.
 
+use jiff::Timestamp;
+
 /// Digits in front of and behind the point that we take: more is a slip of the hand.
 const DIGITS_MAX: usize = 18;
 
@@ -93,6 +95,16 @@ pub fn microseconds(text: &str) -> Result<u32, String> {
     u32::try_from(amount).map_err(|_| format!("`{text}` is too long"))
 }
 
+/// Milliseconds since 1970 from a time of RFC 3339, such as `2027-01-31T08:00:00Z`.
+pub(super) fn time(text: &str) -> Result<u64, String> {
+    let wanted = "must be a time such as 2027-01-31T08:00:00Z";
+    let at: Timestamp = text.parse().map_err(|_| format!("{wanted}, is `{text}`"))?;
+    if at.subsec_nanosecond() % 1_000_000 != 0 {
+        return Err(format!("`{text}` has more than 3 digits behind the point"));
+    }
+    u64::try_from(at.as_millisecond()).map_err(|_| format!("`{text}` is before 1970"))
+}
+
 /// Seconds from `90s`, `30m`, `2h`, `1d12h`.
 pub fn seconds(text: &str) -> Result<u64, String> {
     if text.is_empty() {
@@ -181,6 +193,21 @@ mod tests {
         assert_eq!(seconds("0s"), Ok(0));
         for bad in ["", "2", "2x", "1m1h", "1h1h", "h", "999999999999999d", "1.5h"] {
             assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn points_in_time() {
+        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(1_000));
+        assert_eq!(time("2026-11-23T12:30:00.25+02:00"), Ok(1_795_429_800_250));
+        for bad in ["", "+2h", "1000", "2026-11-23", "2026-11-23T10:00:00", "noon"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+        assert!(
+            time("1969-12-31T23:59:59Z").is_err() && time("2026-11-23T10:00:00.0001Z").is_err()
+        );
+        for ms in [1, 1_795_429_800_250, 253_370_764_800_000] {
+            assert_eq!(crate::text::time(ms).map(|text| time(&text)), Some(Ok(ms)));
         }
     }
 

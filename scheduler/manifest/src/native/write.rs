@@ -3,7 +3,7 @@
 use super::read::{
     EFFECTS, KINDS, LEVELS, OBJECTIVES, OPERATORS, ROLES, SCOPES, STRATEGIES, VENDORS,
 };
-use crate::text::{decimal, dollars, mebibytes, milli, rtt, seconds};
+use crate::text::{decimal, dollars, mebibytes, milli, rtt, seconds, time};
 use proto::v1::{
     Affinity, GpuAlternative, Group, JobSpec, Program, Segment, Selector, Spread, Toleration,
     shape::Gpus,
@@ -37,6 +37,12 @@ pub struct Manifest {
     max_total_price: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     priority: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    begin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_duration: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     affinity: Vec<AffinityEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,6 +210,9 @@ impl From<&JobSpec> for Manifest {
             max_total_price: (spec.price_total_micro_usd_max > 0)
                 .then(|| dollars(spec.price_total_micro_usd_max)),
             priority: spec.priority,
+            begin: time(spec.begin_time_ms),
+            deadline: time(spec.deadline_time_ms),
+            min_duration: (spec.duration_s_min > 0).then(|| seconds(spec.duration_s_min)),
             affinity: spec.affinities.iter().map(affinity).collect(),
             regions: (!spec.regions_allowed.is_empty() || !spec.regions_denied.is_empty()).then(
                 || RegionsEntry {

@@ -168,6 +168,9 @@ fn group() -> impl Strategy<Value = Group> {
         })
 }
 
+/// The beginning of the year 9999.
+const TIME_MS_MAX: u64 = 253_370_764_800_000;
+
 fn spec() -> impl Strategy<Value = JobSpec> {
     let affinity = (any::<bool>(), any::<bool>(), 1_i32..6, odd_text(), odd_text(), map())
         .prop_map(|(anti, preferred, level, group, with_group, with_job_labels)| Affinity {
@@ -184,11 +187,12 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     (
         (odd_text(), 1_i32..4, 1_i32..5, 0_i32..5, 0_i32..5, any::<u32>()),
         (0_u64..1 << 40, 0_u64..1 << 50, 0_u64..1 << 50, 0_i32..4, 0_i32..3, any::<i32>()),
+        (0..TIME_MS_MAX, 0..TIME_MS_MAX, 0_u64..1 << 40),
         (map(), proptest::option::of(program), proptest::collection::vec(affinity, 0..3)),
         (names(), names(), names(), names()),
         proptest::collection::vec(group(), 1..4),
     )
-        .prop_map(|(basic, bounds, more, lists, groups)| JobSpec {
+        .prop_map(|(basic, bounds, times, more, lists, groups)| JobSpec {
             name: basic.0,
             kind: basic.1,
             strategy: basic.2,
@@ -201,6 +205,9 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             rtt_scope: bounds.3,
             rtt_objective: bounds.4,
             priority: bounds.5,
+            begin_time_ms: times.0,
+            deadline_time_ms: times.1,
+            duration_s_min: times.2,
             labels: more.0,
             program: more.1,
             affinities: more.2,

@@ -17,7 +17,7 @@ use scheduler_core::job::{
     Condition, GroupSpec, JobKind, JobSpec, Level, Program, Role, Selector, Strategy, Toleration,
 };
 use scheduler_core::node::TaintEffect;
-use scheduler_core::unit::{CostMicroUsd, DurationMs, PriceMicroUsd, RttUs};
+use scheduler_core::unit::{CostMicroUsd, DurationMs, PriceMicroUsd, RttUs, TimeMs};
 use scheduler_core::validate;
 use std::fmt::Display;
 use std::hash::Hash as _;
@@ -100,6 +100,7 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
     count("spec.groups", spec.groups.len(), GROUPS_MAX)?;
     at_most("spec.rtt_us_max", spec.rtt_us_max.into(), RTT_US_MAX.into())?;
     at_most("spec.duration_s", spec.duration_s, DURATION_S_MAX)?;
+    at_most("spec.duration_s_min", spec.duration_s_min, DURATION_S_MAX)?;
     at_most("spec.price_micro_usd_max", spec.price_micro_usd_max, PRICE_MICRO_USD_MAX)?;
     let common = rules::common_selectors(&spec)?;
     let names: Vec<String> = spec.groups.iter().map(|group| group.name.clone()).collect();
@@ -122,6 +123,9 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
             .then_some(CostMicroUsd(spec.price_total_micro_usd_max)),
         affinities: rules::affinities(spec.affinities, &names)?,
         priority: validate::priority("spec.priority", spec.priority.into())?,
+        begin: (spec.begin_time_ms > 0).then_some(TimeMs(spec.begin_time_ms)),
+        deadline: (spec.deadline_time_ms > 0).then_some(TimeMs(spec.deadline_time_ms)),
+        duration_min: (spec.duration_s_min > 0).then(|| DurationMs(spec.duration_s_min * 1000)),
     };
     validate::job(&converted)?;
     at_most("spec.groups", converted.gpu_milli() / 1000, GPUS_MAX)

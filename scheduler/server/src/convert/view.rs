@@ -272,6 +272,8 @@ pub fn reason(reason: &Reason) -> v1::Reason {
         ReasonCode::NoSuchPool => v1::ReasonCode::NoSuchPool,
         ReasonCode::NotReady => v1::ReasonCode::NotReady,
         ReasonCode::Budget => v1::ReasonCode::Budget,
+        ReasonCode::Begin => v1::ReasonCode::Begin,
+        ReasonCode::Deadline => v1::ReasonCode::Deadline,
     };
     v1::Reason { code: code.into(), message: reason.message.to_string() }
 }
@@ -373,6 +375,9 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
         regions_denied: Vec::new(),
         compliance: Vec::new(),
         priority: spec.priority.0.into(),
+        begin_time_ms: millis(spec.begin),
+        deadline_time_ms: millis(spec.deadline),
+        duration_s_min: spec.duration_min.map_or(0, |least| least.0 / 1000),
     }
 }
 

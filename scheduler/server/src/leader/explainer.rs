@@ -120,7 +120,9 @@ impl Desk<'_> {
         let start = clock::instant();
         let (waiting, why) = match &call.target {
             ExplainTarget::Spec(spec) => {
-                let refusal = self.quorum.read(|state| look::refusal(state, &call.tenant, spec));
+                let refusal = self
+                    .quorum
+                    .read(|state| look::refusal(state, &call.tenant, spec, clock::now()));
                 refusal.map_or(Ok(()), Err)?;
                 let around = self.around(&call.tenant, spec);
                 let request = Request { around: &around, ..Request::whole(spec) };

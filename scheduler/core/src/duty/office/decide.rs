@@ -21,15 +21,17 @@ impl<T> Office<T> {
         if asks.is_empty() {
             return;
         }
-        let looks: Vec<Look> =
-            shell.look(|state| asks.iter().map(|ask| look::submitted(state, &ask.call)).collect());
+        let clock = shell.clock();
+        let looks: Vec<Look> = shell.look(|state| {
+            asks.iter().map(|ask| look::submitted(state, &ask.call, clock)).collect()
+        });
         for (ask, look) in asks.into_iter().zip(looks) {
             match (look, ask.call.check) {
                 (Look::Settled(answer), _) => shell.answer(ask.ticket, answer),
-                (Look::OverQuota(reason), Some(_)) => {
+                (Look::Waits(reason), Some(_)) => {
                     self.plan_changed(shell, ask, reason.message.to_string());
                 }
-                (Look::OverQuota(reason), None) => pend(shell, ask, reason, batch),
+                (Look::Waits(reason), None) => pend(shell, ask, reason, batch),
                 (Look::New, Some(check)) => self.decide_meant(shell, ask, check, batch),
                 (Look::New, None) => self.decide_one(shell, ask, batch),
             }
@@ -115,7 +117,8 @@ impl<T> Office<T> {
         tenant: &TenantId,
         spec: &JobSpec,
     ) -> Result<Option<Plan>, Rejection> {
-        let is_over = shell.look(|state| match look::refusal(state, tenant, spec) {
+        let clock = shell.clock();
+        let is_over = shell.look(|state| match look::refusal(state, tenant, spec, clock) {
             Some(refusal) => Err(refusal),
             None => Ok(look::over_quota(state, tenant, spec.gpu_milli()).is_some()),
         })?;

@@ -316,7 +316,8 @@ impl Holds {
 
 /// When a job that is planned at `clock` has ended for sure; `None` = nobody knows.
 pub(super) fn end_of(spec: &JobSpec, clock: TimeMs) -> Option<TimeMs> {
-    spec.duration.map(|duration| clock.after(BRING_UP).after(duration))
+    let ran = spec.duration.map(|duration| clock.after(BRING_UP).after(duration));
+    [ran, spec.deadline].into_iter().flatten().min()
 }
 
 fn nodes_of(plan: &Plan) -> Vec<NodeId> {
@@ -327,7 +328,7 @@ fn nodes_of(plan: &Plan) -> Vec<NodeId> {
 }
 
 /// A time to the minute, in UTC.
-struct Utc(TimeMs);
+pub(super) struct Utc(pub(super) TimeMs);
 
 impl fmt::Display for Utc {
     /// By the algorithm `civil_from_days` of Howard Hinnant ("chrono-compatible low-level date

@@ -3,13 +3,14 @@
 //! **Invariant:** reads only, and quickly: a server does all of it under the state's read lock.
 
 use super::Submission;
+use super::holds::Utc;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
 use crate::job::{Job, JobSpec, Priority, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
-use crate::state::State;
-use crate::unit::GpuMilli;
+use crate::state::{State, check_deadline};
+use crate::unit::{GpuMilli, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -48,13 +49,13 @@ pub struct Accepted {
 pub(super) enum Look {
     /// Known before, or refused at once.
     Settled(Answer),
-    /// It must wait for quota.
-    OverQuota(Reason),
+    /// It must wait for quota, or is not to begin yet.
+    Waits(Reason),
     New,
 }
 
 /// Looks a submission up: was it accepted before, and may its tenant have it now?
-pub(super) fn submitted(state: &State, call: &Submission) -> Look {
+pub(super) fn submitted(state: &State, call: &Submission, clock: TimeMs) -> Look {
     if let Some(job) = state.job_by_request(&call.tenant, &call.request_id)
         && let Some(known) = state.job(job)
     {
@@ -74,10 +75,17 @@ pub(super) fn submitted(state: &State, call: &Submission) -> Look {
         let (what, id) = (Kind::Tenant, call.tenant.to_string());
         return Look::Settled(Answer::Rejected(Rejection::NotFound { what, id }));
     }
-    match over_quota(state, &call.tenant, call.spec.gpu_milli()) {
-        Some(reason) => Look::OverQuota(reason),
+    let too_early = too_early(&call.spec, clock);
+    match too_early.or_else(|| over_quota(state, &call.tenant, call.spec.gpu_milli())) {
+        Some(reason) => Look::Waits(reason),
         None => Look::New,
     }
+}
+
+/// Why the job is not started yet, if its time has not come.
+pub(super) fn too_early(spec: &JobSpec, clock: TimeMs) -> Option<Reason> {
+    let begin = spec.begin.filter(|begin| clock < *begin)?;
+    Some(Reason::new(ReasonCode::Begin, format!("begins at {}", Utc(begin))))
 }
 
 /// Why the tenant may not hold this much more now; `None` = it may.
@@ -222,9 +230,15 @@ impl Rota {
 }
 
 /// Why a dry run is refused before anything is planned.
-pub fn refusal(state: &State, tenant: &TenantId, spec: &JobSpec) -> Option<Rejection> {
+pub fn refusal(
+    state: &State,
+    tenant: &TenantId,
+    spec: &JobSpec,
+    clock: TimeMs,
+) -> Option<Rejection> {
     if state.tenant(tenant).is_none() {
         return Some(Rejection::NotFound { what: Kind::Tenant, id: tenant.to_string() });
     }
-    state.check_models(spec).and_then(|()| state.check_priority(tenant, spec)).err()
+    let checks = state.check_models(spec).and_then(|()| state.check_priority(tenant, spec));
+    checks.and_then(|()| check_deadline(spec, clock)).err()
 }

@@ -240,6 +240,9 @@ impl<T> Office<T> {
         match found {
             Ok((count, placements)) => {
                 let at = end_at(ends, count).max(shell.clock());
+                if wait.job.spec.start_by().is_some_and(|by| at > by) {
+                    return self.backlog.reserve_later(job, shell.now().after(AGAIN_AFTER));
+                }
                 let whose = (wait.job.tenant.clone(), wait.job.spec.clone());
                 let plan = Plan { placements };
                 self.doubt_below(shell, wait.job.spec.priority, &plan);
@@ -297,6 +300,8 @@ impl<T> Office<T> {
             holds.starting(|&job| {
                 let end = state.job(job).and_then(|job| {
                     let starting = !job.phase.is_over() && job.ready_at.is_none();
+                    // The state knows when one with a deadline ends.
+                    let starting = starting && job.spec.deadline.is_none();
                     let placed = job.placed_at.filter(|_| starting)?;
                     Some(placed.after(BRING_UP).after(job.spec.duration?))
                 });

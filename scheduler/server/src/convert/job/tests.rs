@@ -85,6 +85,10 @@ fn every_bad_field_of_a_job_is_named() {
         fault(|spec| spec.price_micro_usd_max = u64::MAX),
         field("spec.price_micro_usd_max")
     );
+    assert_eq!(fault(|spec| spec.begin_time_ms = u64::MAX), field("spec.begin_time_ms"));
+    assert_eq!(fault(|spec| spec.deadline_time_ms = u64::MAX), field("spec.deadline_time_ms"));
+    assert_eq!(fault(|spec| spec.duration_s_min = u64::MAX), field("spec.duration_s_min"));
+    assert_eq!(fault(|spec| spec.duration_s_min = 5), field("spec.duration_s_min"));
     for priority in [i32::MIN, -1_001, 1_001, 1 << 16] {
         assert_eq!(fault(|spec| spec.priority = priority), field("spec.priority"));
     }

@@ -65,8 +65,7 @@ impl Play {
             let state = &self.term.desk.world.state;
             let live = self.ready_at.iter().filter(|(_, at)| **at <= now).map(|(job, _)| *job);
             let ready: Vec<JobId> = live.collect();
-            let over =
-                expiry::next(state, now).filter(|_| state.endings().any(|(at, _)| at <= now));
+            let over = expiry::next(state, now).filter(|_| !state.due(now, 1).0.is_empty());
             if ready.is_empty() && over.is_none() {
                 return;
             }
@@ -321,6 +320,46 @@ fn a_higher_priority_goes_before_reservations_and_takes_their_places() {
     assert_eq!(placed, [Some(610), Some(660)]);
     assert!(play.placed_s(less) < Some(610), "slips in");
     assert_eq!(play.term.office.view().claims_len(), 0);
+}
+
+#[test]
+fn a_job_sleeps_until_it_is_to_begin_and_ends_by_its_deadline() {
+    let mut play = Play::new(1, ON);
+    let times = |play: &Play, begin_s: u64, deadline_s: u64| {
+        let mut call = play.term.submission(1, 8);
+        let at = |s: u64| (s > 0).then(|| play.origin.after(DurationMs(s * SECOND)));
+        let (begin, deadline) = (at(begin_s), at(deadline_s));
+        call.spec = Arc::new(JobSpec { begin, deadline, ..(*call.spec).clone() });
+        call
+    };
+    let call = times(&play, 400, 450);
+    let late = play.term.ask_for(call);
+    play.settle();
+    let late = play.term.accepted(late).job;
+    assert_eq!(
+        (play.term.reason(late), play.term.phase(late)),
+        (ReasonCode::Begin, JobPhase::Pending)
+    );
+    assert!(play.message(late).starts_with("begins at 19"), "{}", play.message(late));
+    play.term.desk.plans = 0;
+    play.job(1, 8, 100);
+    let missed = times(&play, 0, 60);
+    let missed = play.term.ask_for(missed);
+    play.go_to(50);
+    let missed = play.term.accepted(missed).job;
+    assert_eq!(play.term.phase(missed), JobPhase::Pending);
+    play.go_to(61);
+    let failed = (JobPhase::Failed, ReasonCode::Deadline);
+    assert_eq!((play.term.phase(missed), play.term.reason(missed)), failed);
+    play.go_to(399);
+    assert_eq!((play.placed_s(late), play.term.desk.plans), (None, 2), "nothing is tried for it");
+    play.go_to(449);
+    assert_eq!((play.placed_s(late), play.term.phase(late)), (Some(400), JobPhase::Ready));
+    // What waits behind it is promised its deadline, which is known as a duration would be.
+    let next = play.job(1, 8, 0);
+    play.go_to(451);
+    assert_eq!(play.term.phase(late), JobPhase::Expired);
+    assert_eq!(play.placed_s(next), Some(450));
 }
 
 #[test]
