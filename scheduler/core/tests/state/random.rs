@@ -153,18 +153,18 @@ proptest! {
             for job in state.jobs_after(None) {
                 let was = before.get(&job.id).copied().unwrap_or(JobPhase::Pending);
                 let spec = &job.spec;
-                let deadline = spec.deadline.map_or(u64::MAX, |deadline| deadline.0);
+                let deadline = spec.deadline.map(|deadline| deadline.0);
                 let least = spec.duration_min.or(spec.duration).map_or(1, |least| least.0);
                 let ran = job.ready_at.zip(spec.duration);
-                let ran = ran.map_or(u64::MAX, |(ready, duration)| ready.0 + duration.0);
+                let ran = ran.map(|(ready, duration)| ready.0.saturating_add(duration.0));
                 let started = was == JobPhase::Pending && job.placed_at.is_some();
-                let in_time = now.saturating_add(least) <= deadline;
+                let in_time = deadline.is_none_or(|by| now.checked_add(least).is_some_and(|at| at <= by));
                 prop_assert!(!started || (spec.begin.is_none_or(|at| at.0 <= now) && in_time));
                 let is_over = match job.phase {
                     JobPhase::Ended => continue,
                     JobPhase::Failed if job.reason.code != ReasonCode::Deadline => continue,
                     JobPhase::Pending | JobPhase::Failed => !in_time,
-                    _ => now >= deadline.min(ran),
+                    _ => deadline.into_iter().chain(ran).any(|at| now >= at),
                 };
                 if job.phase.is_over() {
                     prop_assert!(is_over, "{:?}", job);
