@@ -29,7 +29,8 @@ fn questions(c: &mut Criterion, called: &str, sites: &Sites) {
     let vertices = vertices(sites.len());
     let mut group = c.benchmark_group(format!("near/{called}"));
     group.sample_size(10);
-    for units in [1_250u64, 10_000, 30_000] {
+    let total: u64 = vertices.iter().map(|vertex| vertex.have[0]).sum();
+    for units in [1_250, 10_000, 30_000, total / 4, total / 2, total * 3 / 4] {
         let need = &[units][..];
         let question = |bound_us, objective| Question {
             net: &net,
@@ -41,7 +42,7 @@ fn questions(c: &mut Criterion, called: &str, sites: &Sites) {
         };
         let budget = Budget::default();
         let Some(needed) = bound_needed(&question(None, Objective::Any), budget) else { continue };
-        for milli in [950u32, 1_000, 1_020, 1_200] {
+        for milli in [950u32, 980, 1_000, 1_020, 1_200] {
             let bound = Some((u64::from(needed) * u64::from(milli) / 1_000) as u32);
             let asked = question(bound, Objective::Any);
             let answer = match any(&asked, budget) {

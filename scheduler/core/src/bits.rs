@@ -47,6 +47,19 @@ pub(crate) fn remove(bits: &mut [u64], gone: &[u64]) {
     }
 }
 
+/// Sets in `row` the places of the values up to `most`, and clears all others.
+pub(crate) fn set_up_to(row: &mut [u64], values: &[u32], most: u32) {
+    for (word, values) in row.iter_mut().zip(values.chunks(WORD_BITS)) {
+        // By way of bytes, which a processor makes many at a time.
+        let mut are = [0u8; WORD_BITS];
+        are.iter_mut().zip(values).for_each(|(is, value)| *is = u8::from(*value <= most));
+        let (eights, _) = are.as_chunks::<8>();
+        *word = eights.iter().rev().fold(0, |word, eight| {
+            word << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
+        });
+    }
+}
+
 pub(crate) fn and(a: &[u64], b: &[u64]) -> Vec<u64> {
     a.iter().zip(b).map(|(a, b)| a & b).collect()
 }
@@ -66,4 +79,26 @@ pub(crate) fn iter_word(word: u64) -> impl Iterator<Item = u32> {
             bit
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn values_up_to_some_value_are_set_and_no_others() {
+        let mut rng = StdRng::seed_from_u64(3);
+        for len in [0usize, 1, 7, 8, 63, 64, 65, 200] {
+            let values: Vec<u32> = (0..len).map(|_| rng.random_range(0..9)).collect();
+            for most in [0, 4, u32::MAX] {
+                let mut row = vec![u64::MAX; len.div_ceil(WORD_BITS)];
+                set_up_to(&mut row, &values, most);
+                let up_to = values.iter().enumerate().filter(|(_, value)| **value <= most);
+                let up_to: Vec<usize> = up_to.map(|(at, _)| at).collect();
+                assert_eq!(iter(&row).collect::<Vec<usize>>(), up_to);
+            }
+        }
+    }
 }

@@ -10,8 +10,14 @@ use crate::topology::FAR;
 
 /// Balls whose diameter is looked at; the others have larger radii.
 const BALLS_MAX: usize = 24;
-/// Pairs looked at for a first choice: what is left is for the search, which costs little more.
+/// Pairs looked at for a near first choice: what is left is for the search, which costs little
+/// more.
 const LOOKS_MAX: u64 = 120_000;
+/// And for any: whether some will do is what the search says quickest.
+const LOOKS_ANY_MAX: u64 = 30_000;
+/// Bits for the sum of what all vertices have, beside some for the number of vertices, each of
+/// which may be rounded up by one.
+const PARTS_BITS: u32 = 31;
 /// Every so manieth centre is looked at first, so that all parts of the world have their turn
 /// before looks run out.
 const STRIDE: usize = 8;
@@ -86,25 +92,27 @@ pub(super) fn first(
     best
 }
 
-/// Pairs that may be looked at.
-pub(super) struct Looks(u64);
+/// Pairs looked at, and how many may be.
+pub(super) struct Looks {
+    pub(super) taken: u64,
+    most: u64,
+}
 
 impl Looks {
-    pub(super) fn new() -> Self {
-        Self(LOOKS_MAX)
-    }
-
-    /// Pairs looked at so far.
-    pub(super) fn taken(&self) -> u64 {
-        LOOKS_MAX - self.0
+    pub(super) fn new(goal: Goal) -> Self {
+        let most = match goal {
+            Goal::Any => LOOKS_ANY_MAX,
+            Goal::Near => LOOKS_MAX,
+        };
+        Self { taken: 0, most }
     }
 
     fn take(&mut self, pairs: usize) {
-        self.0 = self.0.saturating_sub(pairs as u64);
+        self.taken += pairs as u64;
     }
 
     fn are_spent(&self) -> bool {
-        self.0 == 0
+        self.taken >= self.most
     }
 }
 
@@ -203,7 +211,7 @@ fn ball(
 }
 
 /// Vertices that together with all within the bound and the cost hold the need, going by one
-/// dimension.
+/// dimension; where it is told in large numbers, some that nearly do are among them.
 pub(super) fn able<'a>(
     question: &Question<'a>,
     cost: Cost,
@@ -212,20 +220,28 @@ pub(super) fn able<'a>(
 ) -> Vec<&'a Vertex> {
     let need = question.need.get(dimension).copied().unwrap_or(0);
     let amount = |vertex: &Vertex| vertex.have.get(dimension).copied().unwrap_or(0).min(need);
-    let mut rooms = vec![0u64; question.net.len()];
+    let total =
+        question.vertices.iter().fold(0u64, |sum, vertex| sum.saturating_add(amount(vertex)));
+    // In parts so large that 32 bits hold all of them, which a processor adds many at a time.
+    let part_bits = (u64::BITS - total.leading_zeros()).saturating_sub(PARTS_BITS);
+    let parts = |amount: u64| {
+        let some = u64::from(amount > 0 && part_bits > 0);
+        u32::try_from((amount >> part_bits) + some).unwrap_or(u32::MAX)
+    };
+    let mut rooms = vec![0u32; question.net.len()];
     for vertex in question.vertices {
         if let Some(cell) = rooms.get_mut(usize::from(vertex.site)) {
-            *cell = amount(vertex);
+            *cell = parts(amount(vertex));
         }
     }
     let bound = question.bound_us.unwrap_or(FAR - 1).min(FAR - 1);
     let most = cost_max.min(FAR - 1);
     let gathers = |vertex: &&Vertex| {
         let high = question.net.high_row(vertex.site);
-        let sum: u64 = match cost {
-            // Plain sums over whole rows, which a processor takes many at a time.
+        let sum = match cost {
             Cost::High => {
-                sum(high.iter().zip(&rooms).map(|(&rtt, &room)| (rtt <= bound.min(most), room)))
+                let most = bound.min(most);
+                sum(high.iter().zip(&rooms).map(|(&rtt, &room)| (rtt <= most, room)))
             }
             Cost::Median => {
                 let usual = question.net.median_row(vertex.site);
@@ -237,13 +253,14 @@ pub(super) fn able<'a>(
             }
         };
         // Its own room counts even where its inner RTT is too long: then it falls for that.
-        sum.saturating_add(amount(vertex)) >= need
+        let all = u64::from(sum) + u64::from(parts(amount(vertex)));
+        all >= need >> part_bits
     };
     question.vertices.iter().filter(gathers).collect()
 }
 
-fn sum(parts: impl Iterator<Item = (bool, u64)>) -> u64 {
-    parts.map(|(counts, room)| if counts { room } else { 0 }).fold(0, u64::wrapping_add)
+fn sum(parts: impl Iterator<Item = (bool, u32)>) -> u32 {
+    parts.map(|(counts, room)| if counts { room } else { 0 }).fold(0, u32::wrapping_add)
 }
 
 /// What some vertices hold together.

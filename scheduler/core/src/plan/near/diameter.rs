@@ -11,13 +11,20 @@ use super::graph::Graph;
 use super::problem::Problem;
 use super::rough;
 use super::shed;
+use super::swap;
 use crate::bits;
 use crate::topology::FAR;
 
-/// Vertices from which the quick way starts before the exact searches have their turn.
-const STARTS_FEW: usize = 4;
-/// And after they have run out of steps: a millisecond with a thousand sites.
-const STARTS_MANY: usize = 64;
+/// Vertices from which the quick way starts before an exact search has its turn.
+const STARTS: usize = 4;
+/// One pair in so many may not stand together where it is quicker to ask which sites leave than
+/// which come.
+const FEW_FOES: usize = 3;
+/// Elsewhere that question has so many steps for each vertex: enough for its first bounds.
+const FIRST_BOUNDS: usize = 64;
+/// Steps for a local search where the exact one ran out of them: some 300 moves among a thousand
+/// sites, of which most that find anything need fewer.
+const SWAP_STEPS: u64 = 150_000;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +43,8 @@ pub(super) struct Effort {
 
 impl Effort {
     /// The question was only whether, and where: near is welcome, but not at any price.
-    /// Deciding a bound takes less than a millisecond where RTTs follow some geometry, and up to
-    /// 8 ms without any or with a thousand sites; each tightening a fraction of that.
+    /// Deciding a bound takes a millisecond with a thousand sites, some three where it is hard;
+    /// each tightening a fraction of that.
     pub(super) const QUICK: Self =
         Self { decide: 300_000, tighten: 60_000, undecided_max: 2, precision: 32, lens: 0 };
     /// The smallest diameter was asked for: below 6 ms over 242 measured cities, some 70 ms with a
@@ -60,20 +67,25 @@ pub(super) struct Best {
     pub(super) floor: u32,
 }
 
-/// A covering clique in which no pair is [`FAR`].
-pub(super) fn any(problem: &Problem, effort: &Effort, steps: &mut Steps) -> Found {
-    decide(problem, FAR - 1, effort.decide, true, steps)
+/// A covering clique of the graph.
+pub(super) fn any(
+    problem: &Problem<'_>,
+    graph: &Graph,
+    effort: &Effort,
+    steps: &mut Steps,
+) -> Found {
+    settle(problem, graph, effort.decide, steps)
 }
 
 /// The covering clique with the least largest cost.
 /// `first` is a covering clique, where one is known.
 pub(super) fn least(
-    problem: &Problem,
+    problem: &Problem<'_>,
     first: Option<Vec<usize>>,
     effort: &Effort,
     steps: &mut Steps,
 ) -> Result<Best, Found> {
-    let found = first.map_or_else(|| any(problem, effort, steps), Found::Clique);
+    let found = first.map_or_else(|| decide(problem, FAR - 1, effort.decide, steps), Found::Clique);
     let first = match found {
         Found::Clique(vertices) => problem.lean(vertices),
         other => return Err(other),
@@ -86,7 +98,7 @@ pub(super) fn least(
         && !steps.is_spent()
     {
         let middle = low + (best.cost - low) / 2;
-        match decide(problem, middle, effort.tighten, false, steps) {
+        match decide(problem, middle, effort.tighten, steps) {
             Found::Clique(vertices) => {
                 best.vertices = problem.lean(vertices);
                 best.cost = problem.diameter(&best.vertices);
@@ -109,50 +121,49 @@ pub(super) fn least(
 }
 
 /// Whether a clique of at most this cost covers.
-fn decide(
-    problem: &Problem,
-    cost_max: u32,
-    work_max: u64,
-    ball_too: bool,
-    steps: &mut Steps,
-) -> Found {
-    if problem.covers(&problem.nothing()) {
-        return Found::Clique(Vec::new());
-    }
+fn decide(problem: &Problem<'_>, cost_max: u32, work_max: u64, steps: &mut Steps) -> Found {
     let graph = Graph::new(problem, cost_max);
     let (count, words) = (problem.len() as u64, problem.words as u64);
     // Laying out the graph looks at 64 pairs in some 30 ns; pruning and the quick way are alike.
     steps.spend(count * words * 8);
+    settle(problem, &graph, work_max, steps)
+}
+
+/// Whether a clique of the graph covers.
+fn settle(problem: &Problem<'_>, graph: &Graph, work_max: u64, steps: &mut Steps) -> Found {
+    if problem.covers(&problem.nothing()) {
+        return Found::Clique(Vec::new());
+    }
     if bits::count(&graph.alive) == 0 {
         return Found::None;
     }
-    if let Some(vertices) = rough::roomiest(problem, &graph, STARTS_FEW) {
+    if let Some(vertices) = rough::roomiest(problem, graph, STARTS) {
         return Found::Clique(vertices);
     }
     let limit = work_max.min(steps.left());
-    // Which of the two searches is quicker hangs on how many pairs are near.
-    let half = limit / 2;
-    let mut work = half;
-    let mut found = shed::clique(problem, &graph, &mut work);
-    work += limit - half;
-    if found == Found::Aborted {
-        found = dive::clique(problem, &graph, &mut work);
+    let alive = bits::count(&graph.alive);
+    let is_sparse = graph.foes_count() * FEW_FOES <= alive * alive;
+    // Its bound alone often says no, whichever search is the quicker one.
+    let part = if is_sparse { limit } else { limit.min((alive * FIRST_BOUNDS) as u64) };
+    let mut work = part;
+    let mut found = shed::clique(problem, graph, &mut work);
+    work += limit - part;
+    if found == Found::Aborted && !is_sparse {
+        found = dive::clique(problem, graph, &mut work);
     }
     steps.spend(limit - work);
-    if found != Found::Aborted || !ball_too {
+    if found != Found::Aborted {
         return found;
     }
-    let quickly = || rough::roomiest(problem, &graph, STARTS_MANY);
-    if let Some(vertices) = quickly().or_else(|| rough::ball(problem, &graph)) {
-        return Found::Clique(vertices);
-    }
-    let mut best = Best { vertices: Vec::new(), cost: FAR, floor: 0 };
-    through_lenses(problem, &mut best, limit.min(steps.left()), steps);
-    if best.vertices.is_empty() { Found::Aborted } else { Found::Clique(best.vertices) }
+    let limit = SWAP_STEPS.min(steps.left());
+    let mut work = limit;
+    let found = swap::clique(problem, graph, &mut work);
+    steps.spend(limit - work);
+    found.map_or(Found::Aborted, Found::Clique)
 }
 
 /// Pairs by rising cost from the floor up, as the widest of a clique that lies near both.
-fn through_lenses(problem: &Problem, best: &mut Best, work_max: u64, steps: &mut Steps) {
+fn through_lenses(problem: &Problem<'_>, best: &mut Best, work_max: u64, steps: &mut Steps) {
     let mut pairs: Vec<(u32, u32, u32)> = Vec::new();
     for a in 0..problem.len() {
         let row = problem.costs(a).iter().enumerate().skip(a + 1);

@@ -20,7 +20,7 @@ pub(super) enum Found {
 }
 
 /// Searches with at most `work` steps of the planner's budget; takes off what was used.
-pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found {
+pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Found {
     let mut dive = Dive { problem, graph, chosen: Vec::new(), left: *work, out: false };
     let mut open = graph.alive.clone();
     let found = dive.step(&mut open, &problem.nothing());
@@ -33,7 +33,7 @@ pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found 
 }
 
 struct Dive<'a> {
-    problem: &'a Problem,
+    problem: &'a Problem<'a>,
     graph: &'a Graph,
     chosen: Vec<usize>,
     left: u64,

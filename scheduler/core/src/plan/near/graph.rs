@@ -5,8 +5,7 @@
 
 use super::problem::Problem;
 use crate::bits;
-
-const WORD_BITS: usize = 64;
+use crate::topology::FAR;
 
 #[derive(Clone, Debug)]
 pub(super) struct Graph {
@@ -21,8 +20,27 @@ pub(super) struct Graph {
 }
 
 impl Graph {
+    /// Edges are pairs that may stand together at all.
+    pub(super) fn open(problem: &Problem<'_>) -> Self {
+        let mut costs = vec![FAR; problem.len()];
+        Self::of_rows(problem, FAR - 1, |vertex, row| {
+            problem.price(vertex, &mut costs);
+            bits::set_up_to(row, &costs, FAR - 1);
+        })
+    }
+
     /// Edges are pairs of at most this cost. Costs a look at every pair.
-    pub(super) fn new(problem: &Problem, cost_max: u32) -> Self {
+    pub(super) fn new(problem: &Problem<'_>, cost_max: u32) -> Self {
+        Self::of_rows(problem, cost_max, |vertex, row| {
+            bits::set_up_to(row, problem.costs(vertex), cost_max);
+        })
+    }
+
+    fn of_rows(
+        problem: &Problem<'_>,
+        reach_max: u32,
+        mut near: impl FnMut(usize, &mut [u64]),
+    ) -> Self {
         let (count, words) = (problem.len(), problem.words);
         let mut graph = Self {
             rows: vec![0; count * words],
@@ -31,19 +49,12 @@ impl Graph {
             sum: problem.nothing(),
             gathers: vec![0; count * problem.need.len()],
         };
-        for vertex in (0..count).filter(|&vertex| problem.reach[vertex] <= cost_max) {
+        for vertex in (0..count).filter(|&vertex| problem.reach[vertex] <= reach_max) {
             bits::set(&mut graph.alive, vertex);
         }
-        for vertex in 0..count {
-            if !bits::has(&graph.alive, vertex) {
-                continue;
-            }
+        for vertex in bits::iter(&graph.alive) {
             let row = &mut graph.rows[vertex * words..(vertex + 1) * words];
-            for (word, costs) in row.iter_mut().zip(problem.costs(vertex).chunks(WORD_BITS)) {
-                let near = costs.iter().enumerate();
-                *word =
-                    near.fold(0, |bits, (at, &cost)| bits | (u64::from(cost <= cost_max) << at));
-            }
+            near(vertex, row);
             bits::clear(row, vertex);
             bits::keep(row, &graph.alive);
         }
@@ -61,13 +72,35 @@ impl Graph {
         bits::and(self.row(vertex), &self.alive)
     }
 
+    /// Those alive with which the vertex, itself alive, may not stand.
+    pub(super) fn foes(&self, vertex: usize) -> Vec<u64> {
+        let mut foes = self.alive.clone();
+        bits::remove(&mut foes, self.row(vertex));
+        bits::clear(&mut foes, vertex);
+        foes
+    }
+
+    /// Pairs of those alive that may not stand together, both ways.
+    pub(super) fn foes_count(&self) -> usize {
+        let near = bits::iter(&self.alive).map(|vertex| {
+            let row = self.row(vertex).iter().zip(&self.alive);
+            row.map(|(near, alive)| (near & alive).count_ones() as usize).sum::<usize>()
+        });
+        let alive = bits::count(&self.alive);
+        alive * alive.saturating_sub(1) - near.sum::<usize>()
+    }
+
     /// What those alive have together, per dimension.
     pub(super) fn sum(&self) -> &[u64] {
         &self.sum
     }
 
     /// What those alive have with which the vertex, itself alive, may not stand, per dimension.
-    pub(super) fn against(&self, problem: &Problem, vertex: usize) -> impl Iterator<Item = u64> {
+    pub(super) fn against(
+        &self,
+        problem: &Problem<'_>,
+        vertex: usize,
+    ) -> impl Iterator<Item = u64> {
         let near = self.gathers(vertex).iter().zip(problem.have(vertex));
         self.sum.iter().zip(near).map(|(sum, (near, own))| sum - near - own)
     }
@@ -79,7 +112,7 @@ impl Graph {
 
     /// Sums up what is alive, in all and around each: over neighbours or over all others, whichever
     /// are fewer.
-    fn gather(&mut self, problem: &Problem) {
+    fn gather(&mut self, problem: &Problem<'_>) {
         let dims = self.sum.len();
         for vertex in bits::iter(&self.alive) {
             problem.add(&mut self.sum, vertex);
@@ -100,7 +133,7 @@ impl Graph {
     }
 
     /// Drops vertices that cannot gather the need among those left, until none falls.
-    fn prune(&mut self, problem: &Problem) {
+    fn prune(&mut self, problem: &Problem<'_>) {
         let dims = self.sum.len();
         let lacks = |graph: &Self, vertex: &usize| {
             let near = graph.gathers(*vertex).iter().zip(problem.have(*vertex));
@@ -119,5 +152,40 @@ impl Graph {
                 }
             }
         }
+    }
+
+    /// Whether they are a clique that covers the need.
+    #[cfg(test)]
+    pub(super) fn is_covered_by(&self, problem: &Problem<'_>, vertices: &[usize]) -> bool {
+        let near = |&a: &usize| vertices.iter().all(|&b| a == b || bits::has(self.row(a), b));
+        let mut sum = problem.nothing();
+        vertices.iter().for_each(|&vertex| problem.add(&mut sum, vertex));
+        vertices.iter().all(near) && problem.covers(&sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::Made;
+    use super::super::problem::Cost;
+    use super::*;
+
+    #[test]
+    fn rows_from_the_net_are_those_from_costs_laid_out() {
+        let mut pairs = 0;
+        for seed in 0..100 {
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            for cost in [Cost::High, Cost::Median] {
+                let problem = Problem::new(&question, cost, FAR);
+                let (open, laid) = (Graph::open(&problem), Graph::new(&problem, FAR - 1));
+                assert_eq!((&open.rows, &open.alive), (&laid.rows, &laid.alive), "seed {seed}");
+                let alive = bits::iter(&open.alive);
+                let foes: usize = alive.map(|vertex| bits::count(&open.foes(vertex))).sum();
+                assert_eq!(open.foes_count(), foes, "seed {seed}");
+                pairs += foes;
+            }
+        }
+        assert!(pairs > 1_000, "{pairs} pairs of foes");
     }
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::bits;
 use crate::topology::FAR;
+use std::collections::BTreeSet;
 
 /// Fills that are improved by moves; with few sites, all are.
 const IMPROVED_MAX: usize = 8;
@@ -24,6 +25,9 @@ const FEW_SITES: usize = 64;
 const SPARE_SITES: usize = 4;
 /// Rounds of moves for one fill; a round makes the best move there is.
 const MOVES_MAX: usize = 400;
+/// Members up to which fills are improved: the sum of their RTTs to one place, some times over,
+/// does not overflow 64 bits. A hundred times the GPUs of the largest fleet.
+const MEMBERS_MAX: u64 = 1 << 27;
 
 pub(super) fn choose(question: &Question<'_>, steps: &mut Steps) -> Answer {
     let near = promising(question, steps);
@@ -48,7 +52,7 @@ pub(super) fn choose(question: &Question<'_>, steps: &mut Steps) -> Answer {
 fn around(
     whole: &Question<'_>,
     question: &Question<'_>,
-    problem: &Problem,
+    problem: &Problem<'_>,
     steps: &mut Steps,
 ) -> Answer {
     let graph = Graph::new(problem, FAR - 1);
@@ -56,7 +60,7 @@ fn around(
     let mut fills = stars(question, problem, &graph, &sums, steps);
     if fills.is_empty() {
         // Greedy found nothing within the bound; the exact search may.
-        match diameter::any(problem, &Effort::QUICK, steps) {
+        match diameter::any(problem, &graph, &Effort::QUICK, steps) {
             Found::Clique(vertices) => fills.extend(sums.fill(problem, &problem.lean(vertices))),
             found => return unfound(&found),
         }
@@ -65,9 +69,10 @@ fn around(
     fills.dedup_by(|a, b| a.units == b.units);
     let improved = if problem.len() <= FEW_SITES { usize::MAX } else { IMPROVED_MAX };
     let mut best: Option<Fill> = None;
+    let mut seen = BTreeSet::new();
     for mut fill in fills.into_iter().take(improved) {
-        if !steps.is_spent() {
-            sums.improve(problem, &graph, &mut fill, steps);
+        if sums.units.saturating_add(sums.staying) <= MEMBERS_MAX && !steps.is_spent() {
+            sums.improve(problem, &graph, &mut fill, &mut seen, steps);
         }
         if best.as_ref().is_none_or(|best| fill.twice < best.twice) {
             best = Some(fill);
@@ -207,7 +212,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(question: &Question<'_>, problem: &Problem) -> Self {
+    fn new(question: &Question<'_>, problem: &Problem<'_>) -> Self {
         let to_fixed = |&site: &u16| {
             let far = question.fixed.iter().map(|&(fixed, units)| {
                 i128::from(question.net.median(site, fixed)) * i128::from(units)
@@ -236,7 +241,7 @@ impl Sums {
     }
 
     /// As many members as each can hold, the first vertices first. `None` if they hold too few.
-    fn fill(&self, problem: &Problem, vertices: &[usize]) -> Option<Fill> {
+    fn fill(&self, problem: &Problem<'_>, vertices: &[usize]) -> Option<Fill> {
         let mut left = self.units;
         let mut units = vec![0; problem.len()];
         for &vertex in vertices {
@@ -249,7 +254,7 @@ impl Sums {
         (left == 0).then_some(fill)
     }
 
-    fn twice(&self, problem: &Problem, fill: &Fill) -> i128 {
+    fn twice(&self, problem: &Problem<'_>, fill: &Fill) -> i128 {
         let used: Vec<usize> = fill.used().collect();
         let mut twice = 0;
         for &a in &used {
@@ -273,25 +278,33 @@ impl Sums {
         order.filter_map(|&to| Some(self.vertex_at.get(usize::from(to)).copied()?? as usize))
     }
 
-    /// Makes the best move again and again.
-    fn improve(&self, problem: &Problem, graph: &Graph, fill: &mut Fill, steps: &mut Steps) {
+    /// Makes the best move again and again, until there is none or another fill has been where this
+    /// one is: from there on they are one.
+    fn improve(
+        &self,
+        problem: &Problem<'_>,
+        graph: &Graph,
+        fill: &mut Fill,
+        seen: &mut BTreeSet<Vec<u64>>,
+        steps: &mut Steps,
+    ) {
         let count = problem.len();
         // Per vertex: sum of the RTTs to all members; used vertices it may not stand with.
-        let mut sums = self.to_fixed.clone();
+        let narrow = |sum: &i128| i64::try_from(*sum).unwrap_or(i64::MAX / 8);
+        let mut sums: Vec<i64> = self.to_fixed.iter().map(narrow).collect();
         let mut foes = vec![0u32; count];
         let mut held = problem.nothing();
         for vertex in fill.used().collect::<Vec<_>>() {
-            self.shift(problem, &mut sums, vertex, i128::from(fill.units[vertex]));
+            shift(problem, &mut sums, vertex, signed(fill.units[vertex]));
             mark_foes(problem, graph, &mut foes, vertex, true);
             problem.add(&mut held, vertex);
         }
         for _ in 0..MOVES_MAX {
-            let used: Vec<usize> = fill.used().collect();
-            let work = (used.len() * count) as u64 / 2;
-            if steps.is_spent() {
+            let used = fill.used().count();
+            if steps.is_spent() || !seen.insert(fill.units.clone()) {
                 return;
             }
-            steps.spend(work);
+            steps.spend((used * count) as u64 / 2);
             let stand = Stand { problem, graph, fill, sums: &sums, foes: &foes, held: &held };
             let Some((gain, from, to, units)) = stand.best_move() else { return };
             let empties = fill.units[from] == units;
@@ -307,23 +320,29 @@ impl Sums {
                     *total = total.saturating_sub(*gone);
                 }
             }
-            self.shift(problem, &mut sums, from, -i128::from(units));
-            self.shift(problem, &mut sums, to, i128::from(units));
+            shift(problem, &mut sums, from, -signed(units));
+            shift(problem, &mut sums, to, signed(units));
             fill.twice += gain;
         }
     }
+}
 
-    fn shift(&self, problem: &Problem, sums: &mut [i128], vertex: usize, units: i128) {
-        for (sum, &cost) in sums.iter_mut().zip(problem.costs(vertex)) {
-            if cost != FAR {
-                *sum += units * i128::from(cost);
-            }
+/// Members as a factor, of which there are at most [`MEMBERS_MAX`] where this is asked.
+fn signed(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(i64::MAX)
+}
+
+/// Takes so many members more at the vertex into the sums of RTTs to all members.
+fn shift(problem: &Problem<'_>, sums: &mut [i64], vertex: usize, units: i64) {
+    for (sum, &cost) in sums.iter_mut().zip(problem.costs(vertex)) {
+        if cost != FAR {
+            *sum += units * i64::from(cost);
         }
     }
 }
 
 /// Counts the vertex in or out among the foes of those that may not stand with it.
-fn mark_foes(problem: &Problem, graph: &Graph, foes: &mut [u32], vertex: usize, enters: bool) {
+fn mark_foes(problem: &Problem<'_>, graph: &Graph, foes: &mut [u32], vertex: usize, enters: bool) {
     let row = graph.row(vertex);
     for (other, count) in foes.iter_mut().enumerate().take(problem.len()) {
         if other != vertex && !bits::has(row, other) {
@@ -334,11 +353,11 @@ fn mark_foes(problem: &Problem, graph: &Graph, foes: &mut [u32], vertex: usize, 
 
 /// Where a fill stands between two moves.
 struct Stand<'a> {
-    problem: &'a Problem,
+    problem: &'a Problem<'a>,
     graph: &'a Graph,
     fill: &'a Fill,
     /// Per vertex: sum of the RTTs to all members. Pairs barred by the bound count nothing.
-    sums: &'a [i128],
+    sums: &'a [i64],
     /// Per vertex: used ones with which it may not stand.
     foes: &'a [u32],
     /// What the used ones have together.
@@ -351,25 +370,35 @@ impl Stand<'_> {
         let (problem, fill) = (self.problem, self.fill);
         let lead = problem.lead;
         let mut best: Option<(i128, usize, usize, u64)> = None;
+        let inner = |vertex: usize| match problem.cost(vertex, vertex) {
+            FAR => 0,
+            cost => i64::from(cost),
+        };
+        // Per vertex that may be moved to: the room left, and its inner RTT.
+        let targets: Vec<(usize, u64, i64)> = bits::iter(&self.graph.alive)
+            .map(|to| (to, problem.have(to)[lead] - fill.units[to], inner(to)))
+            .filter(|(_, room, _)| *room > 0)
+            .collect();
         for from in fill.used() {
-            let row = self.graph.row(from);
-            for to in bits::iter(&self.graph.alive) {
-                let units = fill.units[from].min(problem.have(to)[lead] - fill.units[to]);
-                let empties = units == fill.units[from];
+            let (row, costs) = (self.graph.row(from), problem.costs(from));
+            let (there, own, own_sum) = (fill.units[from], inner(from), self.sums[from]);
+            for &(to, room, other) in &targets {
+                let units = there.min(room);
+                let empties = units == there;
                 // It may stand in the way of the vertex that leaves for it.
                 let foes_max = u32::from(empties && !bits::has(row, to));
-                if to == from || units == 0 || self.foes[to] > foes_max {
+                if to == from || self.foes[to] > foes_max {
                     continue;
                 }
-                let inner = |vertex: usize| i128::from(problem.cost(vertex, vertex));
-                let between = match problem.cost(from, to) {
+                let between = match costs[to] {
                     FAR => 0,
-                    cost => i128::from(cost),
+                    cost => i64::from(cost),
                 };
-                let moved = i128::from(units);
-                let gain = 2 * moved * (self.sums[to] - self.sums[from])
-                    + moved * moved * (inner(from) + inner(to) - 2 * between)
-                    - moved * (inner(to) - inner(from));
+                let moved = signed(units);
+                // Of each that moves; all of them together may take more than 64 bits.
+                let each = 2 * (self.sums[to] - own_sum) + moved * (own + other - 2 * between)
+                    - (other - own);
+                let gain = i128::from(each) * i128::from(moved);
                 if gain < best.map_or(0, |(gain, ..)| gain) && self.keeps(from, to, empties) {
                     best = Some((gain, from, to, units));
                 }
@@ -394,7 +423,7 @@ impl Stand<'_> {
 /// Around each vertex the nearest that may stand together, until the need is covered.
 fn stars(
     question: &Question<'_>,
-    problem: &Problem,
+    problem: &Problem<'_>,
     graph: &Graph,
     sums: &Sums,
     steps: &mut Steps,

@@ -2,7 +2,7 @@
 //!
 //! `cut` finds a first choice and what cannot be better, `problem` lays the question out,
 //! `diameter` keeps a bound and makes the largest RTT small (by `shed` and `dive`, exactly, and by
-//! `rough` where that would take too long), `mean` makes the mean small, `head` does both for the way
+//! `rough` and `swap` where that would take too long), `mean` makes the mean small, `head` does both for the way
 //! between a head and its members only, `miss` says how far off a refused gang was.
 //! **Invariant:** what is chosen covers the need on paper and no two of its sites are farther apart
 //! than the bound; running out of steps may cost nearness or the answer, and is told apart from
@@ -13,11 +13,14 @@ mod diameter;
 mod dive;
 mod graph;
 mod head;
+#[cfg(test)]
+mod made;
 mod mean;
 mod miss;
 mod problem;
 mod rough;
 mod shed;
+mod swap;
 
 pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};
@@ -28,6 +31,7 @@ use crate::topology::{FAR, Net};
 use cut::{Goal, Looks};
 use diameter::Effort;
 use dive::Found;
+use graph::Graph;
 use problem::{Cost, Problem};
 
 /// A site that may take part.
@@ -135,8 +139,9 @@ pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> An
         return Answer::Chosen(Choice { sites, median_us, high_us, mean_us: None, floor_us: 0 });
     }
     let problem = Problem::new(question, Cost::High, FAR);
+    let graph = Graph::open(&problem);
     spend_layout(&problem, steps);
-    match diameter::any(&problem, &Effort::QUICK, steps) {
+    match diameter::any(&problem, &graph, &Effort::QUICK, steps) {
         Found::Clique(vertices) => {
             let vertices = problem.lean(vertices);
             Answer::Chosen(describe(question, &problem, &vertices, 0))
@@ -153,11 +158,11 @@ fn unfound(found: &Found) -> Answer {
 }
 
 /// The problem without what cannot be better than a first choice, and that choice's vertices.
-fn lay_out(
-    question: &Question<'_>,
+fn lay_out<'a>(
+    question: &'a Question<'a>,
     cost: Cost,
     steps: &mut Steps,
-) -> (Problem, Option<Vec<usize>>) {
+) -> (Problem<'a>, Option<Vec<usize>>) {
     let first = find_first(question, cost, Goal::Near, steps);
     let cost_max = first.as_ref().map_or(FAR, |first| first.cost);
     let problem = Problem::new(question, cost, cost_max);
@@ -172,21 +177,21 @@ fn find_first(
     goal: Goal,
     steps: &mut Steps,
 ) -> Option<cut::First> {
-    let mut looks = Looks::new();
+    let mut looks = Looks::new(goal);
     let first = cut::first(question, cost, goal, &mut looks);
     // A look at a pair takes about as long as a step.
-    steps.spend(question.vertices.len() as u64 + looks.taken());
+    steps.spend(question.vertices.len() as u64 + looks.taken);
     first
 }
 
-fn spend_layout(problem: &Problem, steps: &mut Steps) {
+fn spend_layout(problem: &Problem<'_>, steps: &mut Steps) {
     // Copying a pair takes about a nanosecond.
     steps.spend(problem.len() as u64 * problem.len() as u64 / 5);
 }
 
 fn describe(
     question: &Question<'_>,
-    problem: &Problem,
+    problem: &Problem<'_>,
     vertices: &[usize],
     floor_us: u32,
 ) -> Choice {
@@ -197,15 +202,21 @@ fn describe(
 
 /// Largest RTT among the sites, inside them and to members that stay: usual and high.
 fn widest(question: &Question<'_>, sites: &[u16]) -> (u32, u32) {
+    let mut lone = vec![false; question.net.len()];
+    for vertex in question.vertices {
+        lone.get_mut(usize::from(vertex.site)).into_iter().for_each(|cell| *cell = vertex.lone);
+    }
     let (mut median, mut high) = (0, 0);
     for (at, &a) in sites.iter().enumerate() {
         let fixed = question.fixed.iter().map(|(site, _)| site);
         // Lone members have nobody beside them.
-        let inner = question.vertices.iter().any(|vertex| vertex.site == a && !vertex.lone);
-        let others = &sites[at + usize::from(!inner)..];
+        let alone = lone.get(usize::from(a)).is_some_and(|lone| *lone);
+        let others = &sites[at + usize::from(alone)..];
+        let (usual_row, high_row) = (question.net.median_row(a), question.net.high_row(a));
         for &b in others.iter().chain(fixed) {
-            median = median.max(question.net.median(a, b));
-            high = high.max(question.net.high(a, b));
+            let b = usize::from(b);
+            median = median.max(usual_row.get(b).copied().unwrap_or(FAR));
+            high = high.max(high_row.get(b).copied().unwrap_or(FAR));
         }
     }
     (median, high)

@@ -8,6 +8,7 @@
 use super::{Question, Vertex, cut};
 use crate::bits;
 use crate::topology::FAR;
+use std::cell::OnceCell;
 
 /// Most that can be needed: more than all sites that there can be hold, and few enough that what
 /// they have never overflows a sum.
@@ -23,13 +24,19 @@ pub(super) enum Cost {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(super) struct Problem<'a> {
+    question: &'a Question<'a>,
+    by: Cost,
+    cost_max: u32,
     /// Site of each vertex.
     pub(super) sites: Vec<u16>,
     /// Per vertex: largest cost towards members that stay, and inside the site.
     pub(super) reach: Vec<u32>,
-    /// Per pair of vertices, row by row.
-    cost: Vec<u32>,
+    /// Per vertex: it takes one member at most.
+    lone: Vec<bool>,
+    /// Per pair of vertices, row by row; laid out when it is first asked for, since a million pairs
+    /// take longer than most answers.
+    costs: OnceCell<Vec<u32>>,
     /// Per vertex and dimension that is needed at all; never more than is needed.
     have: Vec<u64>,
     pub(super) need: Vec<u64>,
@@ -40,9 +47,9 @@ pub(super) struct Problem {
     pub(super) words: usize,
 }
 
-impl Problem {
-    /// Lays out what can be part of a choice of at most this cost.
-    pub(super) fn new(question: &Question<'_>, cost: Cost, cost_max: u32) -> Self {
+impl<'a> Problem<'a> {
+    /// What can be part of a choice of at most this cost.
+    pub(super) fn new(question: &'a Question<'a>, cost: Cost, cost_max: u32) -> Self {
         let wanted: Vec<usize> =
             (0..question.need.len()).filter(|&at| question.need[at] > 0).collect();
         let need: Vec<u64> = wanted.iter().map(|&at| question.need[at]).collect();
@@ -66,15 +73,14 @@ impl Problem {
             wanted.iter().zip(&need).map(|(&at, &need)| amount(vertex, at).min(need))
         });
         let have = have.collect();
-        let mut cost = costs(question, &sites, cost, cost_max);
-        // A lone member is no distance from itself.
-        for (at, _) in members.iter().enumerate().filter(|(_, (vertex, _))| vertex.lone) {
-            cost[at * sites.len() + at] = 0;
-        }
         Self {
+            question,
+            by: cost,
+            cost_max,
             have,
             reach: members.iter().map(|&(_, reach)| reach).collect(),
-            cost,
+            lone: members.iter().map(|(vertex, _)| vertex.lone).collect(),
+            costs: OnceCell::new(),
             words: bits::words(sites.len()),
             sites,
             need,
@@ -89,11 +95,53 @@ impl Problem {
     }
 
     pub(super) fn cost(&self, a: usize, b: usize) -> u32 {
-        self.cost[a * self.len() + b]
+        self.laid_out()[a * self.len() + b]
     }
 
     pub(super) fn costs(&self, vertex: usize) -> &[u32] {
-        &self.cost[vertex * self.len()..(vertex + 1) * self.len()]
+        &self.laid_out()[vertex * self.len()..(vertex + 1) * self.len()]
+    }
+
+    fn laid_out(&self) -> &[u32] {
+        self.costs.get_or_init(|| {
+            let count = self.len();
+            let mut costs = vec![FAR; count * count];
+            for vertex in 0..count {
+                self.price(vertex, &mut costs[vertex * count..(vertex + 1) * count]);
+            }
+            costs
+        })
+    }
+
+    /// Writes what the vertex costs with each; for itself what its site costs inside.
+    pub(super) fn price(&self, vertex: usize, costs: &mut [u32]) {
+        let Question { net, bound_us, .. } = self.question;
+        let bound = bound_us.unwrap_or(FAR - 1).min(FAR - 1);
+        let most = self.cost_max.min(FAR - 1);
+        let high = net.high_row(self.sites[vertex]);
+        let look = |row: &[u32], site: &u16| row.get(usize::from(*site)).copied().unwrap_or(FAR);
+        match self.by {
+            Cost::High => {
+                let most = most.min(bound);
+                for (cost, site) in costs.iter_mut().zip(&self.sites) {
+                    let high = look(high, site);
+                    *cost = if high <= most { high } else { FAR };
+                }
+            }
+            Cost::Median => {
+                let usual = net.median_row(self.sites[vertex]);
+                for (cost, site) in costs.iter_mut().zip(&self.sites) {
+                    let (high, usual) = (look(high, site), look(usual, site));
+                    // Both looked at always: which is true is a toss-up, and a wrong guess costs
+                    // more.
+                    *cost = if (high <= bound) & (usual <= most) { usual } else { FAR };
+                }
+            }
+        }
+        // A lone member is no distance from itself.
+        if self.lone[vertex] {
+            costs[vertex] = 0;
+        }
     }
 
     pub(super) fn have(&self, vertex: usize) -> &[u64] {
@@ -123,21 +171,6 @@ impl Problem {
         sum.iter().zip(&self.need).all(|(have, need)| have >= need)
     }
 
-    /// Whether these vertices together cover the need.
-    pub(super) fn covered_by(&self, vertices: impl Iterator<Item = usize>) -> bool {
-        let mut sum = self.nothing();
-        if self.covers(&sum) {
-            return true;
-        }
-        for vertex in vertices {
-            self.add(&mut sum, vertex);
-            if self.covers(&sum) {
-                return true;
-            }
-        }
-        false
-    }
-
     /// The dimension furthest from being covered.
     pub(super) fn scarcest(&self, sum: &[u64]) -> usize {
         let missing = |&at: &usize| {
@@ -161,12 +194,14 @@ impl Problem {
     /// Without what is not needed, the least first: fewer sites are never farther apart.
     pub(super) fn lean(&self, mut vertices: Vec<usize>) -> Vec<usize> {
         vertices.sort_unstable();
+        let mut sum = self.nothing();
+        vertices.iter().for_each(|&vertex| self.add(&mut sum, vertex));
         let mut at = vertices.len();
         while at > 0 && vertices.len() > 1 {
             at -= 1;
-            let rest = vertices.iter().enumerate().filter(|&(place, _)| place != at);
-            if self.covered_by(rest.map(|(_, &vertex)| vertex)) {
-                vertices.remove(at);
+            let without = sum.iter().zip(self.have(vertices[at])).map(|(sum, have)| sum - have);
+            if without.zip(&self.need).all(|(have, need)| have >= *need) {
+                self.take(&mut sum, vertices.remove(at));
             }
         }
         vertices
@@ -202,25 +237,4 @@ pub(super) fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
         Cost::High => high,
         Cost::Median => question.net.median(a, b),
     }
-}
-
-fn costs(question: &Question<'_>, sites: &[u16], cost: Cost, cost_max: u32) -> Vec<u32> {
-    let bound = question.bound_us.unwrap_or(FAR - 1).min(FAR - 1);
-    let most = cost_max.min(FAR - 1);
-    let mut costs = Vec::with_capacity(sites.len() * sites.len());
-    for &from in sites {
-        let high = question.net.high_row(from);
-        let row = match cost {
-            Cost::High => high,
-            Cost::Median => question.net.median_row(from),
-        };
-        costs.extend(sites.iter().map(|&to| {
-            let at = usize::from(to);
-            let high = high.get(at).copied().unwrap_or(FAR);
-            let cost = row.get(at).copied().unwrap_or(FAR);
-            // Both looked at always: which is true is a toss-up, and a wrong guess costs more.
-            if (high <= bound) & (cost <= most) { cost } else { FAR }
-        }));
-    }
-    costs
 }

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use crate::bits;
 
 /// From each of so many vertices in turn, always the roomiest that is near all so far.
-pub(super) fn roomiest(problem: &Problem, graph: &Graph, starts: usize) -> Option<Vec<usize>> {
+pub(super) fn roomiest(problem: &Problem<'_>, graph: &Graph, starts: usize) -> Option<Vec<usize>> {
     bits::iter(&graph.alive).take(starts).find_map(|start| {
         let mut open = graph.around(start);
         let mut chosen = vec![start];
@@ -25,32 +25,9 @@ pub(super) fn roomiest(problem: &Problem, graph: &Graph, starts: usize) -> Optio
     })
 }
 
-/// Around each vertex in turn, always the nearest that is near all so far.
-pub(super) fn ball(problem: &Problem, graph: &Graph) -> Option<Vec<usize>> {
-    bits::iter(&graph.alive).find_map(|centre| {
-        let mut open = graph.around(centre);
-        let mut near: Vec<usize> = bits::iter(&open).collect();
-        near.sort_unstable_by_key(|&vertex| (problem.cost(centre, vertex), vertex));
-        let mut chosen = vec![centre];
-        let mut sum = problem.nothing();
-        problem.add(&mut sum, centre);
-        for next in near {
-            if problem.covers(&sum) {
-                break;
-            }
-            if bits::has(&open, next) {
-                problem.add(&mut sum, next);
-                chosen.push(next);
-                bits::keep(&mut open, graph.row(next));
-            }
-        }
-        problem.covers(&sum).then_some(chosen)
-    })
-}
-
 /// A covering clique among the vertices near both `a` and `b`, which are near each other: those
 /// in the way of most others leave first.
-pub(super) fn lens(problem: &Problem, graph: &Graph, a: usize, b: usize) -> Option<Vec<usize>> {
+pub(super) fn lens(problem: &Problem<'_>, graph: &Graph, a: usize, b: usize) -> Option<Vec<usize>> {
     let mut open = bits::and(graph.row(a), graph.row(b));
     bits::keep(&mut open, &graph.alive);
     bits::set(&mut open, a);

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use crate::bits;
 
 /// Searches with at most `work` steps of the planner's budget; takes off what was used.
-pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found {
+pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Found {
     let mut shed = Shed::new(problem, graph, *work);
     let stand = shed.start(graph);
     let found = shed.step(stand);
@@ -27,7 +27,7 @@ pub(super) fn clique(problem: &Problem, graph: &Graph, work: &mut u64) -> Found 
 }
 
 struct Shed<'a> {
-    problem: &'a Problem,
+    problem: &'a Problem<'a>,
     /// Per vertex, row by row: those with which it may not stand.
     foes: Vec<u64>,
     left: u64,
@@ -57,7 +57,7 @@ enum Look {
 }
 
 impl<'a> Shed<'a> {
-    fn new(problem: &'a Problem, graph: &Graph, work: u64) -> Self {
+    fn new(problem: &'a Problem<'a>, graph: &Graph, work: u64) -> Self {
         let (count, words) = (problem.len(), problem.words);
         let mut foes = vec![0; count * words];
         for vertex in bits::iter(&graph.alive) {
@@ -248,11 +248,18 @@ impl<'a> Shed<'a> {
         if bits::count(&stand.open) < before { Look::Fewer } else { Look::Open }
     }
 
-    /// Of those that have foes the one against which most stands.
+    /// Of those that have foes the one by which most is lost either way: with what it has, or with
+    /// what its foes have.
     fn heaviest(&self, stand: &Stand, at: usize) -> Option<usize> {
         let dims = self.problem.need.len();
-        let foes = |&vertex: &usize| stand.against[vertex * dims + at];
-        bits::iter(&stand.open).max_by_key(|vertex| (foes(vertex), std::cmp::Reverse(*vertex)))
+        let against = |vertex: usize| &stand.against[vertex * dims..(vertex + 1) * dims];
+        let lost = |&vertex: &usize| {
+            let foes = against(vertex)[at];
+            (u128::from(self.problem.have(vertex)[at]) * u128::from(foes), foes)
+        };
+        bits::iter(&stand.open)
+            .filter(|&vertex| against(vertex).iter().any(|&foes| foes > 0))
+            .max_by_key(|vertex| (lost(vertex), std::cmp::Reverse(*vertex)))
     }
 
     fn leave(&mut self, stand: &mut Stand, vertex: usize) {
@@ -276,55 +283,20 @@ impl<'a> Shed<'a> {
 #[cfg(test)]
 mod tests {
     use super::super::dive;
+    use super::super::made::Made;
     use super::super::problem::Cost;
-    use super::super::{Objective, Question, Vertex};
     use super::*;
-    use crate::fixture::cities::{cities, no_geometry};
-    use crate::topology::{FAR, Net};
+    use crate::topology::FAR;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
-
-    /// A problem of one or two dimensions under a bound that about so many pairs keep.
-    fn problem(rng: &mut StdRng, near_percent: usize) -> Problem {
-        let len = rng.random_range(8..40u16);
-        let sites = match rng.random_range(0..2) {
-            0 => cities(len.into(), rng.random()),
-            _ => no_geometry(len.into(), rng.random()),
-        };
-        let net = Net::new(&sites);
-        let mut rtts: Vec<u32> = (0..len).flat_map(|site| net.high_row(site).to_vec()).collect();
-        rtts.sort_unstable();
-        let vertices: Vec<Vertex> = (0..len)
-            .map(|site| Vertex::new(site, vec![rng.random_range(0..50), rng.random_range(0..9)]))
-            .collect();
-        let part = |at: usize, milli: u64| {
-            vertices.iter().map(|vertex| vertex.have[at]).sum::<u64>() * milli / 1_000
-        };
-        let need = [part(0, rng.random_range(1..900)), part(1, rng.random_range(0..600))];
-        let bound_us = Some(rtts[rtts.len() * near_percent / 100].min(FAR - 1));
-        let question = Question {
-            net: &net,
-            vertices: &vertices,
-            need: &need,
-            fixed: &[],
-            bound_us,
-            objective: Objective::Any,
-        };
-        Problem::new(&question, Cost::High, FAR)
-    }
-
-    fn is_covering_clique(problem: &Problem, graph: &Graph, vertices: &[usize]) -> bool {
-        let near = |&a: &usize| vertices.iter().all(|&b| a == b || bits::has(graph.row(a), b));
-        vertices.iter().all(near) && problem.covered_by(vertices.iter().copied())
-    }
 
     #[test]
     fn it_finds_what_the_other_search_finds_and_proves_what_it_proves() {
         let (mut found, mut none) = (0, 0);
         for seed in 0..600 {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let near_percent = rng.random_range(20..100);
-            let problem = problem(&mut rng, near_percent);
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::new(&problem, FAR - 1);
             let mut work = 10_000_000;
             let other = dive::clique(&problem, &graph, &mut work);
@@ -332,7 +304,7 @@ mod tests {
             match clique(&problem, &graph, &mut work) {
                 Found::Clique(vertices) => {
                     found += 1;
-                    assert!(is_covering_clique(&problem, &graph, &vertices), "seed {seed}");
+                    assert!(graph.is_covered_by(&problem, &vertices), "seed {seed}");
                     assert_ne!(other, Found::None, "seed {seed}");
                 }
                 Found::None => {
@@ -351,7 +323,9 @@ mod tests {
         let mut cut = 0;
         for seed in 0..200 {
             let mut rng = StdRng::seed_from_u64(seed);
-            let problem = problem(&mut rng, 60);
+            let made = Made::new(&mut rng, 60);
+            let question = made.question();
+            let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::new(&problem, FAR - 1);
             let whole = clique(&problem, &graph, &mut (u64::MAX - 1));
             let mut work = rng.random_range(0..600);
@@ -365,9 +339,9 @@ mod tests {
     #[test]
     fn sums_around_are_those_of_a_recount_after_pruning() {
         for seed in 0..200 {
-            let mut rng = StdRng::seed_from_u64(seed);
-            let near_percent = rng.random_range(20..100);
-            let problem = problem(&mut rng, near_percent);
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::new(&problem, FAR - 1);
             let add = |mut sum: Vec<u64>, vertex| {
                 problem.add(&mut sum, vertex);
@@ -382,7 +356,7 @@ mod tests {
                 assert_eq!(against, foes.fold(problem.nothing(), add), "seed {seed}");
                 let around = graph.around(vertex);
                 let near = std::iter::once(vertex).chain(bits::iter(&around));
-                assert!(problem.covered_by(near), "seed {seed}");
+                assert!(problem.covers(&near.fold(problem.nothing(), add)), "seed {seed}");
             }
         }
     }

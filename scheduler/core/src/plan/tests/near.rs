@@ -63,6 +63,20 @@ impl World {
         Question { net, vertices, need, fixed, bound_us, objective }
     }
 
+    /// The same with amounts that 32 bits do not hold.
+    fn larger(&self) -> Self {
+        let larger = |amounts: &[u64]| amounts.iter().map(|amount| amount << 40).collect();
+        let vertices =
+            self.vertices.iter().map(|vertex| Vertex::new(vertex.site, larger(&vertex.have)));
+        Self {
+            net: self.net.clone(),
+            vertices: vertices.collect(),
+            need: larger(&self.need),
+            fixed: self.fixed.clone(),
+            bound: self.bound,
+        }
+    }
+
     fn subset(&self, sites: &[u16]) -> u32 {
         sites.iter().fold(0u32, |set, &site| set | 1 << site)
     }
@@ -123,9 +137,13 @@ fn diameter(seed: u64) {
     }
     let quick = any(&world.question(Some(world.bound), Objective::Any), Budget::default());
     assert_eq!(matches!(quick, Answer::Chosen(_)), best.is_some(), "{quick:?}");
-    if let Answer::Chosen(choice) = quick {
+    if let Answer::Chosen(choice) = &quick {
         assert!(choice.high_us <= world.bound);
     }
+    assert_eq!(
+        any(&world.larger().question(Some(world.bound), Objective::Any), Budget::default()),
+        quick
+    );
 }
 
 fn miss(seed: u64) {
@@ -273,6 +291,47 @@ fn the_mean_is_as_small_as_can_be_in_most_cases() {
         total / over.len() as u64
     );
     assert!(over.iter().all(|&over| over <= 150), "{:?} thousandths over", over.iter().max());
+}
+
+#[test]
+fn what_is_scarcest_may_be_at_no_site_that_stands_in_the_way_of_another() {
+    // All of the first dimension is at one site near to all; the other five stand in a ring in
+    // which each is too far from two, so that no three of them fit together.
+    let mut sites = Sites::default();
+    for number in 0..6u16 {
+        let site = name(&format!("s{number}"));
+        let place = Place { region: name("r"), zone: name("z"), site, rack: name("k") };
+        let id = sites.join(&place).expect("joins");
+        for other in 0..number {
+            let ring = other > 0 && [1, 4].contains(&(number - other));
+            let rtt = RttUs(if ring { 900 } else { 300 });
+            sites.set_rtt(
+                id,
+                SiteId(other),
+                Measured { median: rtt, high: rtt, samples: 9, at: TimeMs(1) },
+            );
+        }
+    }
+    let net = Net::new(&sites);
+    let ring = (1..6).map(|site| Vertex::new(site, vec![0, 5]));
+    let vertices: Vec<Vertex> = std::iter::once(Vertex::new(0, vec![10, 0])).chain(ring).collect();
+    let answer = |second| {
+        let need = &[10, second][..];
+        let bound_us = Some(500);
+        any(
+            &Question {
+                net: &net,
+                vertices: &vertices,
+                need,
+                fixed: &[],
+                bound_us,
+                objective: Objective::Any,
+            },
+            Budget::default(),
+        )
+    };
+    assert!(matches!(answer(10), Answer::Chosen(_)));
+    assert_eq!(answer(12), Answer::Infeasible);
 }
 
 proptest! {

@@ -1,0 +1,195 @@
+//! Swap: covering cliques found by local search, without proof.
+//!
+//! The search starts with what remains when those leave first that stand against most for what they
+//! are worth. Then whichever vertex outside wins most by coming in does so, and those that may not
+//! stand with it leave and stay out for a while (tabu search, with the moves of one vertex against
+//! all its foes of Nogueira, Pinheiro and Subramanian's search for heavy independent sets).
+//! **Invariant:** what is found is a clique that covers; finding none proves nothing. No chance is
+//! in it: same graph, same answer.
+
+use super::graph::Graph;
+use super::problem::Problem;
+use crate::bits;
+use std::collections::BinaryHeap;
+
+/// Moves for which what left stays out: as many as published searches take at least.
+const OUT_MOVES: u64 = 7;
+/// So many different such times in turn, lest moves go round in a circle.
+const OUT_VARIES: u64 = 10;
+/// Makes the gain of a vertex that is in, or not alive, less than that of any other.
+const NEVER: i64 = i64::MIN / 4;
+/// Parts of a need in which rooms of several dimensions are told, to be added up.
+const PARTS: u128 = 1 << 20;
+
+/// Searches with at most `work` steps of the planner's budget; takes off what was used.
+pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Option<Vec<usize>> {
+    let mut swap = Swap::new(problem, graph);
+    // Every pair of foes is looked at, and the start is some ten moves for each vertex in it.
+    *work = work.checked_sub(swap.cost() * 64)?;
+    for vertex in bits::iter(&swap.start()) {
+        swap.enter(vertex);
+    }
+    while !problem.covers(&swap.sum) {
+        *work = work.checked_sub(swap.cost())?;
+        let next = swap.best()?;
+        swap.enter(next);
+        swap.moves += 1;
+    }
+    Some(bits::iter(&swap.chosen).collect())
+}
+
+struct Swap<'a> {
+    problem: &'a Problem<'a>,
+    graph: &'a Graph,
+    /// Per vertex: what it counts.
+    worth: Vec<i64>,
+    /// Per vertex: what the clique wins by it, less what those count that leave for it.
+    gain: Vec<i64>,
+    /// Per vertex: the move from which on it may come in.
+    out_until: Vec<u64>,
+    chosen: Vec<u64>,
+    /// What those chosen have together.
+    sum: Vec<u64>,
+    moves: u64,
+}
+
+impl<'a> Swap<'a> {
+    fn new(problem: &'a Problem<'a>, graph: &'a Graph) -> Self {
+        let worth: Vec<i64> = (0..problem.len()).map(|vertex| worth(problem, vertex)).collect();
+        let mut gain = vec![NEVER; problem.len()];
+        bits::iter(&graph.alive).for_each(|vertex| gain[vertex] = worth[vertex]);
+        Self {
+            problem,
+            graph,
+            worth,
+            gain,
+            out_until: vec![0; problem.len()],
+            chosen: vec![0; problem.words],
+            sum: problem.nothing(),
+            moves: 0,
+        }
+    }
+
+    /// Steps for a move, which looks at every vertex and at the foes of the few that come and go.
+    fn cost(&self) -> u64 {
+        4 + self.problem.len() as u64 / 4
+    }
+
+    /// What remains when those leave first that stand against most for what they are worth.
+    fn start(&self) -> Vec<u64> {
+        let ratio = |against: i64, vertex: usize| {
+            i128::from(against) * 1_024 / i128::from(self.worth[vertex].max(1))
+        };
+        let mut open = self.graph.alive.clone();
+        let mut against = vec![0i64; self.problem.len()];
+        let mut worst = BinaryHeap::new();
+        for vertex in bits::iter(&open) {
+            let foes = self.graph.foes(vertex);
+            against[vertex] = bits::iter(&foes).map(|foe| self.worth[foe]).sum();
+            worst.push((ratio(against[vertex], vertex), vertex));
+        }
+        while let Some((was, vertex)) = worst.pop() {
+            let now = ratio(against[vertex], vertex);
+            if now < was {
+                worst.push((now, vertex));
+            } else if now > 0 {
+                bits::clear(&mut open, vertex);
+                let mut foes = self.graph.foes(vertex);
+                bits::keep(&mut foes, &open);
+                bits::iter(&foes).for_each(|foe| against[foe] -= self.worth[vertex]);
+            }
+        }
+        open
+    }
+
+    /// The vertex that wins most, or loses least.
+    fn best(&self) -> Option<usize> {
+        let each = self.gain.iter().zip(&self.out_until).enumerate();
+        let free = each.filter(|(_, (_, until))| **until <= self.moves);
+        let best = free.max_by_key(|(vertex, (gain, _))| (**gain, std::cmp::Reverse(*vertex)));
+        best.filter(|(_, (gain, _))| **gain > NEVER / 2).map(|(vertex, _)| vertex)
+    }
+
+    /// Its foes leave for it.
+    fn enter(&mut self, vertex: usize) {
+        let foes = self.graph.foes(vertex);
+        for foe in bits::iter(&bits::and(&foes, &self.chosen)) {
+            self.leave(foe);
+        }
+        bits::set(&mut self.chosen, vertex);
+        self.problem.add(&mut self.sum, vertex);
+        self.gain[vertex] += NEVER;
+        bits::iter(&foes).for_each(|foe| self.gain[foe] -= self.worth[vertex]);
+    }
+
+    fn leave(&mut self, vertex: usize) {
+        bits::clear(&mut self.chosen, vertex);
+        self.problem.take(&mut self.sum, vertex);
+        self.gain[vertex] -= NEVER;
+        self.out_until[vertex] = self.moves + OUT_MOVES + self.moves % OUT_VARIES;
+        let foes = self.graph.foes(vertex);
+        bits::iter(&foes).for_each(|foe| self.gain[foe] += self.worth[vertex]);
+    }
+}
+
+/// What it has of the one dimension, or of all of them in parts of what is needed.
+fn worth(problem: &Problem<'_>, vertex: usize) -> i64 {
+    let worth = match problem.have(vertex) {
+        &[have] => have,
+        have => have
+            .iter()
+            .zip(&problem.need)
+            .map(|(&have, &need)| (u128::from(have) * PARTS / u128::from(need.max(1))) as u64)
+            .sum(),
+    };
+    // Needs are far below: no sum over vertices overflows.
+    i64::try_from(worth).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::Made;
+    use super::super::problem::Cost;
+    use super::super::{dive::Found, shed};
+    use super::*;
+    use crate::topology::FAR;
+
+    #[test]
+    fn what_it_finds_is_a_covering_clique_and_it_finds_most_that_there_are() {
+        let (mut found, mut missed) = (0, 0);
+        for seed in 0..600 {
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            let problem = Problem::new(&question, Cost::High, FAR);
+            let graph = Graph::open(&problem);
+            let there_is = shed::clique(&problem, &graph, &mut (u64::MAX - 1)) != Found::None;
+            let again = || clique(&problem, &graph, &mut 20_000);
+            match again() {
+                Some(vertices) => {
+                    assert!(graph.is_covered_by(&problem, &vertices), "seed {seed}");
+                    assert_eq!(again(), Some(vertices), "seed {seed}");
+                    found += 1;
+                }
+                None => missed += u32::from(there_is),
+            }
+        }
+        assert!(found > 100 && missed * 10 < found, "{found} found, {missed} missed");
+    }
+
+    #[test]
+    fn it_ends_when_its_work_is_done() {
+        let mut ended = 0;
+        for seed in 0..100 {
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            let problem = Problem::new(&question, Cost::High, FAR);
+            let graph = Graph::open(&problem);
+            if shed::clique(&problem, &graph, &mut (u64::MAX - 1)) == Found::None {
+                assert_eq!(clique(&problem, &graph, &mut 5_000), None, "seed {seed}");
+                ended += 1;
+            }
+            assert_eq!(clique(&problem, &graph, &mut 0), None, "seed {seed}");
+        }
+        assert!(ended > 10, "{ended} without any");
+    }
+}
