@@ -101,20 +101,26 @@ async fn jobs_run_when_they_may_and_no_longer_than_until_their_deadline() {
     assert_eq!(fields(&refused), ["spec.deadline_time_ms"]);
 
     let begin = now_ms() + 3_000;
-    let deadline = begin + 3_000;
+    let deadline = begin + 10_000;
     let spec = JobSpec { begin_time_ms: begin, deadline_time_ms: deadline, ..whole(0) };
     let timed = client.submit_surely("timed", spec).await.job.expect("a job");
     assert_eq!(
         (timed.phase(), timed.reason.map(|why| why.code())),
         (JobPhase::Pending, Some(v1::ReasonCode::Begin))
     );
+    let target = Some(v1::explain_job_request::Target::JobId(timed.id));
+    let asked = client.request(v1::ExplainJobRequest { target, ..Default::default() });
+    let told = client.jobs().explain_job(asked).await.expect("told").into_inner().explanation;
+    let told = told.expect("it waits");
+    assert_eq!(told.verdict(), v1::Verdict::Unspecified);
+    assert!(told.summary.starts_with("begins at "), "{told:?}");
     // A job without a place until then, which needs more time than is left.
     let runs = submit(&client, "runs", whole(0)).await;
     client.until_phase(runs, JobPhase::Ready).await;
     let spec = JobSpec {
-        deadline_time_ms: now_ms() + 2_500,
-        duration_s: 3,
-        duration_s_min: 2,
+        deadline_time_ms: now_ms() + 5_000,
+        duration_s: 5,
+        duration_s_min: 3,
         ..whole(0)
     };
     let missed = submit(&client, "missed", spec).await;

@@ -165,7 +165,7 @@ pub struct Explained {
 /// Why there is no plan, in numbers, and what would help.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NoPlan {
-    /// `None` = it would be placed now.
+    /// `None` = it fits now.
     pub verdict: Option<Verdict>,
     pub reason: Reason,
     pub nodes_total: u32,

@@ -32,7 +32,7 @@ pub struct Explained {
 /// All that can be said about a job that does not fit.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
-    /// One word; UNSPECIFIED = it would be placed now.
+    /// One word; UNSPECIFIED = it fits now.
     pub verdict: String,
     /// One line with numbers.
     pub summary: String,
@@ -314,8 +314,10 @@ impl Answer for Explained {
         let Some(told) = &self.explanation else {
             return vec![Table::fields().titled(format!("{whose}No replica waits for a node."))];
         };
-        let title = if told.verdict == "UNSPECIFIED" {
+        let title = if told.verdict == "UNSPECIFIED" && told.summary.is_empty() {
             format!("{whose}It would be placed now.")
+        } else if told.verdict == "UNSPECIFIED" {
+            format!("{whose}It fits, and {}.", told.summary)
         } else {
             format!("{whose}{}: {}", told.verdict_words(), told.summary)
         };

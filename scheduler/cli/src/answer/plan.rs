@@ -4,7 +4,7 @@ use super::explain::Explanation;
 use super::job::{Reason, Replica, placement_table};
 use crate::output::Answer;
 use crate::output::table::Table;
-use crate::output::text::{decimal, dollars_rounded, grouped, milli, rtt};
+use crate::output::text::{decimal, dollars_rounded, grouped, milli, rtt, time};
 use manifest::native::Manifest;
 use proto::v1;
 use serde::Serialize;
@@ -64,6 +64,9 @@ pub struct Plan {
     pub decide_us: u64,
     /// Where every replica would go.
     pub replicas: Vec<Replica>,
+    /// It is not started before, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begin_time: Option<String>,
 }
 
 /// Nodes that fell out for one cause.
@@ -162,11 +165,16 @@ impl Plan {
             index: response.index,
             decide_us: response.decide_us,
             replicas: response.replicas.into_iter().map(Replica::from).collect(),
+            begin_time: time(spec.begin_time_ms),
         }
     }
 
     fn placed(&self) -> Table {
-        let mut table = Table::fields().titled("It would be placed now.");
+        let begin = self.begin_time.as_deref();
+        let mut table = Table::fields().titled(match begin {
+            Some(begin) => format!("It fits now, and is not started before {begin}."),
+            None => "It would be placed now.".to_owned(),
+        });
         table.field("Replicas", grouped(self.replicas_wanted));
         table.field(
             "Nodes",

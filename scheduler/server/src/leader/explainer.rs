@@ -126,13 +126,14 @@ impl Desk<'_> {
                 refusal.map_or(Ok(()), Err)?;
                 let around = self.around(&call.tenant, spec);
                 let request = Request { around: &around, ..Request::whole(spec) };
-                (spec.replicas(), Some(self.why(&call.tenant, &request, HELPS)))
+                let why = self.why(&call.tenant, &request, HELPS);
+                (spec.replicas(), Some(or_too_early(why, spec)))
             }
             ExplainTarget::Job(job) => {
                 let wait = self.quorum.read(|state| look::waiting(state, *job));
                 wait.map_or((0, None), |wait| {
                     let why = self.why_waiting(*job, &call.tenant, &wait.request());
-                    (wait.replicas(), Some(why))
+                    (wait.replicas(), Some(or_too_early(why, &wait.job.spec)))
                 })
             }
         };
@@ -169,6 +170,14 @@ impl Desk<'_> {
             _ => None,
         };
         no_plan(answer, over_quota)
+    }
+}
+
+/// What fits waits nevertheless if it is not to begin yet.
+fn or_too_early(why: NoPlan, spec: &JobSpec) -> NoPlan {
+    match look::too_early(spec, clock::now()) {
+        Some(reason) if why.verdict.is_none() => NoPlan { reason, ..why },
+        _ => why,
     }
 }
 

@@ -83,7 +83,7 @@ pub(super) fn submitted(state: &State, call: &Submission, clock: TimeMs) -> Look
 }
 
 /// Why the job is not started yet, if its time has not come.
-pub(super) fn too_early(spec: &JobSpec, clock: TimeMs) -> Option<Reason> {
+pub fn too_early(spec: &JobSpec, clock: TimeMs) -> Option<Reason> {
     let begin = spec.begin.filter(|begin| clock < *begin)?;
     Some(Reason::new(ReasonCode::Begin, format!("begins at {}", Utc(begin))))
 }
