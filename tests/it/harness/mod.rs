@@ -15,8 +15,10 @@ use child::Child;
 use client::Client;
 use proto::v1;
 use proto::v1::tenant_service_client::TenantServiceClient;
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -246,11 +248,19 @@ pub fn check_data(dir: &Path, in_good_order: bool) {
     assert!(findings.is_empty(), "{}: {findings:?}", dir.display());
 }
 
-/// Two ports that are free now.
+/// Two ports that are free now, and that nobody else of this process was given: the system offers one
+/// again as soon as it is let go.
 pub fn free_address(id: u64) -> Address {
-    let port = || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.local_addr().expect("an address").to_string()
+    static GIVEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics with it");
+    let mut port = || {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let address = listener.local_addr().expect("an address");
+            if given.insert(address) {
+                return address.to_string();
+            }
+        }
     };
     Address { id, api: port(), peer: port() }
 }
