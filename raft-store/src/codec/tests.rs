@@ -31,7 +31,7 @@ fn entries_have_these_bytes() {
     let command = Command::Expire { jobs: vec![JobId(300)], forget: Vec::new() };
     let entry = [Entry { at: TimeMs(1_000), by: Actor::System, command }];
     let bytes = encode_entries(&entry).expect("encodes");
-    assert_eq!(hex(&bytes), "05000101e807000a01ac0200");
+    assert_eq!(hex(&bytes), "06000101e807000a01ac0200");
     assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
 }
 
@@ -65,7 +65,7 @@ fn submissions_share_what_they_have_in_common() {
         other => panic!("{other:?}"),
     };
     assert_eq!(spec_of(0), spec_of(3));
-    assert_eq!(pin(&bytes), "361 71e58438a68b28d4da359261a6ab0d76");
+    assert_eq!(pin(&bytes), "370 5290bca3b777bdaa92c6ca7dfbdde7d7");
     // Each byte cut off or changed gives other entries or a fault, never a panic.
     for at in 0..bytes.len() {
         assert!(entries(&bytes[..at]).is_err(), "cut at {at}");
@@ -83,7 +83,7 @@ fn scalings_have_these_bytes() {
     let command = Command::Scale(asked);
     let entry = [by(Actor::System, command.clone())];
     let bytes = encode_entries(&entry).expect("encodes");
-    assert_eq!(hex(&bytes), "0500010101000e01017702010103732d31");
+    assert_eq!(hex(&bytes), "0600010101000e01017702010103732d31");
     assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
 
     let mut world = World::with_nodes(1, 8);
@@ -93,7 +93,7 @@ fn scalings_have_these_bytes() {
     world.done(command);
     let scaling = world.state.row(&RowKey::Scalings(JobId(1))).expect("was scaled");
     let bytes = row::encode_row(&scaling).expect("encodes");
-    assert_eq!(hex(&bytes), "0407010103732d310002010101");
+    assert_eq!(hex(&bytes), "0507010103732d310002010101");
     assert_eq!(row::row(&bytes), Ok(scaling));
 }
 
@@ -106,7 +106,7 @@ fn brought_names_have_these_bytes() {
     world.apply(by, Command::RegisterNode(asked)).expect("joins");
     let brought = world.state.row(&RowKey::Supplier(supplier)).expect("brought some");
     let bytes = row::encode_row(&brought).expect("encodes");
-    assert_eq!(hex(&bytes), "0408056d6574616c01000100");
+    assert_eq!(hex(&bytes), "0508056d6574616c01000100");
     assert_eq!(row::row(&bytes), Ok(brought));
 }
 
@@ -128,9 +128,9 @@ fn values_of_the_core_have_these_bytes() {
     assert_eq!(
         all.map(pin),
         [
-            "142 775e41063c2559f53d8f33737cb8b837",
-            "296 0a9be78d5de444f7a0a222f24d4bc37b",
-            "142 a83aa2f10a99f837ee773b2f2826d195",
+            "142 f614db3741a0ff333d450da42b2af70d",
+            "309 398895d056d50f5b7f2a08b30075d36d",
+            "142 b6b6a9e3f02910fc3e55a902dbdc1865",
         ]
     );
 }
@@ -148,7 +148,7 @@ fn jobs_of_a_row_share_what_they_have_in_common() {
     let held = Row::Jobs(page, jobs);
     let bytes = row::encode_row(&held).expect("encodes");
     assert_eq!(row::row(&bytes).as_ref(), Ok(&held));
-    assert_eq!(pin(&bytes), "202 df2691f10d54ed999ce32ddf91bfce01");
+    assert_eq!(pin(&bytes), "205 25920577e15247de795117725e626820");
     for at in 0..bytes.len() {
         assert!(row::row(&bytes[..at]).is_err(), "cut at {at}");
     }
@@ -157,17 +157,17 @@ fn jobs_of_a_row_share_what_they_have_in_common() {
 #[test]
 fn bad_bytes_are_refused_with_their_fault() {
     assert_eq!(entries(b""), Err(CodecError::Empty { what: "entries" }));
-    for found in [1, 2, 3, 9] {
+    for found in [1, 2, 3, 5, 9] {
         let refusal = CodecError::Format { what: "entries", found, read: PACKED_FORMAT };
         assert_eq!(entries(&[found, 0]), Err(refusal));
     }
     let trailing = Err(CodecError::Trailing { what: "entries", left: 1 });
-    assert_eq!(entries(&[5, 0, 0, 7]), trailing);
+    assert_eq!(entries(&[6, 0, 0, 7]), trailing);
     // A submission whose head is not there.
-    let headless = [&[5, 0, 1, 0, 5, 1, 0, 1, b'r'][..], &[0; 16], &[0, 0]].concat();
+    let headless = [&[6, 0, 1, 0, 5, 1, 0, 1, b'r'][..], &[0; 16], &[0, 0]].concat();
     let why = "head 5 of 0".to_owned();
     assert_eq!(entries(&headless), Err(CodecError::Body { what: "entries", why }));
     // A length of 2^60 entries must not be believed.
-    let absurd = [5, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
+    let absurd = [6, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10];
     assert!(matches!(entries(&absurd), Err(CodecError::Body { .. })));
 }

@@ -2,8 +2,9 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use scheduler_core::fixture::fleet::{Fleet, gang, occupy};
-use scheduler_core::job::{Affinity, GpuAsk, JobSpec, Level, Segment, Spread, Target};
+use scheduler_core::job::{Affinity, DomainsMax, GpuAsk, JobSpec, Level, Segment, Spread, Target};
 use scheduler_core::plan::{Budget, Policy, Request, plan};
+use scheduler_core::unit::RttUs;
 use scheduler_core::view::View;
 use std::hint::black_box;
 
@@ -15,6 +16,7 @@ fn with(change: impl FnOnce(&mut JobSpec)) -> JobSpec {
 
 fn cases() -> Vec<(&'static str, JobSpec)> {
     let segment = |level, size| Segment { level, size, exclusive: false };
+    let at_most = |level, max| DomainsMax { level, max };
     let apart = Affinity {
         anti: true,
         preferred: false,
@@ -31,6 +33,25 @@ fn cases() -> Vec<(&'static str, JobSpec)> {
             }),
         ),
         ("apart", with(|spec| spec.affinities = vec![apart])),
+        (
+            "domains",
+            with(|spec| {
+                spec.domains_max = vec![at_most(Level::Site, 60), at_most(Level::Node, 2_500)];
+            }),
+        ),
+        (
+            "near domains",
+            with(|spec| {
+                spec.rtt_max = Some(RttUs(60_000));
+                spec.domains_max = vec![at_most(Level::Site, 60)];
+            }),
+        ),
+        (
+            "racks of a group",
+            with(|spec| {
+                spec.groups[0].rules.domains_max = vec![at_most(Level::Rack, 400)];
+            }),
+        ),
         (
             "spread",
             with(|spec| {

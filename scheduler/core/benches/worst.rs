@@ -7,8 +7,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use scheduler_core::fixture::entry::{TENANT, group, job_spec, name, tenant};
 use scheduler_core::fixture::fleet::{Fleet, occupy};
 use scheduler_core::job::{
-    Affinity, Condition, GpuAlternative, GpuAsk, JobSpec, Level, RttObjective, RttScope, Segment,
-    Selector, Spread, Strategy, Target, Toleration,
+    Affinity, Condition, DomainsMax, GpuAlternative, GpuAsk, JobSpec, Level, RttObjective,
+    RttScope, Segment, Selector, Spread, Strategy, Target, Toleration,
 };
 use scheduler_core::plan::{Budget, Policy, Request, answer};
 use scheduler_core::unit::{CostMicroUsd, DurationMs, RttUs};
@@ -114,6 +114,17 @@ fn ruled(groups: usize, replicas: u32, anti: bool) -> JobSpec {
     spec
 }
 
+/// Bounds on the domains of every level, for the job and for each group.
+fn few(spec: &mut JobSpec) {
+    let levels = [Level::Region, Level::Zone, Level::Site, Level::Rack, Level::Node];
+    let bounds = |times: u32| {
+        let each = levels.into_iter().zip([1, 2, 6, 12, 24]);
+        each.map(|(level, max)| DomainsMax { level, max: max * times }).collect()
+    };
+    spec.domains_max = bounds(4);
+    spec.groups.iter_mut().for_each(|group| group.rules.domains_max = bounds(1));
+}
+
 fn cases() -> Vec<(&'static str, JobSpec)> {
     let with = |mut spec: JobSpec, change: fn(&mut JobSpec)| {
         change(&mut spec);
@@ -165,6 +176,14 @@ fn cases() -> Vec<(&'static str, JobSpec)> {
             with(ruled(16, 30, false), |spec| {
                 spec.duration = Some(DurationMs(3_600_000));
                 spec.cost_max = Some(CostMicroUsd(300_000_000));
+            }),
+        ),
+        ("rules and few domains", with(ruled(16, 30, false), few)),
+        (
+            "few domains of 64 groups",
+            with(heavy(64, 20, mostly), |spec| {
+                few(spec);
+                spec.rtt_max = Some(RttUs(20_000));
             }),
         ),
         (

@@ -214,6 +214,8 @@ pub struct GroupRules {
     /// Wider levels first; each size is a multiple of the next.
     pub segments: Vec<Segment>,
     pub spread: Vec<Spread>,
+    /// At most so many domains hold replicas of the group; each level once.
+    pub domains_max: Vec<DomainsMax>,
 }
 
 impl GroupRules {
@@ -244,6 +246,14 @@ pub struct Spread {
     pub skew_max: u32,
     /// As far as possible only.
     pub preferred: bool,
+}
+
+/// At most so many domains of the level hold replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct DomainsMax {
+    pub level: Level,
+    /// At least 1.
+    pub max: u32,
 }
 
 /// Which pairs of members the RTT bound is about.
@@ -338,6 +348,10 @@ pub struct JobSpec {
     pub deadline: Option<TimeMs>,
     /// Not started later than so long before the deadline; `None` = `duration`.
     pub duration_min: Option<DurationMs>,
+    /// Upper bound on the price of all live members' GPUs for an hour.
+    pub hourly_max: Option<CostMicroUsd>,
+    /// At most so many domains hold replicas; each level once.
+    pub domains_max: Vec<DomainsMax>,
 }
 
 impl JobSpec {
@@ -403,9 +417,29 @@ impl JobSpec {
     pub fn has_rules(&self) -> bool {
         let plain = |group: &GroupSpec| group.rules.are_plain(self.strategy);
         self.rtt_scope != RttScope::AllPairs
-            || self.cost_max.is_some()
+            || self.bounds_cost()
             || !self.affinities.is_empty()
+            || !self.domains_max.is_empty()
             || !self.groups.iter().all(plain)
+    }
+
+    /// Whether what all members cost together is bound.
+    pub fn bounds_cost(&self) -> bool {
+        self.cost_max.is_some() || self.hourly_max.is_some()
+    }
+
+    /// Whether in how many domains members stand is bound.
+    pub fn bounds_domains(&self) -> bool {
+        let of_groups = self.groups.iter().any(|group| !group.rules.domains_max.is_empty());
+        !self.domains_max.is_empty() || of_groups
+    }
+
+    /// The same in however many domains.
+    pub fn without_domains_max(&self) -> Self {
+        let mut free = self.clone();
+        free.domains_max.clear();
+        free.groups.iter_mut().for_each(|group| group.rules.domains_max.clear());
+        free
     }
 
     /// Whether some groups ask how their lost replicas are replaced.

@@ -11,6 +11,7 @@ mod document;
 mod finding;
 mod kubernetes;
 mod label;
+mod mig;
 pub mod model;
 pub mod native;
 mod quantity;

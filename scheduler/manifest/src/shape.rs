@@ -4,6 +4,7 @@
 
 use crate::finding::{At, Findings, quote};
 use crate::label::{Conditions, is_short};
+use crate::mig;
 use crate::quantity::Quantity;
 use proto::v1::shape::Gpus;
 use proto::v1::{GpuAlternative, GpuVendor, Shape};
@@ -172,9 +173,6 @@ fn custom(at: &At, name: &str, amount: Quantity, shape: &mut Shape, findings: &m
         "nvidia.com/gpu.shared" => {
             Some("use the annotation gpu-fraction, or a share of a GPU in a native job")
         }
-        _ if name.starts_with("nvidia.com/mig-") => {
-            Some("parts of a GPU made with MIG; ask for a share of a GPU instead")
-        }
         _ if name.starts_with("hugepages-") => {
             Some("nodes here do not say which huge pages they have")
         }
@@ -183,6 +181,13 @@ fn custom(at: &At, name: &str, amount: Quantity, shape: &mut Shape, findings: &m
     };
     if let Some(why) = refused {
         return findings.fault(at, format!("is not supported: {why}"));
+    }
+    let profile = name.strip_prefix(mig::PREFIX);
+    if let Some(Err(why)) = profile.map(mig::resource) {
+        return findings.fault(at, why);
+    }
+    if profile.is_some() && shape.gpus.is_some() {
+        return findings.fault(at, "is not supported: GPUs and parts of GPUs for one replica");
     }
     let Some(count) = amount.whole() else {
         return findings.fault(at, "must be whole: resources of one's own naming are counted");

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// First byte of every forwarded call and answer; another one is refused.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 /// What a server asks of the leader, itself or another one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -259,14 +259,14 @@ mod tests {
     #[test]
     fn bytes_are_a_contract() {
         let call = LeaderCall::ReadIndex;
-        assert_eq!(encode(&call).expect("encodes").as_ref(), [3, 3]);
+        assert_eq!(encode(&call).expect("encodes").as_ref(), [4, 3]);
         let error: Result<LeaderReply, CallError> = Err(CallError::Busy { retry_ms: 5 });
-        assert_eq!(encode(&error).expect("encodes").as_ref(), [3, 1, 4, 5]);
+        assert_eq!(encode(&error).expect("encodes").as_ref(), [4, 1, 4, 5]);
     }
 
     #[test]
     fn garbage_is_refused() {
-        for bytes in [&[][..], &[0], &[2, 3], &[3], &[3, 200, 1, 1], &[3, 0, 255, 255, 255, 255]] {
+        for bytes in [&[][..], &[0], &[3, 3], &[4], &[4, 200, 1, 1], &[4, 0, 255, 255, 255, 255]] {
             assert!(decode::<LeaderCall>(bytes).is_err(), "{bytes:?}");
         }
     }

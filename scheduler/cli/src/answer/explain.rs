@@ -87,6 +87,15 @@ pub enum Change {
     RttUsMax(u32),
     /// Bound on the price of a GPU-hour in millionths of a US dollar.
     PriceMicroUsdMax(u64),
+    /// Bound on the price of all GPUs for an hour in millionths of a US dollar.
+    PriceHourMicroUsdMax(u64),
+    /// Bound on domains in place of the one of the same level.
+    DomainsMax {
+        /// Their level.
+        level: String,
+        /// At most so many.
+        max: u32,
+    },
     /// Level required; UNSPECIFIED = none.
     TopologyRequired(String),
     /// Strategy.
@@ -147,6 +156,11 @@ impl From<Changed> for Change {
         match change {
             Changed::RttUsMax(us) => Self::RttUsMax(us),
             Changed::PriceMicroUsdMax(price) => Self::PriceMicroUsdMax(price),
+            Changed::PriceHourMicroUsdMax(price) => Self::PriceHourMicroUsdMax(price),
+            Changed::DomainsMax(bound) => Self::DomainsMax {
+                level: word(bound.level().as_str_name(), "TOPOLOGY_LEVEL_"),
+                max: bound.max,
+            },
             Changed::TopologyRequired(known) => {
                 Self::TopologyRequired(word(level(known), "TOPOLOGY_LEVEL_"))
             }

@@ -24,6 +24,8 @@ pub enum Breach {
     Strategy,
     /// Not inside one domain of the required level.
     Topology,
+    /// In more domains than allowed.
+    Domains,
     /// The RTT between two members' sites is unknown or over the bound.
     Rtt,
     /// More replicas of a group on one node than allowed.
@@ -139,9 +141,10 @@ pub fn breach<'a>(
     members: impl Iterator<Item = (Rank, &'a Node)>,
 ) -> Option<Breach> {
     let check = Check::new(spec, fleet, around, members);
-    let rules: [(Breach, Rule); 8] = [
+    let rules: [(Breach, Rule); 9] = [
         (Breach::Strategy, |check| check.strategies()),
         (Breach::Topology, |check| check.topologies()),
+        (Breach::Domains, |check| check.domains_max()),
         (Breach::PerNode, |check| check.per_node()),
         (Breach::Segment, |check| check.segments()),
         (Breach::Affinity, |check| check.affinities() && check.closed()),
@@ -155,8 +158,11 @@ pub fn breach<'a>(
 
 /// Most that thousandths of GPUs times their prices of an hour may sum up to; `None` = no bound.
 pub fn milli_price_max(spec: &JobSpec) -> Option<u128> {
-    let (bound, duration) = (spec.cost_max?, spec.duration?);
-    Some(u128::from(bound.0) * 1_000 * 3_600_000 / u128::from(duration.0.max(1)))
+    let total = spec.cost_max.zip(spec.duration).map(|(bound, duration)| {
+        u128::from(bound.0) * 1_000 * 3_600_000 / u128::from(duration.0.max(1))
+    });
+    let hourly = spec.hourly_max.map(|bound| u128::from(bound.0) * 1_000);
+    total.into_iter().chain(hourly).min()
 }
 
 fn all_differ<T: Ord>(values: impl Iterator<Item = T>) -> bool {
@@ -248,6 +254,20 @@ impl<'a, 'm> Check<'a, 'm> {
                 let own = group.rules.topology_required;
                 own.is_none_or(|level| together(level, self.of_group(at)))
             })
+    }
+
+    fn domains_max(&self) -> bool {
+        self.spec.domains_max.iter().all(|bound| {
+            let groups = 0..self.spec.groups.len();
+            let held = groups.map(|at| self.counts(at, bound.level));
+            let mut held: Vec<u64> = held.flat_map(|counts| counts.domains.clone()).collect();
+            held.sort_unstable();
+            held.dedup();
+            is_at_most(held.len(), bound.max)
+        }) && self.spec.groups.iter().enumerate().all(|(at, group)| {
+            let mut own = group.rules.domains_max.iter();
+            own.all(|bound| is_at_most(self.counts(at, bound.level).domains.len(), bound.max))
+        })
     }
 
     fn per_node(&self) -> bool {
@@ -405,6 +425,10 @@ fn keeps<'a: 'm, 'm>(
             nodes.windows(2).all(|pair| pair.first() != pair.last())
         }
     }
+}
+
+fn is_at_most(count: usize, most: u32) -> bool {
+    count <= usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 fn together<'a: 'm, 'm>(level: Level, members: impl IntoIterator<Item = &'m Member<'a>>) -> bool {

@@ -79,6 +79,10 @@ pub fn job(spec: &JobSpec) -> Result<(), Rejection> {
             return invalid("spec.duration_ms", problem);
         }
     }
+    if let Some(bound) = spec.hourly_max {
+        let field = || "spec.price_hour_micro_usd_max".to_owned();
+        range(field, bound.0, 1, COST_MICRO_USD_MAX)?;
+    }
     priority("spec.priority", spec.priority.0.into())?;
     times(spec)?;
     labels("spec.labels", &spec.labels, JOB_LABELS_MAX)?;

@@ -4,12 +4,13 @@
 
 use super::{AFFINITIES_MAX, DEPENDENCIES_MAX, JOB_LABELS_MAX, LEVELS_MAX, REPLICAS_MAX, Valid};
 use super::{count, invalid, labels, range};
-use crate::job::{Affinity, GroupRules, GroupSpec, JobSpec, Level, RttScope, Target};
+use crate::job::{Affinity, DomainsMax, GroupRules, GroupSpec, JobSpec, Level, RttScope, Target};
 
 /// The rules of the job as a whole; its groups have been checked.
 pub(super) fn job(spec: &JobSpec) -> Valid {
     level("spec.topology_required", spec.topology_required)?;
     level("spec.topology_preferred", spec.topology_preferred)?;
+    domains_max("spec", &spec.domains_max)?;
     if spec.rtt_scope != RttScope::AllPairs && spec.rtt_max.is_none() {
         return invalid("spec.rtt_scope", "is given, but rtt_us_max is not");
     }
@@ -73,6 +74,7 @@ pub(super) fn group(path: &str, group: &GroupSpec) -> Valid {
     level(&format!("{path}.topology_required"), rules.topology_required)?;
     level(&format!("{path}.topology_preferred"), rules.topology_preferred)?;
     segments(path, group)?;
+    domains_max(path, &rules.domains_max)?;
     let flying = u64::from(group.repair.in_flight_max);
     range(|| format!("{path}.repair.in_flight_max"), flying, 0, u64::from(REPLICAS_MAX))?;
     if group.repair.preferred && group.repair.level.is_none() {
@@ -106,6 +108,20 @@ fn segments(path: &str, group: &GroupSpec) -> Valid {
             let problem =
                 format!("is {}, which does not divide the {} before", segment.size, wider.size);
             return invalid(format!("{path}.size"), problem);
+        }
+    }
+    Ok(())
+}
+
+/// Bounds on domains; `path` is that of the job or group.
+fn domains_max(path: &str, bounds: &[DomainsMax]) -> Valid {
+    count(|| format!("{path}.domains_max"), bounds.len(), LEVELS_MAX)?;
+    for (at, bound) in bounds.iter().enumerate() {
+        let max = u64::from(bound.max);
+        range(|| format!("{path}.domains_max[{at}].max"), max, 1, u64::from(REPLICAS_MAX))?;
+        if bounds.iter().take(at).any(|other| other.level == bound.level) {
+            let field = format!("{path}.domains_max[{at}].level");
+            return invalid(field, "has an earlier bound already");
         }
     }
     Ok(())

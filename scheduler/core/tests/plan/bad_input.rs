@@ -374,7 +374,7 @@ fn groups_with_all_conditions_that_are_allowed_stay_in_their_budget() {
 /// Ranks and sums at the end of their ranges.
 #[test]
 fn absurd_numbers_are_refused_with_their_path() {
-    let cases: [(&str, JobSpec); 7] = [
+    let cases: [(&str, JobSpec); 9] = [
         ("spec.groups[0].replicas", one(|spec| spec.groups[0].replicas = u32::MAX)),
         ("spec.groups[0].replicas", one(|spec| spec.groups[0].replicas = 0)),
         ("spec.groups[0].replicas_min", one(|spec| spec.groups[0].replicas_min = 3)),
@@ -385,6 +385,11 @@ fn absurd_numbers_are_refused_with_their_path() {
         ),
         ("spec.rtt_us_max", one(|spec| spec.rtt_max = Some(RttUs(0)))),
         ("spec.price_micro_usd_max", one(|spec| spec.price_max = Some(PriceMicroUsd(u64::MAX)))),
+        (
+            "spec.price_hour_micro_usd_max",
+            one(|spec| spec.hourly_max = Some(CostMicroUsd(1_000_000_000_000_001))),
+        ),
+        ("spec.price_hour_micro_usd_max", one(|spec| spec.hourly_max = Some(CostMicroUsd(0)))),
     ];
     let mut world = World::with_nodes(4, 8);
     for (path, spec) in cases {

@@ -7,7 +7,8 @@
 use scheduler_core::command::Plan;
 use scheduler_core::id::{JobId, NodeId, Rank, TenantId};
 use scheduler_core::job::{
-    Affinity, Condition, GpuAsk, GroupSpec, JobSpec, Level, Role, RttScope, Shape, Strategy, Target,
+    Affinity, Condition, DomainsMax, GpuAsk, GroupSpec, JobSpec, Level, Role, RttScope, Shape,
+    Strategy, Target,
 };
 use scheduler_core::node::{Eligibility, Gpu, Labels, Node, NodeStatus, TaintEffect};
 use scheduler_core::state::State;
@@ -294,9 +295,11 @@ impl Facts {
         if let Some(level) = spec.topology_required {
             faults.extend(self.apart(level, &everyone, "the job"));
         }
+        faults.extend(self.scattered(&spec.domains_max, &everyone, "the job"));
         for (at, group) in spec.groups.iter().enumerate() {
             let rules = &group.rules;
             let own = of_group(at);
+            faults.extend(self.scattered(&rules.domains_max, &own, &format!("group {at}")));
             if let Some(strategy) = rules.strategy {
                 faults.extend(self.strategy_wrong(strategy, &own));
             }
@@ -364,6 +367,15 @@ impl Facts {
         let domains: BTreeSet<String> =
             members.iter().map(|member| self.domain(level, member.node)).collect();
         (domains.len() > 1).then(|| format!("{who} must share a {level:?}, is in {domains:?}"))
+    }
+
+    fn scattered(&self, bounds: &[DomainsMax], members: &[&Member], who: &str) -> Option<String> {
+        let in_domains = |bound: &DomainsMax| {
+            let all = members.iter().map(|member| self.domain(bound.level, member.node));
+            all.collect::<BTreeSet<String>>()
+        };
+        let over = bounds.iter().find(|bound| in_domains(bound).len() as u32 > bound.max)?;
+        Some(format!("{who}: {over:?}, is in {:?}", in_domains(over)))
     }
 
     fn crowded(&self, most: u32, members: &[&Member]) -> Option<String> {
@@ -440,13 +452,17 @@ impl Facts {
     }
 
     fn too_dear(&self, spec: &JobSpec, members: &[&Member]) -> Option<String> {
-        let most = spec.cost_max?;
-        let hours = u128::from(spec.duration?.0);
         let price = |member: &&Member| {
             let milli = u128::from(milli_of(&spec.groups[member.group].shape));
             u128::from(self.nodes[&member.node].price.0) * milli
         };
-        let total: u128 = members.iter().map(price).sum::<u128>() * hours;
+        let hour: u128 = members.iter().map(price).sum();
+        if let Some(most) = spec.hourly_max
+            && hour > u128::from(most.0) * 1_000
+        {
+            return Some(format!("costs over {} an hour", most.0));
+        }
+        let (most, total) = (spec.cost_max?, hour * u128::from(spec.duration?.0));
         // Thousandths of GPUs and thousandths of seconds.
         (total > u128::from(most.0) * 1_000 * 3_600_000).then(|| format!("costs over {}", most.0))
     }

@@ -253,7 +253,8 @@ fn the_bound_told_is_the_least_and_the_part_told_the_largest() {
         spec.groups.truncate(1);
         spec.affinities.clear();
         spec.groups[0].rules = Default::default();
-        (spec.cost_max, spec.topology_required) = (None, None);
+        (spec.cost_max, spec.hourly_max, spec.topology_required) = (None, None, None);
+        spec.domains_max.clear();
         spec.strategy = Strategy::Pack;
         spec.rtt_scope = RttScope::AllPairs;
         spec.rtt_max.get_or_insert(RttUs(1_500));

@@ -9,8 +9,8 @@ use scheduler_core::fixture::entry::{
 use scheduler_core::fixture::fleet::submission;
 use scheduler_core::id::Name;
 use scheduler_core::job::{
-    Affinity, Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Role, RttObjective,
-    RttScope, Segment, Selector, Spread, Strategy, Target, Toleration,
+    Affinity, Condition, DomainsMax, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Level, Role,
+    RttObjective, RttScope, Segment, Selector, Spread, Strategy, Target, Toleration,
 };
 use scheduler_core::node::{
     Custom, Eligibility, GpuSpec, Labels, NodeSpec, NodeStatus, Taint, TaintEffect, Vendor,
@@ -237,6 +237,13 @@ fn wild(size: Size, rng: &mut StdRng) -> JobSpec {
         let each = u64::from(size.replicas_max) * 3_000_000;
         spec.cost_max = Some(CostMicroUsd(rng.random_range(1..=each)));
     }
+    if one_in(rng, 6) {
+        spec.domains_max = domains_max(rng);
+    }
+    if one_in(rng, 8) {
+        let each = u64::from(size.replicas_max) * 2_000_000;
+        spec.hourly_max = Some(CostMicroUsd(rng.random_range(1..=each)));
+    }
     if one_in(rng, 2) {
         spec.labels = labels(rng);
     }
@@ -331,12 +338,25 @@ fn selector(rng: &mut StdRng) -> Selector {
     Selector { key: key.into(), condition }
 }
 
+fn domains_max(rng: &mut StdRng) -> Vec<DomainsMax> {
+    let mut bounds: Vec<DomainsMax> = Vec::new();
+    while bounds.is_empty() || one_in(rng, 4) {
+        let bound = DomainsMax { level: pick(rng, &ALL_LEVELS), max: rng.random_range(1..4) };
+        bounds.retain(|other| other.level != bound.level);
+        bounds.push(bound);
+    }
+    bounds
+}
+
 /// Each rule in some groups, seldom many at once.
 fn rules(group: &mut GroupSpec, rng: &mut StdRng) {
     if one_in(rng, 6) {
         group.rules.replicas_per_node_max = rng.random_range(1..=3);
     }
     group.rules.strategy = one_in(rng, 8).then(|| pick(rng, &STRATEGIES));
+    if one_in(rng, 7) {
+        group.rules.domains_max = domains_max(rng);
+    }
     group.rules.topology_required = one_in(rng, 8).then(|| pick(rng, &LEVELS));
     group.rules.topology_preferred = one_in(rng, 8).then(|| pick(rng, &LEVELS));
     if one_in(rng, 7) {

@@ -51,22 +51,22 @@ fn has_pool(facts: &Facts, spec: &JobSpec) -> bool {
 
 /// The reason by trying every way; `None` where that takes too long.
 fn reason(facts: &Facts, spec: &JobSpec) -> Option<Verdict> {
-    let unpriced = JobSpec { price_max: None, cost_max: None, ..spec.clone() };
-    let priced = spec.price_max.is_some() || spec.cost_max.is_some();
+    let unpriced = JobSpec { price_max: None, cost_max: None, hourly_max: None, ..spec.clone() };
+    let priced = spec.price_max.is_some() || spec.bounds_cost();
     if !has_pool(facts, spec) {
         let by_price = priced && has_pool(facts, &unpriced);
         return Some(if by_price { Verdict::Budget } else { Verdict::NoSuchPool });
     }
     let all_pairs = RttScope::AllPairs;
     let unbound = JobSpec { rtt_max: None, rtt_scope: all_pairs, ..spec.clone() };
-    let anywhere = JobSpec { topology_required: None, ..unbound.clone() };
+    let anywhere = JobSpec { topology_required: None, ..unbound.without_domains_max() };
     let idle = facts.emptied();
     let all = idle.opened();
     let mut questions = Vec::new();
     if spec.rtt_max.is_some() {
         questions.push((facts, &unbound, Verdict::Latency));
     }
-    if spec.topology_required.is_some() {
+    if spec.topology_required.is_some() || spec.bounds_domains() {
         questions.push((facts, &anywhere, Verdict::Latency));
     }
     if priced {
@@ -150,7 +150,10 @@ fn so_it_is_for_repairs() {
             |facts: &Facts, spec: &JobSpec| brute::fits_beside(facts, spec, &stay, least.clone());
         assert_ne!(fits(&facts, &spec), Answer::Fits, "SEED={seed}: {refusal}: {spec:?}");
         let unbound = JobSpec { rtt_max: None, rtt_scope: RttScope::AllPairs, ..spec.clone() };
-        if refusal.verdict == Verdict::Latency && spec.topology_required.is_none() {
+        if refusal.verdict == Verdict::Latency
+            && spec.topology_required.is_none()
+            && !spec.bounds_domains()
+        {
             assert_ne!(fits(&facts, &unbound), Answer::Never, "SEED={seed}: {refusal}: {spec:?}");
         }
         if let Some(bound) = refusal.nearest.rtt_max {

@@ -48,7 +48,8 @@ fn a_single_replica_goes_where_the_policy_wants_it_rules_or_not() {
         spec.affinities.clear();
         spec.labels.clear();
         spec.strategy = Strategy::Pack;
-        spec.cost_max = None;
+        (spec.cost_max, spec.hourly_max) = (None, None);
+        spec.domains_max.clear();
         (spec.rtt_max, spec.rtt_scope) = (None, Default::default());
         spec.groups[0].rules = Default::default();
         spec.groups[0].replicas = 1;

@@ -31,6 +31,7 @@ A job file is YAML or JSON:
   duration: 2h                  # from ready; left out = until cancelled
   topology_required: region     # region | zone | site | rack; also topology_preferred
   max_total_price: 900          # US dollars for the whole duration
+  max_hourly_price: 450         # US dollars for all GPUs per hour
   rtt_scope: all-pairs          # all-pairs | within-groups | head-to-members
   minimise: diameter            # diameter | mean
   regions: {allowed: [eu-west], denied: [mars]}
@@ -41,6 +42,7 @@ A job file is YAML or JSON:
   begin: 2027-01-31T08:00:00Z   # not started before
   deadline: 2027-01-31T18:00:00Z  # over by then; FAILED if it could not be started in time
   min_duration: 1h              # not started later than this before the deadline; left out = duration
+  max_domains: [{level: rack, max: 3}]  # all replicas in at most so many; node: on so many nodes
   affinity:                     # anti: apart; preferred: as far as possible
   - {anti: true, level: node, group: workers, with_jobs: {app: data}}
   program: {argv: [python, train.py], env: {MODE: fast}}
@@ -52,6 +54,8 @@ A job file is YAML or JSON:
     max_replicas: 2000          # may be scaled up to these
     spares: 10                  # so many more, READY without them
     gpus: 8                     # or a share of one: 0.5
+    share_policy: mps           # of a share: mps | time-slicing, as the node's label says
+    mig_profile: 1g.10gb        # in place of gpus: parts made with MIG; mig_count: 2 for two
     gpu_models: [H100-SXM]
     min_vram: 80GiB             # or several, the most wanted first:
                                 # gpu: [{models, vendor, min_vram, min_compute_capability}]
@@ -64,6 +68,7 @@ A job file is YAML or JSON:
     max_per_node: 1
     segments: [{level: rack, size: 25}]   # exclusive: true: no two in one rack
     spread: [{level: zone, max_skew: 1, preferred: true}]
+    max_domains: [{level: node, max: 40}]
     selectors: [{key: muster/region, operator: in, values: [eu-west]}]
     tolerations: [{key: spot, value: \"true\", effect: no-schedule}]
     depends_on: [head]          # started once these groups have their min_replicas running
@@ -87,7 +92,9 @@ pub fn to_yaml(spec: &JobSpec) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{GpuVendor, Group, JobKind, Role, Shape, Strategy, shape::Gpus};
+    use proto::v1::{
+        DomainsMax, GpuVendor, Group, JobKind, Role, Shape, Strategy, TopologyLevel, shape::Gpus,
+    };
 
     fn parse(text: &str) -> Result<JobSpec, Vec<String>> {
         let faults = |faults: Vec<crate::Fault>| faults.iter().map(ToString::to_string).collect();
@@ -104,6 +111,7 @@ max_rtt: 60ms
 duration: 1h30m
 max_price: 2.50
 max_total_price: 1000
+max_hourly_price: 650.5
 labels: {app: train}
 rtt_scope: head-to-members
 minimise: mean
@@ -112,6 +120,7 @@ begin: 2027-01-31T08:00:00Z
 deadline: 2027-01-31T10:00:00.5+01:00
 min_duration: 45m
 regions: {allowed: [eu-west], denied: [mars]}
+max_domains: [{level: site, max: 12}, {level: node, max: 400}]
 suppliers_denied: [shady]
 compliance: [soc2]
 affinity:
@@ -161,6 +170,7 @@ groups:
   max_per_node: 4
   segments: [{level: rack, size: 8, exclusive: true}, {level: node, size: 2}]
   spread: [{level: site, max_skew: 2, preferred: true}]
+  max_domains: [{level: rack, max: 3}]
   depends_on: [head, workers]
   repair: {max_in_flight: 2, level: rack, preferred: true}
 "#;
@@ -200,10 +210,17 @@ groups:
         assert_eq!((shape.bandwidth_up_mbps_min, shape.custom["licence"]), (2_500, 2));
         assert_eq!((picky.segments[1].size, picky.spread[0].skew_max), (2, 2));
         assert!(picky.segments[0].exclusive && !picky.segments[1].exclusive);
+        let few = |list: &[DomainsMax]| -> Vec<(TopologyLevel, u32)> {
+            list.iter().map(|one| (one.level(), one.max)).collect()
+        };
+        let sites_and_nodes = [(TopologyLevel::Site, 12), (TopologyLevel::Node, 400)];
+        assert_eq!(few(&spec.domains_max), sites_and_nodes);
+        assert_eq!(few(&picky.domains_max), [(TopologyLevel::Rack, 3)]);
         assert_eq!(picky.depends_on, ["head", "workers"]);
         let repair = picky.repair.expect("a repair");
         assert_eq!((repair.in_flight_max, repair.preferred), (2, true));
         assert_eq!(spec.affinities[1].with_job_labels["app"], "data");
+        assert_eq!(spec.price_hour_micro_usd_max, 650_500_000);
         assert_eq!((spec.regions_denied.len(), spec.price_total_micro_usd_max), (1, 1_000_000_000));
     }
 
@@ -279,15 +296,84 @@ groups:
         assert!(spares("4294967295").contains("groups[0].spares: is too large"));
     }
 
+    fn of_group(fields: &str) -> String {
+        format!("kind: plain\nname: a\ngroups: [{{name: w, replicas: 8, cpu: 1, {fields}}}]")
+    }
+
+    fn notes(text: &str) -> String {
+        let read = crate::read(text).expect(text);
+        read.notes.iter().map(ToString::to_string).collect()
+    }
+
+    /// The same resource as Kubernetes' device plugin counts, see `nvidia.com/mig-1g.10gb` there.
     #[test]
-    fn mig_is_refused_with_what_to_write() {
-        let text = faults(
-            "kind: plain\nname: a\ngroups: [{name: w, replicas: 8, gpus: 1, mig_profile: 1g.10gb}]",
+    fn parts_made_with_mig_are_countable_resources() {
+        let slices = |fields: &str| {
+            let spec = parse(&of_group(fields)).expect(fields);
+            let yaml = to_yaml(&spec).expect("written");
+            assert_eq!(parse(&yaml).expect("own output"), spec, "{yaml}");
+            let shape = spec.groups[0].shape.clone().expect("a shape");
+            assert_eq!(shape.gpus, None);
+            shape.custom.into_iter().collect::<Vec<_>>()
+        };
+        let resource = "nvidia.com.mig-1g.10gb".to_owned();
+        assert_eq!(slices("mig_profile: 1g.10gb"), [(resource.clone(), 1)]);
+        assert_eq!(slices("mig_profile: 1g.10gb, mig_count: 3"), [(resource, 3)]);
+        assert_eq!(
+            notes(&of_group("mig_profile: 1g.10gb+me, mig_count: 2")),
+            "groups[0].mig_profile: counted as 2 of the resource `nvidia.com.mig-1g.10gb.me` that \
+             nodes declare"
         );
-        assert!(
-            text.contains("groups[0].mig_profile: is not supported") && text.contains("min_vram"),
-            "{text}"
-        );
+        for (fields, wanted) in [
+            ("mig_profile: 10gb", "groups[0].mig_profile: `10gb` is no MIG profile"),
+            ("mig_profile: 1g.10gb, gpus: 1", "groups[0].mig_profile: is given beside whole GPUs"),
+            ("mig_profile: 1g.10gb, gpus: 0.5", "is given beside a share of a GPU"),
+            ("mig_profile: 1g.10gb, min_vram: 5GiB", "is given beside gpu, gpu_models or min_vram"),
+            (
+                "mig_profile: 1g.10gb, gpu_models: [A]",
+                "is given beside gpu, gpu_models or min_vram",
+            ),
+            ("mig_profile: 1g.10gb, gpu: [{}]", "is given beside gpu, gpu_models or min_vram"),
+            ("mig_profile: 1g.10gb, mig_count: 0", "groups[0].mig_count: is 0; leave it out for 1"),
+            ("mig_count: 2", "groups[0].mig_count: is given without mig_profile"),
+            (
+                "mig_profile: 1g.10gb, custom: {nvidia.com.mig-1g.10gb: 1}",
+                "groups[0].mig_profile: is also counted under `custom`",
+            ),
+        ] {
+            let text = faults(&of_group(fields));
+            assert!(text.contains(wanted), "{wanted} not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn how_a_gpu_is_shared_is_a_label_of_its_node() {
+        for policy in ["mps", "time-slicing"] {
+            let text = of_group(&format!(
+                "gpus: 0.25, share_policy: {policy}, selectors: [{{key: a, operator: exists}}]"
+            ));
+            let spec = parse(&text).expect("valid");
+            let [_, sharing] = spec.groups[0].selectors.as_slice() else { panic!("two selectors") };
+            let key = "nvidia.com/gpu.sharing-strategy";
+            assert_eq!(
+                (sharing.key.as_str(), sharing.values.as_slice()),
+                (key, &[policy.to_owned()][..])
+            );
+            assert_eq!(
+                notes(&text),
+                format!("groups[0].share_policy: read as the selector {key} = {policy}")
+            );
+            let yaml = to_yaml(&spec).expect("written");
+            assert_eq!(parse(&yaml).expect("own output"), spec, "{yaml}");
+        }
+        for gpus in ["gpus: 2, ", ""] {
+            let text = faults(&of_group(&format!("{gpus}share_policy: mps")));
+            assert!(
+                text.contains("groups[0].share_policy: is given, but `gpus` asks for no share")
+            );
+        }
+        let text = faults(&of_group("gpus: 0.5, share_policy: none"));
+        assert!(text.contains("`none` is none of time-slicing, mps"), "{text}");
     }
 
     fn faults(text: &str) -> String {
@@ -296,7 +382,7 @@ groups:
 
     #[test]
     fn faults_name_the_path_and_come_all_at_once() {
-        let text = "kind: slurm\nname: 7\nspeed: fast\ngroups: [{name: w, replicas: -1, memory: 64, gpus: 1.5, cpus: 2, gpu: [{vendor: acme, vram: 1}], custom: {a: x}, spread: [{max_skew: 1, preferred: 7}]}]\nregions: [eu]\n";
+        let text = "kind: slurm\nname: 7\nspeed: fast\ngroups: [{name: w, replicas: -1, memory: 64, gpus: 1.5, cpus: 2, gpu: [{vendor: acme, vram: 1}], custom: {a: x}, spread: [{max_skew: 1, preferred: 7}], max_domains: [{level: rack}]}]\nregions: [eu]\nmax_domains: [{level: hall, max: -1}]\n";
         let text = faults(text);
         for wanted in [
             "kind: `slurm` is none of ray, kubernetes, plain",
@@ -312,6 +398,9 @@ groups:
             "groups[0].spread[0].level: missing",
             "groups[0].spread[0].preferred: must be true or false, is 7",
             "regions: must be a mapping, is a list",
+            "groups[0].max_domains[0].max: missing",
+            "max_domains[0].level: `hall` is none of region, zone, site, rack, node",
+            "max_domains[0].max: must be a whole number",
         ] {
             assert!(text.contains(wanted), "{wanted} not in:\n{text}");
         }
@@ -320,13 +409,14 @@ groups:
     /// A bound of 0 would be none at all in a job: whoever writes `max_price: 0` wants no dear machine.
     #[test]
     fn a_bound_of_nothing_is_a_fault() {
-        let text = "kind: plain\nname: a\nmax_rtt: 0ms\nduration: 0s\nmax_price: 0\nmax_total_price: 0.00\ngroups: [{name: w, replicas: 1, min_replicas: 0, max_replicas: 0, max_per_node: 0, gpus: \"8\"}, {name: x, replicas: \"4\"}]\n";
+        let text = "kind: plain\nname: a\nmax_rtt: 0ms\nduration: 0s\nmax_price: 0\nmax_total_price: 0.00\nmax_hourly_price: 0\ngroups: [{name: w, replicas: 1, min_replicas: 0, max_replicas: 0, max_per_node: 0, gpus: \"8\"}, {name: x, replicas: \"4\"}]\n";
         let text = faults(text);
         for wanted in [
             "max_rtt: is 0; leave it out",
             "duration: is 0; leave it out",
             "max_price: is 0; leave it out",
             "max_total_price: is 0; leave it out",
+            "max_hourly_price: is 0; leave it out",
             "groups[0].min_replicas: is 0; leave it out",
             "groups[0].max_replicas: is 0; leave it out",
             "groups[0].max_per_node: is 0; leave it out",

@@ -3,7 +3,7 @@
 //! **Invariant:** only names change: what a path leads to stays the same.
 
 /// Names that differ, as the servers say them and as a job file does.
-const NAMES: [(&str, &str); 27] = [
+const NAMES: [(&str, &str); 29] = [
     ("replicas_min", "min_replicas"),
     ("replicas_max", "max_replicas"),
     ("replicas_per_node_max", "max_per_node"),
@@ -28,6 +28,8 @@ const NAMES: [(&str, &str); 27] = [
     ("deadline_time_ms", "deadline"),
     ("price_micro_usd_max", "max_price"),
     ("price_total_micro_usd_max", "max_total_price"),
+    ("price_hour_micro_usd_max", "max_hourly_price"),
+    ("domains_max", "max_domains"),
     ("affinities", "affinity"),
     ("with_job_labels", "with_jobs"),
     ("in_flight_max", "max_in_flight"),

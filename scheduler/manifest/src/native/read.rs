@@ -3,10 +3,11 @@
 use super::unit;
 use super::walk::Fields;
 use crate::finding::{At, Findings};
+use crate::mig;
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Repair, Role,
-    RttObjective, RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy,
+    Affinity, DomainsMax, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Repair,
+    Role, RttObjective, RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy,
     TaintEffect, Toleration, TopologyLevel,
 };
 use serde_json::Value;
@@ -54,6 +55,11 @@ pub(super) const EFFECTS: [(&str, TaintEffect); 2] = [
     ("prefer-no-schedule", TaintEffect::PreferNoSchedule),
 ];
 
+/// Ways to share a GPU, in the words of the label that tells them.
+const SHARINGS: [(&str, &str); 2] = [("time-slicing", "time-slicing"), ("mps", "mps")];
+/// The label with which NVIDIA's GPU feature discovery says how a node's GPUs are shared.
+const SHARING_KEY: &str = "nvidia.com/gpu.sharing-strategy";
+
 /// The job that a file describes.
 pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
     let mut spec = JobSpec::default();
@@ -81,6 +87,8 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
         spec.rtt_objective = fields.word("minimise", &OBJECTIVES, f).unwrap_or_default().into();
         let total = fields.amount("max_total_price", |text| unit::decimal(text, 6), f);
         spec.price_total_micro_usd_max = fields.bound("max_total_price", total, f);
+        let hourly = fields.amount("max_hourly_price", |text| unit::decimal(text, 6), f);
+        spec.price_hour_micro_usd_max = fields.bound("max_hourly_price", hourly, f);
         spec.priority = fields.whole("priority", f).unwrap_or_default();
         let begin = fields.amount("begin", unit::time, f);
         spec.begin_time_ms = fields.bound("begin", begin, f);
@@ -88,6 +96,8 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
         spec.deadline_time_ms = fields.bound("deadline", deadline, f);
         let least = fields.amount("min_duration", unit::seconds, f);
         spec.duration_s_min = fields.bound("min_duration", least, f);
+        let path = fields.at("max_domains");
+        spec.domains_max = each(&path, fields.list("max_domains", f), f, domains_max);
         let path = fields.at("affinity");
         spec.affinities = each(&path, fields.list("affinity", f), f, affinity);
         spec.suppliers_denied = fields.texts("suppliers_denied", f);
@@ -129,9 +139,11 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let (replicas, replicas_min) = spares(&mut fields, replicas, replicas_min, f);
     let replicas_max = fields.count("max_replicas", f);
     let replicas_max = fields.bound("max_replicas", replicas_max, f);
-    let shape = shape(&mut fields, f);
+    let mut shape = shape(&mut fields, f);
+    mig_slices(&mut fields, &mut shape, f);
     let path = fields.at("selectors");
-    let selectors = each(&path, fields.list("selectors", f), f, selector);
+    let mut selectors = each(&path, fields.list("selectors", f), f, selector);
+    selectors.extend(sharing(&mut fields, &shape, f));
     let path = fields.at("tolerations");
     let tolerations = each(&path, fields.list("tolerations", f), f, toleration);
     let replicas_per_node_max = fields.count("max_per_node", f);
@@ -143,14 +155,11 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
     let segments = each(&path, fields.list("segments", f), f, segment);
     let path = fields.at("spread");
     let spread = each(&path, fields.list("spread", f), f, spread);
+    let path = fields.at("max_domains");
+    let domains_max = each(&path, fields.list("max_domains", f), f, domains_max);
     let depends_on = fields.texts("depends_on", f);
     let path = fields.at("repair");
     let repair = fields.get("repair").and_then(|value| repair(&path, value, f));
-    if fields.get("mig_profile").is_some() {
-        let problem = "is not supported: MIG slices are not told apart; say a share of a GPU with as much \
-                       memory in its place, as in `gpus: 0.125` and `min_vram`";
-        f.fault(&At::of(&fields.at("mig_profile")), problem);
-    }
     fields.end(f);
     Some(Group {
         name,
@@ -169,6 +178,7 @@ fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {
         spread,
         depends_on,
         repair,
+        domains_max,
     })
 }
 
@@ -223,6 +233,62 @@ fn shape(fields: &mut Fields<'_>, f: &mut Findings) -> Shape {
     }
 }
 
+/// Parts of a GPU made with MIG: countable resources that nodes declare.
+fn mig_slices(fields: &mut Fields<'_>, shape: &mut Shape, f: &mut Findings) {
+    let (at, count_at) = (At::of(&fields.at("mig_profile")), At::of(&fields.at("mig_count")));
+    let profile = fields.text("mig_profile", f);
+    let count = fields.count("mig_count", f);
+    let Some(profile) = profile else {
+        if count.is_some() {
+            f.fault(&count_at, "is given without mig_profile, which it counts");
+        }
+        return;
+    };
+    let resource = match mig::resource(&profile) {
+        Ok(resource) => resource,
+        Err(why) => return f.fault(&at, why),
+    };
+    match shape.gpus {
+        None => {}
+        Some(Gpus::GpuCount(_)) => {
+            let problem = "is given beside whole GPUs: a replica takes one or the other; leave out \
+                           `gpus`, and say how many parts with `mig_count`";
+            return f.fault(&at, problem);
+        }
+        Some(Gpus::GpuMilli(_)) => {
+            return f.fault(&at, "is given beside a share of a GPU: leave out `gpus`");
+        }
+    }
+    let told = !shape.gpu_models.is_empty() || !shape.gpu_alternatives.is_empty();
+    if told || shape.vram_mib_min > 0 {
+        let problem = "is given beside gpu, gpu_models or min_vram, which are about whole GPUs and \
+                       shares; the profile says how much memory a part has";
+        return f.fault(&at, problem);
+    }
+    let count = count.unwrap_or(1);
+    if count == 0 {
+        return f.fault(&count_at, "is 0; leave it out for 1");
+    }
+    f.note(&at, format!("counted as {count} of the resource `{resource}` that nodes declare"));
+    if shape.custom.insert(resource, count.into()).is_some() {
+        f.fault(&at, "is also counted under `custom`");
+    }
+}
+
+/// How a shared GPU is shared: a label of NVIDIA's feature discovery.
+fn sharing(fields: &mut Fields<'_>, shape: &Shape, f: &mut Findings) -> Option<Selector> {
+    let policy = fields.word("share_policy", &SHARINGS, f)?;
+    let at = At::of(&fields.at("share_policy"));
+    if !matches!(shape.gpus, Some(Gpus::GpuMilli(_))) {
+        let problem = "is given, but `gpus` asks for no share of a GPU, such as 0.25";
+        f.fault(&at, problem);
+        return None;
+    }
+    f.note(&at, format!("read as the selector {SHARING_KEY} = {policy}"));
+    let operator = SelectorOperator::In.into();
+    Some(Selector { key: SHARING_KEY.to_owned(), operator, values: vec![policy.to_owned()] })
+}
+
 fn bandwidth(fields: &mut Fields<'_>, key: &'static str, f: &mut Findings) -> u32 {
     fields.amount(key, unit::bandwidth, f).unwrap_or_default()
 }
@@ -259,6 +325,16 @@ fn spread(path: &str, value: &Value, f: &mut Findings) -> Option<Spread> {
     let preferred = fields.flag("preferred", f);
     fields.end(f);
     Some(Spread { level, skew_max, preferred })
+}
+
+fn domains_max(path: &str, value: &Value, f: &mut Findings) -> Option<DomainsMax> {
+    let mut fields = Fields::open(path, value, f)?;
+    fields.need("level", f);
+    fields.need("max", f);
+    let level = fields.word("level", &LEVELS, f).unwrap_or_default().into();
+    let max = fields.count("max", f).unwrap_or_default();
+    fields.end(f);
+    Some(DomainsMax { level, max })
 }
 
 fn affinity(path: &str, value: &Value, f: &mut Findings) -> Option<Affinity> {

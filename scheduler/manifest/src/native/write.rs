@@ -5,8 +5,8 @@ use super::read::{
 };
 use crate::text::{decimal, dollars, mebibytes, milli, rtt, seconds, time};
 use proto::v1::{
-    Affinity, GpuAlternative, Group, JobSpec, Program, Segment, Selector, Spread, Toleration,
-    shape::Gpus,
+    Affinity, DomainsMax, GpuAlternative, Group, JobSpec, Program, Segment, Selector, Spread,
+    Toleration, shape::Gpus,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub struct Manifest {
     minimise: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_total_price: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_hourly_price: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     priority: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,8 @@ pub struct Manifest {
     deadline: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     min_duration: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    max_domains: Vec<DomainsEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     affinity: Vec<AffinityEntry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +122,12 @@ struct SpreadEntry {
 }
 
 #[derive(Clone, Debug, Serialize)]
+struct DomainsEntry {
+    level: &'static str,
+    max: u32,
+}
+
+#[derive(Clone, Debug, Serialize)]
 struct ProgramEntry {
     argv: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -166,6 +176,8 @@ struct GroupEntry {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     spread: Vec<SpreadEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    max_domains: Vec<DomainsEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     selectors: Vec<SelectorEntry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tolerations: Vec<TolerationEntry>,
@@ -209,10 +221,13 @@ impl From<&JobSpec> for Manifest {
             minimise: word(&OBJECTIVES, spec.rtt_objective()),
             max_total_price: (spec.price_total_micro_usd_max > 0)
                 .then(|| dollars(spec.price_total_micro_usd_max)),
+            max_hourly_price: (spec.price_hour_micro_usd_max > 0)
+                .then(|| dollars(spec.price_hour_micro_usd_max)),
             priority: spec.priority,
             begin: time(spec.begin_time_ms),
             deadline: time(spec.deadline_time_ms),
             min_duration: (spec.duration_s_min > 0).then(|| seconds(spec.duration_s_min)),
+            max_domains: spec.domains_max.iter().map(domains_max).collect(),
             affinity: spec.affinities.iter().map(affinity).collect(),
             regions: (!spec.regions_allowed.is_empty() || !spec.regions_denied.is_empty()).then(
                 || RegionsEntry {
@@ -263,6 +278,7 @@ fn group(group: &Group) -> GroupEntry {
         topology_preferred: word(&LEVELS, group.topology_preferred()),
         segments: group.segments.iter().map(segment).collect(),
         spread: group.spread.iter().map(spread).collect(),
+        max_domains: group.domains_max.iter().map(domains_max).collect(),
         selectors: group.selectors.iter().map(selector).collect(),
         tolerations: group.tolerations.iter().map(toleration).collect(),
         depends_on: group.depends_on.clone(),
@@ -308,6 +324,10 @@ fn spread(spread: &Spread) -> SpreadEntry {
         max_skew: spread.skew_max,
         preferred: spread.preferred,
     }
+}
+
+fn domains_max(bound: &DomainsMax) -> DomainsEntry {
+    DomainsEntry { level: word(&LEVELS, bound.level()).unwrap_or("unknown"), max: bound.max }
 }
 
 fn affinity(affinity: &Affinity) -> AffinityEntry {

@@ -7,8 +7,8 @@ use crate::understood;
 use proptest::prelude::*;
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, GpuAlternative, Group, JobSpec, Program, Repair, Segment, Selector, Shape, Spread,
-    Toleration,
+    Affinity, DomainsMax, GpuAlternative, Group, JobSpec, Program, Repair, Segment, Selector,
+    Shape, Spread, Toleration,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -127,6 +127,11 @@ fn shape() -> impl Strategy<Value = Shape> {
         })
 }
 
+fn domains() -> impl Strategy<Value = Vec<DomainsMax>> {
+    let bound = (1_i32..6, any::<u32>()).prop_map(|(level, max)| DomainsMax { level, max });
+    proptest::collection::vec(bound, 0..3)
+}
+
 fn group() -> impl Strategy<Value = Group> {
     let selector = (name(), 1_i32..5, proptest::collection::vec(odd_text(), 0..3))
         .prop_map(|(key, operator, values)| Selector { key, operator, values });
@@ -142,7 +147,7 @@ fn group() -> impl Strategy<Value = Group> {
     (
         (name(), 1_i32..3, any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), shape()),
         (0_i32..5, 0_i32..5, 0_i32..5),
-        (proptest::collection::vec(odd_text(), 0..3), proptest::option::of(repair)),
+        (proptest::collection::vec(odd_text(), 0..3), proptest::option::of(repair), domains()),
         proptest::collection::vec(selector, 0..3),
         proptest::collection::vec(toleration, 0..3),
         proptest::collection::vec(segment, 0..3),
@@ -165,6 +170,7 @@ fn group() -> impl Strategy<Value = Group> {
             spread,
             depends_on: more.0,
             repair: more.1,
+            domains_max: more.2,
         })
 }
 
@@ -187,8 +193,13 @@ fn spec() -> impl Strategy<Value = JobSpec> {
     (
         (odd_text(), 1_i32..4, 1_i32..5, 0_i32..5, 0_i32..5, any::<u32>()),
         (0_u64..1 << 40, 0_u64..1 << 50, 0_u64..1 << 50, 0_i32..4, 0_i32..3, any::<i32>()),
-        (0..TIME_MS_MAX, 0..TIME_MS_MAX, 0_u64..1 << 40),
-        (map(), proptest::option::of(program), proptest::collection::vec(affinity, 0..3)),
+        (0..TIME_MS_MAX, 0..TIME_MS_MAX, 0_u64..1 << 40, 0_u64..1 << 50),
+        (
+            map(),
+            proptest::option::of(program),
+            proptest::collection::vec(affinity, 0..3),
+            domains(),
+        ),
         (names(), names(), names(), names()),
         proptest::collection::vec(group(), 1..4),
     )
@@ -208,6 +219,8 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             begin_time_ms: times.0,
             deadline_time_ms: times.1,
             duration_s_min: times.2,
+            price_hour_micro_usd_max: times.3,
+            domains_max: more.3,
             labels: more.0,
             program: more.1,
             affinities: more.2,

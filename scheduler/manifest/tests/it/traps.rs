@@ -203,14 +203,29 @@ fn quantities() {
         ("\"4\"", "0.5", "limits[\"nvidia.com/gpu\"]: must be a whole number of GPUs"),
         (
             "nvidia.com/gpu",
-            "nvidia.com/mig-1g.10gb",
-            "is not supported: parts of a GPU made with MIG",
+            "nvidia.com/mig-10gb",
+            "limits[\"nvidia.com/mig-10gb\"]: `10gb` is no MIG profile",
         ),
         ("rdma/hca", "hugepages-2Mi", "nodes here do not say which huge pages they have"),
     ] {
         let faults = faults(&text.replace(from, to));
         assert!(faults.contains(wanted), "{wanted} not in {faults}");
     }
+}
+
+/// The device plugin's resources and the native `mig_profile` come to the same.
+#[test]
+fn parts_of_a_gpu_made_with_mig() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - resources: \
+               {requests: {cpu: 1}, limits: {nvidia.com/mig-1g.10gb.me: 2}}\n";
+    let native = "kind: plain\nname: p\ngroups: [{name: w, replicas: 1, cpu: 1, mig_profile: \
+                  1g.10gb+me, mig_count: 2}]\n";
+    let (pod_job, native_job) = (job(pod), job(native));
+    assert_eq!(shape(&pod_job.groups[0]), shape(&native_job.groups[0]));
+    let notes = notes(pod);
+    assert!(notes.contains("counted as the resource `nvidia.com.mig-1g.10gb.me`"), "{notes}");
+    let both = pod.replace("limits: {", "limits: {nvidia.com/gpu: 1, ");
+    assert!(faults(&both).contains("GPUs and parts of GPUs for one replica"), "{}", faults(&both));
 }
 
 #[test]

@@ -113,6 +113,8 @@ fn change_of(change: &Change, sees_all: bool) -> v1::counterfactual::Change {
         Change::Topology(level) => To::TopologyRequired(view::level(*level).into()),
         Change::Strategy(strategy) => To::Strategy(view::strategy(Some(*strategy)).into()),
         Change::PriceMax(price) => To::PriceMicroUsdMax(price.0),
+        Change::HourlyMax(price) => To::PriceHourMicroUsdMax(price.0),
+        Change::DomainsMax { bound, .. } => To::DomainsMax(view::domains_max(bound)),
         Change::Model { model, .. } => {
             To::GpuModel(model.as_ref().map_or_else(String::new, ToString::to_string))
         }
@@ -178,6 +180,17 @@ fn text(spec: &JobSpec, change: &Change) -> String {
             dollars(price.0),
             dollars(spec.price_max.map_or(0, |price| price.0))
         ),
+        Change::HourlyMax(price) => format!(
+            "with a price bound of $ {} instead of $ {} per hour",
+            dollars(price.0),
+            dollars(spec.hourly_max.map_or(0, |price| price.0))
+        ),
+        Change::DomainsMax { bound, .. } => {
+            let bounds = first.map_or(&spec.domains_max, |group| &group.rules.domains_max);
+            let before = bounds.iter().find(|one| one.level == bound.level);
+            let before = before.map_or(0, |one| one.max);
+            format!("within {} {}s instead of {before}", bound.max, level_word(bound.level))
+        }
         Change::Model { model: Some(model), .. } => format!("if {model} is allowed"),
         Change::Model { model: None, .. } => "if any GPU model is allowed".to_owned(),
         Change::VramMin { vram, .. } => format!(
@@ -292,8 +305,8 @@ fn strategy_word(strategy: Strategy) -> &'static str {
 mod tests {
     use super::*;
     use scheduler_core::id::JobId;
-    use scheduler_core::job::{GroupSpec, Reason};
-    use scheduler_core::unit::{MemoryMib, PriceMicroUsd, RttUs, TimeMs};
+    use scheduler_core::job::{DomainsMax, GroupSpec, Reason};
+    use scheduler_core::unit::{CostMicroUsd, MemoryMib, PriceMicroUsd, RttUs, TimeMs};
 
     fn spec() -> JobSpec {
         let good = crate::convert::job::tests::good();
@@ -315,6 +328,21 @@ mod tests {
             say(Change::PriceMax(PriceMicroUsd(3_120_000))),
             "with a price bound of $ 3.12 instead of $ 2.50 a GPU-hour"
         );
+        let hourly = JobSpec { hourly_max: Some(CostMicroUsd(450_000_000)), ..spec.clone() };
+        assert_eq!(
+            text(&hourly, &Change::HourlyMax(CostMicroUsd(512_300_000))),
+            "with a price bound of $ 512.30 instead of $ 450.00 per hour"
+        );
+        let mut few = spec.clone();
+        few.domains_max = vec![DomainsMax { level: Level::Rack, max: 2 }];
+        few.groups[0].rules.domains_max = vec![DomainsMax { level: Level::Node, max: 7 }];
+        for (groups, bound, wanted) in [
+            (vec![], (Level::Rack, 3), "within 3 racks instead of 2"),
+            (vec![0], (Level::Node, 9), "within 9 nodes instead of 7"),
+        ] {
+            let bound = DomainsMax { level: bound.0, max: bound.1 };
+            assert_eq!(text(&few, &Change::DomainsMax { groups, bound }), wanted);
+        }
         assert_eq!(say(Change::Quota { gpu_milli_more: 1_250 }), "with a quota of 1.25 GPUs more");
         let memory = MemoryMib(2 << 20);
         assert_eq!(

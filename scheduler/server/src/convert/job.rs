@@ -125,6 +125,9 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
         priority: validate::priority("spec.priority", spec.priority.into())?,
         begin: (spec.begin_time_ms > 0).then_some(TimeMs(spec.begin_time_ms)),
         deadline: (spec.deadline_time_ms > 0).then_some(TimeMs(spec.deadline_time_ms)),
+        hourly_max: (spec.price_hour_micro_usd_max > 0)
+            .then_some(CostMicroUsd(spec.price_hour_micro_usd_max)),
+        domains_max: rules::domains_max("spec", &spec.domains_max)?,
         duration_min: (spec.duration_s_min > 0).then(|| DurationMs(spec.duration_s_min * 1000)),
     };
     validate::job(&converted)?;

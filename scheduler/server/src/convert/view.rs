@@ -6,9 +6,9 @@ use crate::call::Offer;
 use proto::v1;
 use scheduler_core::id::{JobId, Name, NodeId, Rank, SiteId};
 use scheduler_core::job::{
-    Affinity, Condition, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase, JobSpec, Level,
-    Reason, ReasonCode, Repair, Replica, ReplicaPhase, Role, RttObjective, RttScope, Segment,
-    Selector, Shape, Strategy, Target, Toleration,
+    Affinity, Condition, DomainsMax, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase,
+    JobSpec, Level, Reason, ReasonCode, Repair, Replica, ReplicaPhase, Role, RttObjective,
+    RttScope, Segment, Selector, Shape, Strategy, Target, Toleration,
 };
 use scheduler_core::node::{Labels, TaintEffect};
 use scheduler_core::plan::quote::GroupQuote;
@@ -378,7 +378,14 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
         begin_time_ms: millis(spec.begin),
         deadline_time_ms: millis(spec.deadline),
         duration_s_min: spec.duration_min.map_or(0, |least| least.0 / 1000),
+        price_hour_micro_usd_max: spec.hourly_max.map_or(0, |price| price.0),
+        domains_max: spec.domains_max.iter().map(domains_max).collect(),
     }
+}
+
+/// A bound on the domains of a level.
+pub(super) fn domains_max(bound: &DomainsMax) -> v1::DomainsMax {
+    v1::DomainsMax { level: level(Some(bound.level)).into(), max: bound.max }
 }
 
 fn labels(labels: &Labels) -> BTreeMap<String, String> {
@@ -458,6 +465,7 @@ fn group(group: &GroupSpec, all: &[GroupSpec]) -> v1::Group {
         spread: rules.spread.iter().map(spread).collect(),
         depends_on: depends_on.collect(),
         repair: (group.repair != Repair::default()).then_some(repair),
+        domains_max: rules.domains_max.iter().map(domains_max).collect(),
     }
 }
 

@@ -90,11 +90,12 @@ fn is_simple(spec: &JobSpec) -> bool {
 fn essence(spec: &JobSpec) -> impl Hash + PartialEq + '_ {
     let JobSpec { kind, groups, strategy, topology_required, topology_preferred, .. } = spec;
     let JobSpec { rtt_max, rtt_scope, rtt_objective, duration, price_max, cost_max, .. } = spec;
-    let JobSpec { labels, affinities, .. } = spec;
+    let JobSpec { hourly_max, domains_max, labels, affinities, .. } = spec;
     // Without a bound on the cost, how long it runs decides nothing but which holds are lifted.
     let duration = duration.filter(|_| cost_max.is_some());
     let places = (kind, groups, strategy, topology_required, topology_preferred);
-    let bounds = (rtt_max, rtt_scope, rtt_objective, duration, price_max, cost_max);
+    let bounds =
+        (rtt_max, rtt_scope, rtt_objective, duration, price_max, cost_max, hourly_max, domains_max);
     (places, bounds, labels, affinities)
 }
 

@@ -1,7 +1,7 @@
 //! The rules as they are told, member by member and node by node: the measure for the quick ones.
 
 use super::super::Needs;
-use super::{Around, Breach, Domain, milli_price_max};
+use super::{Around, Breach, Domain};
 use crate::id::{NodeId, Rank, SiteId};
 use crate::job::{GpuAsk, JobSpec, Level, RttScope, Spread, Strategy, Target};
 use crate::node::Node;
@@ -33,9 +33,10 @@ pub(super) fn breach<'a>(
         |(rank, node): (Rank, &'a Node)| Some(Member { group: spec.group_of(rank)?, rank, node });
     let members: Vec<Member<'a>> = members.filter_map(member).collect();
     let check = Check { spec, fleet, around, members: &members };
-    let rules: [(Breach, bool); 8] = [
+    let rules: [(Breach, bool); 9] = [
         (Breach::Strategy, check.strategies()),
         (Breach::Topology, check.topologies()),
+        (Breach::Domains, check.domains_max()),
         (Breach::PerNode, check.per_node()),
         (Breach::Segment, check.segments()),
         (Breach::Affinity, check.affinities() && check.closed()),
@@ -78,6 +79,19 @@ impl<'a, 'm> Check<'a, 'm> {
                 let own = group.rules.topology_required;
                 own.is_none_or(|level| together(level, self.of_group(at)))
             })
+    }
+
+    fn domains_max(&self) -> bool {
+        let of_job = self.spec.domains_max.iter().map(|bound| (None, bound));
+        let groups = self.spec.groups.iter().enumerate();
+        let of_groups = groups
+            .flat_map(|(at, group)| group.rules.domains_max.iter().map(move |one| (Some(at), one)));
+        of_job.chain(of_groups).all(|(group, bound)| {
+            let own = self.members.iter().filter(|one| group.is_none_or(|at| at == one.group));
+            let domains: BTreeSet<Domain<'_>> =
+                own.map(|one| Domain::of(bound.level, one.node)).collect();
+            domains.len() as u64 <= u64::from(bound.max)
+        })
     }
 
     fn per_node(&self) -> bool {
@@ -206,14 +220,19 @@ impl<'a, 'm> Check<'a, 'm> {
     }
 
     fn cost(&self) -> bool {
-        let Some(most) = milli_price_max(self.spec) else { return true };
         let sum = self.members.iter().fold(0u128, |sum, member| {
             let shape = self.spec.groups.get(member.group).map(|group| &group.shape);
             let asked = shape.filter(|shape| shape.gpus != GpuAsk::None);
             let milli = asked.map_or(0, |shape| shape.gpu_milli());
             sum.saturating_add(u128::from(milli) * u128::from(member.node.price.0))
         });
-        sum <= most
+        // Thousandths of GPUs; thousandths of seconds where it is for a time.
+        let spec = self.spec;
+        let hourly = spec.hourly_max.is_none_or(|most| sum <= u128::from(most.0) * 1_000);
+        let total = spec.cost_max.zip(spec.duration).is_none_or(|(most, duration)| {
+            sum * u128::from(duration.0) <= u128::from(most.0) * 1_000 * 3_600_000
+        });
+        hourly && total
     }
 }
 

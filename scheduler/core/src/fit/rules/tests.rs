@@ -6,8 +6,8 @@ use crate::command::{Actor, Command, NodeTransition};
 use crate::fixture::entry::{World, group, job_spec, name, node_spec, register};
 use crate::id::{NodeId, Rank};
 use crate::job::{
-    Affinity, Condition, JobSpec, Level, RttScope, Segment, Selector, Spread, Strategy, Target,
-    Toleration,
+    Affinity, Condition, DomainsMax, JobSpec, Level, RttScope, Segment, Selector, Spread, Strategy,
+    Target, Toleration,
 };
 use crate::node::{Eligibility, Node, NodeSpec, NodeStatus, Taint, TaintEffect};
 use crate::state::State;
@@ -129,6 +129,9 @@ fn spec(rng: &mut StdRng) -> JobSpec {
         if rng.random_range(0..8) == 0 {
             group.rules.topology_required = Some(one(rng, &LEVELS[..4]));
         }
+        if rng.random_range(0..6) == 0 {
+            group.rules.domains_max = domains_max(rng);
+        }
         if rng.random_range(0..8) == 0 {
             group.rules.strategy =
                 Some(one(rng, &[Strategy::Pack, Strategy::StrictPack, Strategy::StrictSpread]));
@@ -156,7 +159,18 @@ fn spec(rng: &mut StdRng) -> JobSpec {
         spec.duration = Some(DurationMs(3_600_000));
         spec.cost_max = Some(CostMicroUsd(rng.random_range(1..12)));
     }
+    if rng.random_range(0..6) == 0 {
+        spec.domains_max = domains_max(rng);
+    }
+    if rng.random_range(0..6) == 0 {
+        spec.hourly_max = Some(CostMicroUsd(rng.random_range(1..12)));
+    }
     spec
+}
+
+fn domains_max(rng: &mut StdRng) -> Vec<DomainsMax> {
+    let max = rng.random_range(1..4);
+    vec![DomainsMax { level: one(rng, &LEVELS), max }]
 }
 
 fn some_nodes(rng: &mut StdRng, state: &State) -> Vec<NodeId> {
@@ -197,7 +211,7 @@ fn the_quick_rules_say_what_the_slow_ones_say() {
             *endings.entry(truth).or_default() += 1;
         }
     }
-    assert_eq!(endings.len(), 9, "{endings:?}");
+    assert_eq!(endings.len(), 10, "{endings:?}");
     assert!(endings.values().all(|&count| count > 50), "{endings:?}");
 }
 

@@ -5,9 +5,13 @@
 
 use super::Rule;
 use crate::id::{JobId, Name};
-use crate::job::{Condition, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration};
+use crate::job::{
+    Condition, DomainsMax, GroupSpec, JobSpec, Level, Selector, Strategy, Toleration,
+};
 use crate::node::{Taint, TaintEffect};
-use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib};
+use crate::unit::{
+    CostMicroUsd, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,6 +31,13 @@ pub enum Change {
     Strategy(Strategy),
     /// This bound on the price of a GPU-hour.
     PriceMax(PriceMicroUsd),
+    /// This bound on the price of all GPUs for an hour.
+    HourlyMax(CostMicroUsd),
+    /// This bound on the domains of its level; no groups = the job's.
+    DomainsMax {
+        groups: Vec<usize>,
+        bound: DomainsMax,
+    },
     /// One more GPU model is allowed; `None` = any.
     Model {
         groups: Vec<usize>,
@@ -103,6 +114,13 @@ impl Change {
             Self::Topology(level) => new.topology_required = *level,
             Self::Strategy(strategy) => new.strategy = *strategy,
             Self::PriceMax(price) => new.price_max = Some(*price),
+            Self::HourlyMax(price) => new.hourly_max = Some(*price),
+            Self::DomainsMax { groups, bound } if groups.is_empty() => {
+                widen(&mut new.domains_max, *bound);
+            }
+            Self::DomainsMax { groups, bound } => {
+                each(groups, &|group| widen(&mut group.rules.domains_max, *bound));
+            }
             Self::Model { groups, model } => each(groups, &|group| {
                 for one in &mut group.shape.alternatives {
                     match model {
@@ -142,7 +160,8 @@ impl Change {
     /// Indexes of the groups that it is about; empty = the job as a whole, the fleet or the tenant.
     pub fn groups(&self) -> &[usize] {
         match self {
-            Self::Model { groups, .. }
+            Self::DomainsMax { groups, .. }
+            | Self::Model { groups, .. }
             | Self::VramMin { groups, .. }
             | Self::NoSelector { groups, .. }
             | Self::SelectorValue { groups, .. }
@@ -154,6 +173,12 @@ impl Change {
             _ => &[],
         }
     }
+}
+
+/// The bound in place of the one of its level.
+fn widen(bounds: &mut [DomainsMax], bound: DomainsMax) {
+    let same = bounds.iter_mut().filter(|one| one.level == bound.level);
+    same.for_each(|one| *one = bound);
 }
 
 /// An `In` selector with one more value; any other as it is.

@@ -36,7 +36,7 @@ pub enum Verdict {
     Quota,
     /// No node of the fleet, whatever its status, could hold one replica of some group.
     NoSuchPool,
-    /// It fits what is free now, but not within the RTT bound or topology domain.
+    /// It fits what is free now, but not within the RTT bound, the topology domain or as few domains.
     Latency,
     /// It would, but for the bound on the price.
     Budget,

@@ -99,7 +99,11 @@ fn by_rules(ask: &Ask<'_>, at: usize, mut spots: Vec<Spot<'_>>) -> u64 {
     let all = match together.into_iter().max() {
         None => {
             let sum = spots.iter().map(|spot| spot.room).sum::<u64>();
-            sum.min(evenly(ask, at, &spots)).min(affordable(ask, at, &spots))
+            sum.min(evenly(ask, at, &spots)).min(affordable(ask, at, &spots)).min(in_few(
+                ask,
+                group.group,
+                &spots,
+            ))
         }
         Some(level) => rooms(ask, level, &spots).into_values().max().unwrap_or(0),
     };
@@ -136,6 +140,18 @@ fn first_of_each<'a>(ask: &Ask<'_>, level: Level, spots: Vec<Spot<'a>>) -> Vec<S
         seen.entry(domain).or_insert(Spot { room: 1, ..spot });
     }
     seen.into_values().collect()
+}
+
+/// Most that as many domains hold as are allowed.
+fn in_few(ask: &Ask<'_>, group: usize, spots: &[Spot<'_>]) -> u64 {
+    let own = ask.spec.groups.get(group).map_or(&[][..], |group| &group.rules.domains_max);
+    let most = ask.spec.domains_max.iter().chain(own).map(|bound| {
+        let mut rooms: Vec<u64> = rooms(ask, bound.level, spots).into_values().collect();
+        rooms.sort_unstable_by(|a, b| b.cmp(a));
+        rooms.truncate(usize::try_from(bound.max).unwrap_or(usize::MAX));
+        rooms.iter().sum()
+    });
+    most.min().unwrap_or(u64::MAX)
 }
 
 /// Most that can be spread so that no domain holds too many more than another.

@@ -113,13 +113,13 @@ fn verdict_of_one(ask: &Ask<'_>, counts: &Counts) -> Verdict {
 
 /// Verdict where no node could ever hold a replica: whether any could if the price were no object.
 fn without_pool(ask: &Ask<'_>) -> Verdict {
-    let priced = ask.spec.price_max.is_some() || ask.spec.cost_max.is_some();
+    let priced = ask.spec.price_max.is_some() || ask.spec.bounds_cost();
     let by_price = priced && has_pool(&ask.with_spec(&unpriced(ask)));
     if by_price { Verdict::Budget } else { Verdict::NoSuchPool }
 }
 
 fn unpriced(ask: &Ask<'_>) -> JobSpec {
-    JobSpec { price_max: None, cost_max: None, ..ask.spec.clone() }
+    JobSpec { price_max: None, cost_max: None, hourly_max: None, ..ask.spec.clone() }
 }
 
 /// Whether the single replica asked for would fit now if the price were no object.
@@ -154,13 +154,14 @@ fn verdict(
             return (Verdict::Latency, bound);
         }
     }
-    if ask.spec.topology_required.is_some() {
-        let free = JobSpec { topology_required: None, ..unbound() };
+    if ask.spec.topology_required.is_some() || ask.spec.bounds_domains() {
+        let free = unbound().without_domains_max();
+        let free = JobSpec { topology_required: None, ..free };
         if holds(&ask.with_spec(&free), field, Base::Now, minimum, steps) {
             return (Verdict::Latency, None);
         }
     }
-    if ask.spec.price_max.is_some() || ask.spec.cost_max.is_some() {
+    if ask.spec.price_max.is_some() || ask.spec.bounds_cost() {
         let spec = unpriced(ask);
         let relaxed = ask.with_spec(&spec);
         let field = Field::new(&relaxed, Base::Now, steps);

@@ -13,6 +13,10 @@ use std::fmt;
 pub enum Rule {
     /// The bound on the price of the whole duration.
     TotalPrice,
+    /// The bound on the price of an hour.
+    HourlyPrice,
+    /// The bounds on the job's domains.
+    Domains,
     /// One affinity of the job, by its index; it becomes a wish.
     Affinity(usize),
     /// Conditions of groups.
@@ -27,6 +31,8 @@ pub enum Rule {
     OwnStrategy,
     /// The group's own required topology.
     OwnTopology,
+    /// The bounds on the group's domains.
+    OwnDomains,
     Segments,
     Spread,
     /// Where lost replicas are replaced.
@@ -34,7 +40,7 @@ pub enum Rule {
 }
 
 /// Rules of groups.
-const OF_GROUPS: [Rule; 11] = [
+const OF_GROUPS: [Rule; 12] = [
     Rule::Vendor,
     Rule::ComputeCapability,
     Rule::BandwidthUp,
@@ -43,6 +49,7 @@ const OF_GROUPS: [Rule; 11] = [
     Rule::ReplicasPerNode,
     Rule::OwnStrategy,
     Rule::OwnTopology,
+    Rule::OwnDomains,
     Rule::Segments,
     Rule::Spread,
     Rule::Repair,
@@ -51,10 +58,13 @@ const OF_GROUPS: [Rule; 11] = [
 impl Rule {
     /// The rules that the spec has, with the groups that have them; no groups = the job.
     pub fn of(spec: &JobSpec) -> Vec<(Self, Vec<usize>)> {
-        let of_job = spec.cost_max.map(|_| Self::TotalPrice);
+        let total = spec.cost_max.map(|_| Self::TotalPrice);
+        let hourly = spec.hourly_max.map(|_| Self::HourlyPrice);
+        let domains = spec.domains_max.first().map(|_| Self::Domains);
+        let of_job = [total, hourly, domains].into_iter().flatten();
         let binding = |(at, _): (usize, _)| Self::Affinity(at);
         let affinities = spec.affinities.iter().enumerate().filter(|(_, one)| !one.preferred);
-        let of_job = of_job.into_iter().chain(affinities.map(binding));
+        let of_job = of_job.chain(affinities.map(binding));
         let mut rules: Vec<(Self, Vec<usize>)> = of_job.map(|rule| (rule, Vec::new())).collect();
         for rule in OF_GROUPS {
             let groups = spec.groups.iter().enumerate().filter(|(_, group)| rule.binds(group));
@@ -84,6 +94,8 @@ impl Rule {
         let mut new = spec.clone();
         match self {
             Self::TotalPrice => new.cost_max = None,
+            Self::HourlyPrice => new.hourly_max = None,
+            Self::Domains => new.domains_max.clear(),
             // A wish from now on: what is known of other jobs goes by the numbers of affinities.
             Self::Affinity(at) => {
                 new.affinities.get_mut(at).into_iter().for_each(|one| one.preferred = true);
@@ -97,6 +109,8 @@ impl Rule {
     pub fn field(self) -> String {
         let name = match self {
             Self::TotalPrice => "price_total_micro_usd_max",
+            Self::HourlyPrice => "price_hour_micro_usd_max",
+            Self::Domains | Self::OwnDomains => "domains_max",
             Self::Affinity(at) => return format!("affinities[{at}]"),
             Self::Vendor => "vendor",
             Self::ComputeCapability => "compute_capability_min",
@@ -116,7 +130,7 @@ impl Rule {
     fn binds(self, group: &GroupSpec) -> bool {
         let (shape, rules) = (&group.shape, &group.rules);
         match self {
-            Self::TotalPrice | Self::Affinity(_) => false,
+            Self::TotalPrice | Self::HourlyPrice | Self::Domains | Self::Affinity(_) => false,
             Self::Vendor => shape.alternatives.iter().any(|one| one.vendor.is_some()),
             Self::ComputeCapability => {
                 let none = ComputeCapability::ZERO;
@@ -128,6 +142,7 @@ impl Rule {
             Self::ReplicasPerNode => rules.replicas_per_node_max > 0,
             Self::OwnStrategy => rules.strategy.is_some(),
             Self::OwnTopology => rules.topology_required.is_some(),
+            Self::OwnDomains => !rules.domains_max.is_empty(),
             Self::Segments => !rules.segments.is_empty(),
             Self::Spread => rules.spread.iter().any(|one| !one.preferred),
             Self::Repair => group.repair.level.is_some() && !group.repair.preferred,
@@ -137,7 +152,7 @@ impl Rule {
     fn leave(self, group: &mut GroupSpec) {
         let (shape, rules) = (&mut group.shape, &mut group.rules);
         match self {
-            Self::TotalPrice | Self::Affinity(_) => {}
+            Self::TotalPrice | Self::HourlyPrice | Self::Domains | Self::Affinity(_) => {}
             Self::Vendor => shape.alternatives.iter_mut().for_each(|one| one.vendor = None),
             Self::ComputeCapability => {
                 let each = shape.alternatives.iter_mut();
@@ -149,6 +164,7 @@ impl Rule {
             Self::ReplicasPerNode => rules.replicas_per_node_max = 0,
             Self::OwnStrategy => rules.strategy = None,
             Self::OwnTopology => rules.topology_required = None,
+            Self::OwnDomains => rules.domains_max.clear(),
             Self::Segments => rules.segments.clear(),
             Self::Spread => rules.spread.retain(|one| one.preferred),
             Self::Repair => group.repair.level = None,
@@ -161,6 +177,8 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TotalPrice => "the bound on the total price",
+            Self::HourlyPrice => "the bound on the price per hour",
+            Self::Domains => "the most domains",
             Self::Affinity(at) => return write!(f, "affinity {}", at + 1),
             Self::Vendor => "the GPU vendor",
             Self::ComputeCapability => "the least compute capability",
@@ -170,6 +188,7 @@ impl fmt::Display for Rule {
             Self::ReplicasPerNode => "the most replicas per node",
             Self::OwnStrategy => "the group's own strategy",
             Self::OwnTopology => "the group's own topology bound",
+            Self::OwnDomains => "the group's most domains",
             Self::Segments => "the segments",
             Self::Spread => "the spread",
             Self::Repair => "where lost replicas are replaced",
@@ -181,14 +200,17 @@ impl fmt::Display for Rule {
 mod tests {
     use super::*;
     use crate::fixture::entry::{group, job_spec};
-    use crate::job::{Affinity, GpuAlternative, Level, Segment, Spread, Strategy, Target};
+    use crate::job::{
+        Affinity, DomainsMax, GpuAlternative, Level, Segment, Spread, Strategy, Target,
+    };
     use crate::node::Vendor;
     use crate::unit::CostMicroUsd;
 
     #[test]
     fn every_rule_is_seen_and_goes_alone() {
         let mut spec = job_spec(vec![group("plain", 1, 1), group("ruled", 4, 1)]);
-        spec.cost_max = Some(CostMicroUsd(1));
+        (spec.cost_max, spec.hourly_max) = (Some(CostMicroUsd(1)), Some(CostMicroUsd(1)));
+        spec.domains_max = vec![DomainsMax { level: Level::Site, max: 1 }];
         let target = Target::Groups { group: 0, with: 1 };
         let affinity = Affinity { anti: true, preferred: false, level: Level::Node, target };
         let wish = Affinity { preferred: true, ..affinity.clone() };
@@ -206,13 +228,15 @@ mod tests {
         ruled.rules.replicas_per_node_max = 2;
         ruled.rules.strategy = Some(Strategy::Spread);
         ruled.rules.topology_required = Some(Level::Site);
+        ruled.rules.domains_max = vec![DomainsMax { level: Level::Node, max: 1 }];
         ruled.rules.segments = vec![Segment { level: Level::Rack, size: 2, exclusive: false }];
         ruled.rules.spread = vec![Spread { level: Level::Zone, skew_max: 1, preferred: false }];
         ruled.repair.level = Some(Level::Rack);
         let rules = Rule::of(&spec);
-        assert_eq!(rules.len(), 12, "{rules:?}");
+        assert_eq!(rules.len(), 15, "{rules:?}");
         for (rule, groups) in &rules {
-            let of_group = !matches!(rule, Rule::TotalPrice | Rule::Affinity(1));
+            let of_job = [Rule::TotalPrice, Rule::HourlyPrice, Rule::Domains, Rule::Affinity(1)];
+            let of_group = !of_job.contains(rule);
             assert_eq!(groups.as_slice(), if of_group { &[1][..] } else { &[] }, "{rule:?}");
             let left: Vec<Rule> =
                 Rule::of(&rule.without(&spec)).into_iter().map(|(rule, _)| rule).collect();

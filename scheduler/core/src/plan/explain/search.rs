@@ -9,16 +9,18 @@ use super::answer::{GroupCounts, Help};
 use super::outlook::Outlook;
 use super::{Change, Rule, Verdict};
 use crate::command::Placement;
-use crate::fit::label;
+use crate::fit::{Domain, label};
 use crate::id::{Name, SiteId};
-use crate::job::{Condition, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy};
+use crate::job::{
+    Condition, DomainsMax, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy,
+};
 use crate::plan::ahead::{Ahead, least};
 use crate::plan::{Budget, Ranks, Request, Steps, attempt, probe};
 use crate::topology::FAR;
-use crate::unit::{CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
+use crate::unit::{CostMicroUsd, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
 use crate::validate;
 use crate::view::{Undo, View};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Different values of one kind of condition that are tried: groups mostly share theirs.
@@ -37,6 +39,10 @@ const ATTEMPT_PART: u64 = 4;
 const CPU_STEP: u64 = 100;
 const MEMORY_STEP: u64 = 64;
 const DISK_STEP: u64 = 1_024;
+/// How exactly a bound on the price per hour is looked for: a cent.
+const HOURLY_STEP: u64 = 10_000;
+/// All levels, from wide to narrow.
+const LEVELS: [Level; 5] = [Level::Region, Level::Zone, Level::Site, Level::Rack, Level::Node];
 
 /// Where the request stands before anything is changed.
 pub(super) struct Standing<'a> {
@@ -84,6 +90,7 @@ impl<'a> Search<'a> {
         }
         self.wider_rtt();
         self.wider_topology();
+        self.more_domains();
         self.softer_strategy();
         self.fewer_rules();
         // Neither pool nor empty fleet holds it: nothing to wait for.
@@ -96,6 +103,7 @@ impl<'a> Search<'a> {
         self.fewer_selectors();
         self.more_tolerations();
         self.higher_price();
+        self.higher_hourly();
         self.fewer_resources();
         let closed = |group: &GroupCounts| group.counts.iter().any(|(cause, _)| cause.is_closed());
         if groups.iter().any(closed) {
@@ -234,6 +242,49 @@ impl<'a> Search<'a> {
         self.bound(&values, Change::Topology);
     }
 
+    /// More domains of one level for the job, or for the groups that have the same bound.
+    fn more_domains(&mut self) {
+        let spec = self.spec();
+        let of_job = spec.domains_max.iter().map(|bound| (*bound, Vec::new()));
+        let mut bounds: Vec<(DomainsMax, Vec<usize>)> = of_job.collect();
+        for level in LEVELS {
+            let own = |group: &GroupSpec| {
+                group.rules.domains_max.iter().find(|one| one.level == level).copied()
+            };
+            let same = shared(spec, own).into_iter();
+            bounds.extend(same.filter_map(|(bound, groups)| Some((bound?, groups))));
+        }
+        for (bound, groups) in bounds.into_iter().take(CONDITIONS_MAX) {
+            let change = |max: u32| {
+                let bound = DomainsMax { max, ..bound };
+                Change::DomainsMax { groups: groups.clone(), bound }
+            };
+            // As many as hold it where there is no bound are enough.
+            let unbound = change(validate::REPLICAS_MAX).apply(spec);
+            let Some(placed) = unbound.and_then(|spec| self.place(&spec)) else { continue };
+            let most = self.domains_of(bound.level, &groups, &placed);
+            let values: Vec<u32> = (bound.max.saturating_add(1)..=most).collect();
+            self.bound(&values, change);
+        }
+    }
+
+    /// Most domains in which one of the groups stands, or all do where none is named.
+    fn domains_of(&self, level: Level, groups: &[usize], placed: &[Placement]) -> u32 {
+        let fixed = self.request.fixed.iter().copied();
+        let all = placed.iter().map(|one| (one.rank, one.node)).chain(fixed);
+        let mut held: BTreeMap<Option<usize>, BTreeSet<Domain<'_>>> = BTreeMap::new();
+        for (rank, node) in all {
+            let group = self.spec().group_of(rank);
+            let counts = groups.is_empty() || group.is_some_and(|group| groups.contains(&group));
+            if let Some(slot) = self.view.slot(node.0).filter(|_| counts) {
+                let whose = group.filter(|_| !groups.is_empty());
+                held.entry(whose).or_default().insert(Domain::of(level, &slot.node));
+            }
+        }
+        let most = held.values().map(BTreeSet::len).max().unwrap_or(0);
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
+
     fn softer_strategy(&mut self) {
         let softer = match self.spec().strategy {
             Strategy::StrictPack => Strategy::Pack,
@@ -245,7 +296,13 @@ impl<'a> Search<'a> {
 
     fn fewer_rules(&mut self) {
         // Where nothing was lost, nothing is to be replaced near by.
-        let binds = |rule: Rule| rule != Rule::Repair || !self.request.lost.is_empty();
+        let binds = |rule: Rule| match rule {
+            Rule::Repair => !self.request.lost.is_empty(),
+            // How much higher is told, see `higher_hourly`.
+            // How many more are told, see `more_domains`.
+            Rule::HourlyPrice | Rule::Domains | Rule::OwnDomains => false,
+            _ => true,
+        };
         let rules = Rule::of(self.spec()).into_iter().filter(|(rule, _)| binds(*rule));
         for (rule, groups) in rules.take(RULES_MAX).collect::<Vec<_>>() {
             let change = Change::NoRule { groups, rule };
@@ -261,6 +318,38 @@ impl<'a> Search<'a> {
             self.view.classes().iter().map(|(_, class)| class.sample.price).collect();
         let values: Vec<_> = prices.into_iter().filter(|&price| price > bound).collect();
         self.bound(&values, Change::PriceMax);
+    }
+
+    fn higher_hourly(&mut self) {
+        let Some(bound) = self.spec().hourly_max else { return };
+        let unbound = Rule::HourlyPrice.without(self.spec());
+        let Some(placed) = self.place(&unbound) else { return };
+        // What it costs where the price is no object does.
+        let most = self.hourly(&placed).0.saturating_sub(bound.0);
+        let Some(last) = most.div_ceil(HOURLY_STEP).checked_sub(1) else { return };
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let at = |at: usize| {
+            let more = (at as u64).saturating_add(1).saturating_mul(HOURLY_STEP);
+            Change::HourlyMax(CostMicroUsd(bound.0.saturating_add(more)))
+        };
+        if self.helps(&at(last)) {
+            let (change, is_least) = self.first_of(last, at);
+            self.tell(change, is_least);
+        }
+    }
+
+    /// Price of all GPUs for an hour, of the members that stay and of these.
+    fn hourly(&self, placed: &[Placement]) -> CostMicroUsd {
+        let spec = self.spec();
+        let fixed = self.request.fixed.iter().copied();
+        let all = placed.iter().map(|one| (one.rank, one.node)).chain(fixed);
+        let milli_price = all.fold(0u128, |sum, (rank, node)| {
+            let group = spec.group_of(rank).and_then(|group| spec.groups.get(group));
+            let milli = group.map_or(0, |group| group.shape.gpu_milli());
+            let price = self.view.slot(node.0).map_or(0, |slot| slot.node.price.0);
+            sum.saturating_add(u128::from(milli) * u128::from(price))
+        });
+        CostMicroUsd(u64::try_from(milli_price.div_ceil(1_000)).unwrap_or(u64::MAX))
     }
 
     fn more_models(&mut self) {

@@ -90,7 +90,27 @@ impl Search<'_, '_> {
         Some(Home { depth, domain: self.map.path(node)[depth] })
     }
 
+    /// On few enough domains, where the group has a bound on them.
     fn free_lot(&mut self, at: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
+        let group = self.group_of(at);
+        if !self.tally.held().iter().any(|held| held.group == Some(group)) {
+            return self.lot_anywhere(at, ranks, cands);
+        }
+        let needs = [ranks.len() as u64];
+        for lists in self.few(Some(group), &[at], &needs, vec![cands.to_vec()]) {
+            let mark = self.mark();
+            if lists.first().is_some_and(|cands| self.lot_anywhere(at, ranks, cands)) {
+                return true;
+            }
+            self.rollback(mark);
+            if self.steps.is_spent() {
+                return false;
+            }
+        }
+        false
+    }
+
+    fn lot_anywhere(&mut self, at: usize, ranks: &[Rank], cands: &[Cand]) -> bool {
         let Some(spec) = self.group_spec(at) else { return false };
         let group = self.group_of(at);
         let even = spec.rules.spread.iter().enumerate().filter(|(nth, spread)| {

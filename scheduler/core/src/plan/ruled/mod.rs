@@ -1,8 +1,9 @@
 //! Ruled: gangs with rules among their members that the fast way does not know — blocks, evenness,
-//! nearness and distance between groups and to other jobs, bounds per node, on the total price,
+//! nearness and distance between groups and to other jobs, bounds per node, on domains, on the total price,
 //! on RTTs within groups or to the head.
 //!
 //! `paths` numbers the domains, `map` says where each group could go, `tally` keeps what the rules allow next, `lot` places one group,
+//! `held` knows the domains that a bound counts, `few` chooses them,
 //! `sites` chooses sites under an RTT bound, `exact` tries every way where the case is small,
 //! `sizes` says how many to try, `stage` is the fleet as the rules see it, `wish` what can be done without, `single` places one replica by
 //! the policy, `apart` says what other jobs leave. Here: greedy, group by group, with a way back to
@@ -13,6 +14,8 @@
 
 mod apart;
 mod exact;
+mod few;
+mod held;
 mod lot;
 mod map;
 mod paths;
@@ -83,8 +86,7 @@ fn solve(ask: &Ask<'_>, map: &Map<'_>, base: Base, targets: &[u32], steps: &mut 
     };
     for shunned in [false, true].into_iter().filter(|&with| shunned || !with) {
         let found = Wishes::of(ask.spec).best(|wishes| {
-            let ways =
-                [false, true].into_iter().filter(|&with| ask.spec.cost_max.is_some() || !with);
+            let ways = [false, true].into_iter().filter(|&with| ask.spec.bounds_cost() || !with);
             ways.into_iter().find_map(|cheap| {
                 (!steps.is_spent()).then(|| search(wishes, cheap, shunned, steps)).flatten()
             })
@@ -368,7 +370,7 @@ impl<'a> Search<'a, '_> {
     }
 
     /// Room where blocks need not be whole: the last one often is not.
-    fn loose(&self, at: usize, run: &[Cand]) -> u64 {
+    pub(super) fn loose(&self, at: usize, run: &[Cand]) -> u64 {
         if self.tally.segments(self.group_of(at)).is_empty() {
             return 0;
         }

@@ -136,11 +136,13 @@ fn reads_racks(ask: &Ask<'_>) -> bool {
         || spec.affinities.iter().any(|one| one.level == Level::Rack)
         || ask.around.closed.iter().any(|(level, _)| *level == Level::Rack)
         || spec.groups.iter().any(|group| group.repair.level == rack)
+        || spec.domains_max.iter().any(|one| one.level == Level::Rack)
         || spec.groups.iter().map(|group| &group.rules).any(|rules| {
             rules.topology_required == rack
                 || rules.topology_preferred == rack
                 || rules.segments.iter().any(|one| one.level == Level::Rack)
                 || rules.spread.iter().any(|one| one.level == Level::Rack)
+                || rules.domains_max.iter().any(|one| one.level == Level::Rack)
         })
 }
 

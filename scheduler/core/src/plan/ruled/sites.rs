@@ -3,6 +3,7 @@
 //! **Invariant:** sites chosen here keep the RTT bound among themselves; whether they hold the
 //! replicas in fact is found out by placing them.
 
+use super::held::Held;
 use super::map::Cand;
 use super::paths::depth;
 use super::wish::Wish;
@@ -23,31 +24,53 @@ const SITES_EXHAUSTIVE_MAX: usize = 14;
 const DOMAINS_TRIED_MAX: usize = 24;
 /// Sites tried for a head.
 const HEADS_TRIED_MAX: usize = 64;
+/// Sites around which few domains are looked for.
+const SEEDS_MAX: usize = 24;
 
 impl Search<'_, '_> {
     /// Candidates of each group, narrowed to what the job as a whole may take: one domain of its
     /// level, and within that sites near enough to each other. The best first.
     pub(super) fn choices(&mut self, allowed: &[Vec<Cand>]) -> Vec<Vec<Vec<Cand>>> {
+        let all: Vec<usize> = (0..self.ask.groups.len()).collect();
+        let needs: Vec<u64> = self.targets.iter().map(|&count| count.into()).collect();
         let mut choices = Vec::new();
         for domain in self.job_domains(allowed) {
             let sets = match (self.ask.spec.rtt_max, self.ask.spec.rtt_scope) {
-                (Some(_), RttScope::AllPairs) => {
-                    let all: Vec<usize> = (0..self.ask.groups.len()).collect();
-                    self.near_sets(&all, &domain)
+                (Some(_), RttScope::AllPairs) => self.near_sets(&all, &domain),
+                (Some(_), RttScope::HeadToMembers) if !self.ask.spec.domains_max.is_empty() => {
+                    self.sets_near_heads(&domain)
                 }
-                _ => {
-                    choices.push(domain);
-                    continue;
-                }
+                _ => Vec::new(),
             };
-            choices.extend(sets.into_iter().map(|sites| {
-                domain.iter().map(|list| inside(list, &sites)).collect::<Vec<Vec<Cand>>>()
-            }));
+            for sites in sets {
+                let near: Vec<Vec<Cand>> = domain.iter().map(|list| inside(list, &sites)).collect();
+                choices.extend(self.few(None, &all, &needs, near));
+                if self.steps.is_spent() {
+                    return choices;
+                }
+            }
+            let all_pairs = self.ask.spec.rtt_scope == RttScope::AllPairs;
+            if self.ask.spec.rtt_max.is_none() || !all_pairs {
+                choices.extend(self.few(None, &all, &needs, domain));
+            }
             if self.steps.is_spent() {
                 break;
             }
         }
         choices
+    }
+
+    /// For the best sites of the head: all sites near to each.
+    fn sets_near_heads(&self, allowed: &[Vec<Cand>]) -> Vec<Vec<u16>> {
+        let head = self.ask.spec.head_rank();
+        let has_head = |at: &usize| self.ask.groups[*at].ranks.contains(&head);
+        let Some(at) = (0..allowed.len()).find(has_head) else { return Vec::new() };
+        let (net, bound) = (self.ask.view.net(), self.ask.spec.rtt_max.map_or(0, |bound| bound.0));
+        let heads = self.head_sites(&allowed[at]).into_iter().take(SITES_TRIED_MAX);
+        let all = 0..u16::try_from(self.ask.view.sites().len()).unwrap_or(u16::MAX);
+        heads
+            .map(|home| all.clone().filter(|&site| net.high(home, site) <= bound).collect())
+            .collect()
     }
 
     fn job_domains(&self, allowed: &[Vec<Cand>]) -> Vec<Vec<Vec<Cand>>> {
@@ -206,6 +229,11 @@ impl Search<'_, '_> {
             let question = Question { bound_us: Some(wider), ..question };
             found = near::any_within_steps(&question, self.steps);
         }
+        for set in self.few_near(&specs, &vertices) {
+            if !sets.contains(&set) {
+                sets.push(set);
+            }
+        }
         if vertices.len() <= SITES_EXHAUSTIVE_MAX {
             let members: Vec<SiteId> = vertices.iter().map(|one| SiteId(one.site)).collect();
             let graph = self.ask.view.sites().graph(&members, crate::unit::RttUs(bound));
@@ -218,6 +246,42 @@ impl Search<'_, '_> {
                 }
             }
         }
+        sets
+    }
+
+    /// Where these groups of the spec have a bound on domains: around each of the roomiest sites the
+    /// roomiest others, as many as are allowed, all near to each other.
+    fn few_near(&mut self, groups: &[usize], vertices: &[Vertex]) -> Vec<Vec<u16>> {
+        let bounds = self.tally.held().iter();
+        let mut bounds =
+            bounds.filter(|held| held.group.is_none_or(|own| groups.contains(&own))).peekable();
+        if bounds.peek().is_none() {
+            return Vec::new();
+        }
+        let of_sites = bounds.find(|held| held.depth == depth(Level::Site));
+        let most = of_sites.map_or(usize::MAX, Held::left);
+        let (net, bound) = (self.ask.view.net(), self.ask.spec.rtt_max.map_or(0, |bound| bound.0));
+        let mut order: Vec<&Vertex> = vertices.iter().collect();
+        order.sort_by_key(|vertex| (Reverse(vertex.have.iter().sum::<u64>()), vertex.site));
+        let (mut sets, mut work) = (Vec::new(), 0);
+        for seed in order.iter().take(SEEDS_MAX) {
+            let (mut set, mut left) = (Vec::new(), most);
+            for vertex in std::iter::once(seed).chain(&order) {
+                let site = vertex.site;
+                let free = of_sites.is_some_and(|held| held.holds(site.into()));
+                work += 1 + set.len() as u64;
+                if (free || left > 0)
+                    && !set.contains(&site)
+                    && set.iter().all(|&other| net.high(other, site) <= bound)
+                {
+                    set.push(site);
+                    left -= usize::from(!free);
+                }
+            }
+            set.sort_unstable();
+            sets.push(set);
+        }
+        self.steps.spend(work);
         sets
     }
 }

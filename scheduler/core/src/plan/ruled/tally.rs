@@ -4,6 +4,7 @@
 //! **Invariant:** a cap never forbids what the rules allow, but for two things that hold only once
 //! all are placed and are checked then: nearness to a group that comes later, and evenness.
 
+use super::held::Held;
 use super::map::Map;
 use super::paths::depth;
 use super::wish::Wishes;
@@ -35,6 +36,8 @@ pub(super) enum Rule {
     NearHead(u32),
     /// At most one member of these groups at a site whose inner RTT is over the bound.
     Lone(u32, Vec<usize>),
+    /// Only so many domains, by the number of the bound.
+    Held(usize),
 }
 
 /// Blocks of so many replicas, each in one domain at the depth.
@@ -65,6 +68,7 @@ pub(super) struct Tally<'a> {
     segments: Vec<Vec<Blocks>>,
     /// (group, segment, block): the domain and how many stand there.
     blocks: BTreeMap<(usize, usize, u32), (u32, u32)>,
+    held: Vec<Held>,
 }
 
 impl<'a> Tally<'a> {
@@ -76,7 +80,12 @@ impl<'a> Tally<'a> {
         around: &Around,
         wishes: &Wishes,
     ) -> Self {
-        let rules = rules(map, spec, around, wishes);
+        let held = Held::of(spec, map);
+        let mut rules = rules(map, spec, around, wishes);
+        for (group, list) in rules.iter_mut().enumerate() {
+            let own = held.iter().enumerate().filter(|(_, bound)| bound.is_about(group));
+            list.extend(own.map(|(at, _)| Rule::Held(at)));
+        }
         let mut counts: Vec<[Vec<u32>; 5]> = vec![Default::default(); spec.groups.len()];
         let mut need = |group: usize, at: usize| {
             if let Some(lists) = counts.get_mut(group)
@@ -97,7 +106,8 @@ impl<'a> Tally<'a> {
                     | Rule::In(..)
                     | Rule::Out(..)
                     | Rule::Cost(_)
-                    | Rule::NearHead(_) => {}
+                    | Rule::NearHead(_)
+                    | Rule::Held(_) => {}
                 }
             }
             for spread in spec.groups.get(group).into_iter().flat_map(|g| &g.rules.spread) {
@@ -129,11 +139,17 @@ impl<'a> Tally<'a> {
             starts: spec.group_starts(),
             segments: spec.groups.iter().map(segments).collect(),
             blocks: BTreeMap::new(),
+            held,
         }
     }
 
     pub(super) fn rules(&self, group: usize) -> &[Rule] {
         self.rules.get(group).map_or(&[], Vec::as_slice)
+    }
+
+    /// Bounds on domains, those of each owner from wide to narrow.
+    pub(super) fn held(&self) -> &[Held] {
+        &self.held
     }
 
     /// Segments of the group.
@@ -235,6 +251,8 @@ impl<'a> Tally<'a> {
                 }
             }
         }
+        let held = self.held.iter_mut().filter(|held| held.is_about(group));
+        held.for_each(|held| held.change(&path, by > 0));
         let milli = self.rules(group).iter().find_map(|rule| match rule {
             Rule::Cost(milli) => Some(*milli),
             _ => None,
@@ -292,6 +310,7 @@ impl<'a> Tally<'a> {
                 }
                 _ => u32::MAX,
             },
+            Rule::Held(at) => all_or_none(self.held.get(*at).is_none_or(|held| held.admits(path))),
             Rule::In(at, domains) => all_or_none(domains.binary_search(&path[*at]).is_ok()),
             Rule::Out(at, domains) => all_or_none(domains.binary_search(&path[*at]).is_err()),
             Rule::Cost(milli) => {
@@ -335,7 +354,7 @@ fn rules(map: &Map<'_>, spec: &JobSpec, around: &Around, wishes: &Wishes) -> Vec
         if group.rules.replicas_per_node_max > 0 {
             list.push(Rule::PerNode(group.rules.replicas_per_node_max));
         }
-        if spec.cost_max.is_some() && group.shape.gpu_milli() > 0 {
+        if spec.bounds_cost() && group.shape.gpu_milli() > 0 {
             list.push(Rule::Cost(group.shape.gpu_milli()));
         }
         match (spec.rtt_max, spec.rtt_scope) {

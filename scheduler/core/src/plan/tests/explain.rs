@@ -6,13 +6,13 @@ use crate::command::{Command, Observed, SiteRtt};
 use crate::fixture::entry::{TENANT, quota, submit, tenant};
 use crate::fixture::entry::{World, group, job_spec, name, node_spec, plan as placed, register};
 use crate::id::JobId;
-use crate::job::{JobSpec, Level, ReasonCode};
+use crate::job::{DomainsMax, GpuAsk, JobSpec, Level, ReasonCode};
 use crate::node::{Eligibility, Taint, TaintEffect};
 use crate::plan::explain::{Change, Help};
 use crate::plan::{Budget, Explanation, Outlook, Policy, Request, Verdict, explain, plan};
 use crate::state::State;
 use crate::unit::{
-    CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
+    CostMicroUsd, CpuMilli, DiskMib, DurationMs, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
 };
 use crate::view::View;
 use proptest::prelude::*;
@@ -43,6 +43,7 @@ fn one_step_less(change: &Change, spec: &JobSpec) -> Option<Change> {
     let less = match change.clone() {
         Change::RttMax(Some(RttUs(rtt))) => Change::RttMax(Some(RttUs(rtt - 1))),
         Change::PriceMax(PriceMicroUsd(price)) => Change::PriceMax(PriceMicroUsd(price - 1)),
+        Change::HourlyMax(CostMicroUsd(most)) => Change::HourlyMax(CostMicroUsd(most - 10_000)),
         Change::Topology(None) => Change::Topology(Some(Level::Region)),
         Change::Topology(Some(level)) => Change::Topology(Some(match level {
             Level::Region => Level::Zone,
@@ -78,6 +79,8 @@ fn kind(change: &Change) -> &'static str {
         Change::Topology(_) => "topology",
         Change::Strategy(_) => "strategy",
         Change::PriceMax(_) => "price",
+        Change::HourlyMax(_) => "hourly",
+        Change::DomainsMax { .. } => "domains",
         Change::Model { .. } => "model",
         Change::VramMin { .. } => "vram",
         Change::NoSelector { .. } | Change::SelectorValue { .. } => "selector",
@@ -87,6 +90,82 @@ fn kind(change: &Change) -> &'static str {
         Change::Open { .. } => "open",
         Change::Wait { .. } => "wait",
     }
+}
+
+/// Two racks of 16 GPUs and two of 8, at two sites.
+#[test]
+fn how_many_domains_would_do_is_told() {
+    let mut world = World::new();
+    for (number, rack) in ["a", "a", "b", "b", "c", "d"].into_iter().enumerate() {
+        let mut spec = node_spec(&format!("n{number}"), 8);
+        spec.place.rack = name(rack);
+        spec.place.site = name(if rack < "c" { "one" } else { "two" });
+        world.join(spec);
+    }
+    let told = |spec: &JobSpec| {
+        let answer = explained(&world.state, spec);
+        let bound = answer.helps.into_iter().find_map(|help| match help.change {
+            Change::DomainsMax { groups, bound } => Some((groups, bound, help.is_least)),
+            _ => None,
+        });
+        (answer.verdict, bound)
+    };
+    let at_most = |level, max| DomainsMax { level, max };
+    let mut spec = job_spec(vec![group("w", 5, 8)]);
+    spec.domains_max = vec![at_most(Level::Rack, 3)];
+    assert_eq!(told(&spec), (None, None));
+    spec.domains_max = vec![at_most(Level::Rack, 2)];
+    let rack = Some((Vec::new(), at_most(Level::Rack, 3), true));
+    assert_eq!(told(&spec), (Some(Verdict::Latency), rack));
+    // Of two bounds the one that is in the way.
+    spec.domains_max = vec![at_most(Level::Rack, 4), at_most(Level::Site, 1)];
+    let site = Some((Vec::new(), at_most(Level::Site, 2), true));
+    assert_eq!(told(&spec), (Some(Verdict::Latency), site));
+    // A group's own, beside one that has none.
+    spec.domains_max.clear();
+    spec.groups = vec![group("w", 3, 8), group("free", 3, 8)];
+    spec.groups[0].rules.domains_max = vec![at_most(Level::Node, 2)];
+    let own = Some((vec![0], at_most(Level::Node, 3), true));
+    assert_eq!(told(&spec), (Some(Verdict::Latency), own));
+}
+
+/// Two nodes of 8 GPUs at $ 1, one at $ 2.505, one far too dear for its GPUs' bound.
+#[test]
+fn the_price_per_hour_that_would_do_is_told_to_the_cent() {
+    let mut world = World::new();
+    for (host, price) in [("a", 1_000_000), ("b", 1_000_000), ("c", 2_505_000), ("d", 9_000_000)] {
+        let mut spec = node_spec(host, 8);
+        spec.price = PriceMicroUsd(price);
+        world.join(spec);
+    }
+    let mut spec = job_spec(vec![group("w", 3, 8)]);
+    spec.price_max = Some(PriceMicroUsd(3_000_000));
+    let told = |spec: &JobSpec| {
+        let answer = explained(&world.state, spec);
+        let hourly = answer.helps.iter().find_map(|help| match help.change {
+            Change::HourlyMax(CostMicroUsd(most)) => Some((most, help.is_least)),
+            _ => None,
+        });
+        (answer.verdict, hourly)
+    };
+    let bound = |most| JobSpec { hourly_max: Some(CostMicroUsd(most)), ..spec.clone() };
+    // 16 GPUs at $ 1 and 8 at $ 2.505: $ 36.04 and nothing less.
+    assert_eq!(told(&bound(36_040_000)), (None, None));
+    let (verdict, least) = told(&bound(36_039_999));
+    assert_eq!((verdict, least), (Some(Verdict::Budget), Some((36_049_999, true))));
+    assert_eq!(told(&bound(10_000_000)), (Some(Verdict::Budget), Some((36_040_000, true))));
+    // Fewer do with less, and a share costs its part.
+    spec.groups[0].replicas_min = 2;
+    assert_eq!(
+        told(&JobSpec { hourly_max: Some(CostMicroUsd(16_000_000)), ..spec.clone() }).0,
+        None
+    );
+    let mut share = job_spec(vec![group("w", 1, 1)]);
+    share.groups[0].shape.gpus = GpuAsk::Share(333);
+    share.hourly_max = Some(CostMicroUsd(333_000));
+    assert!(fits(&world.state, &share));
+    share.hourly_max = Some(CostMicroUsd(332_999));
+    assert!(!fits(&world.state, &share));
 }
 
 /// Jobs with a duration run from now on; returns them in the order of their ends.

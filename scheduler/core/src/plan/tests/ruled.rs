@@ -6,10 +6,11 @@ use crate::fixture::entry::{World, group, job_spec, name, node_spec, register};
 use crate::fixture::fleet::{Fleet, gang, occupy, submission};
 use crate::id::{JobId, NodeId, Rank};
 use crate::job::{
-    Affinity, GpuAsk, JobSpec, Level, Reason, RttScope, Segment, Spread, Strategy, Target,
+    Affinity, DomainsMax, GpuAsk, JobSpec, Level, Reason, RttScope, Segment, Spread, Strategy,
+    Target,
 };
 use crate::node::{Labels, Node};
-use crate::plan::{Budget, Policy, Request, plan};
+use crate::plan::{Budget, Policy, Ranks, Request, Unplaceable, Verdict, plan};
 use crate::state::State;
 use crate::unit::{CostMicroUsd, CpuMilli, DurationMs, MemoryMib, PriceMicroUsd, RttUs};
 use crate::view::View;
@@ -61,6 +62,13 @@ fn labels(value: &str) -> Labels {
     [("app".into(), value.into())].into()
 }
 
+fn domains_max(rng: &mut StdRng) -> Vec<DomainsMax> {
+    let mut bounds = vec![DomainsMax { level: level(rng), max: rng.random_range(1..4) }];
+    let other = DomainsMax { level: level(rng), max: rng.random_range(1..4) };
+    bounds.extend((other.level != bounds[0].level && one_in(rng, 2)).then_some(other));
+    bounds
+}
+
 /// Up to 5 replicas in up to 3 groups, with some rules.
 fn spec(rng: &mut StdRng) -> JobSpec {
     let mut groups = Vec::new();
@@ -70,6 +78,9 @@ fn spec(rng: &mut StdRng) -> JobSpec {
         left -= replicas;
         let mut one = group(&format!("g{}", groups.len()), replicas, rng.random_range(0..=2));
         let rules = &mut one.rules;
+        if one_in(rng, 5) {
+            rules.domains_max = domains_max(rng);
+        }
         if one_in(rng, 5) {
             rules.replicas_per_node_max = rng.random_range(1..3);
         }
@@ -118,6 +129,12 @@ fn spec(rng: &mut StdRng) -> JobSpec {
     if one_in(rng, 5) {
         spec.duration = Some(DurationMs(3_600_000));
         spec.cost_max = Some(CostMicroUsd(rng.random_range(1..12) * 1_000_000));
+    }
+    if one_in(rng, 4) {
+        spec.domains_max = domains_max(rng);
+    }
+    if one_in(rng, 8) {
+        spec.hourly_max = Some(CostMicroUsd(rng.random_range(1..12) * 1_000_000));
     }
     for _ in 0..rng.random_range(0..3) {
         let target = if one_in(rng, 3) {
@@ -310,6 +327,20 @@ fn rules() -> Vec<(&'static str, JobSpec)> {
             }),
         ),
         (
+            "domains",
+            big(|spec| {
+                let at_most = |level, max| DomainsMax { level, max };
+                spec.domains_max = vec![at_most(Level::Site, 12), at_most(Level::Node, 400)];
+            }),
+        ),
+        (
+            "near domains",
+            big(|spec| {
+                spec.rtt_max = Some(RttUs(100_000));
+                spec.domains_max = vec![DomainsMax { level: Level::Site, max: 12 }];
+            }),
+        ),
+        (
             "head",
             big(|spec| {
                 spec.rtt_max = Some(RttUs(60_000));
@@ -334,6 +365,48 @@ fn big_gangs_with_rules_are_accepted() {
         world.done(Command::Cancel { job, reason: Reason::default() });
         assert_ne!(job, JobId(0));
     }
+}
+
+/// Members that stay count: growth and repairs use the racks that the job is in before new ones.
+#[test]
+fn growth_and_repairs_keep_to_as_many_domains() {
+    let mut world = World::new();
+    for (number, rack) in ["a", "a", "b", "b", "c", "c", "c", "c"].into_iter().enumerate() {
+        let mut spec = node_spec(&format!("n{number}"), 8);
+        spec.place.rack = name(rack);
+        world.done(register(spec));
+    }
+    let mut spec = job_spec(vec![group("w", 7, 8)]);
+    spec.domains_max = vec![DomainsMax { level: Level::Rack, max: 2 }];
+    let view = View::new(&world.state);
+    let racks = |fixed: &[(u32, u32)], wanted: std::ops::Range<u32>, spec: &JobSpec| {
+        let fixed: Vec<(Rank, NodeId)> =
+            fixed.iter().map(|&(rank, node)| (Rank(rank), NodeId(node))).collect();
+        // What stays holds its nodes.
+        let (avoid, ranks): (Vec<NodeId>, Vec<Rank>) =
+            (fixed.iter().map(|(_, node)| *node).collect(), wanted.map(Rank).collect());
+        let (ranks, around) = (Ranks::Some(&ranks), &NOBODY);
+        let request = Request { spec, ranks, fixed: &fixed, avoid: &avoid, lost: &[], around };
+        let found = plan(&view, &request, &Policy::default(), Budget::default())?;
+        let rack = |one: &crate::command::Placement| {
+            world.state.node(one.node).expect("known").place.rack.to_string()
+        };
+        let mut racks: Vec<String> = found.placements.iter().map(rack).collect();
+        racks.sort();
+        Ok::<Vec<String>, Unplaceable>(racks)
+    };
+    // One in `a` stays: the others find five places in `a` and `c`, and no sixth.
+    assert_eq!(racks(&[(0, 0)], 1..6, &spec).expect("fits"), ["a", "c", "c", "c", "c"]);
+    let refusal = racks(&[(0, 0)], 1..7, &spec).expect_err("too many");
+    assert_eq!(refusal.verdict, Verdict::Latency);
+    // Members in `a` and `b` leave no other rack, however roomy.
+    let kept = racks(&[(0, 0), (1, 2)], 2..4, &spec).expect("fits");
+    assert_eq!(kept.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "{kept:?}");
+    assert!(kept.iter().all(|rack| rack != "c"), "{kept:?}");
+    assert!(racks(&[(0, 0), (1, 2)], 2..5, &spec).is_err());
+    // The same where the group has the bound.
+    spec.groups[0].rules.domains_max = std::mem::take(&mut spec.domains_max);
+    assert!(racks(&[(0, 0)], 1..6, &spec).is_ok() && racks(&[(0, 0)], 1..7, &spec).is_err());
 }
 
 #[test]

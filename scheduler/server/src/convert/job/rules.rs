@@ -6,8 +6,8 @@
 use super::{LIST_MAX, Taken, VALUES_MAX, bad, count, level, name, strategy, unknown};
 use proto::v1;
 use scheduler_core::job::{
-    Affinity, Condition, GroupRules, Level, Repair, RttObjective, RttScope, Segment, Selector,
-    Spread, Target,
+    Affinity, Condition, DomainsMax, GroupRules, Level, Repair, RttObjective, RttScope, Segment,
+    Selector, Spread, Target,
 };
 use scheduler_core::node::{LABEL_BYTES_MAX, Labels};
 use scheduler_core::validate::{AFFINITIES_MAX, DEPENDENCIES_MAX, JOB_LABELS_MAX, LEVELS_MAX};
@@ -137,7 +137,18 @@ pub(super) fn group(path: &str, group: &v1::Group) -> Taken<GroupRules> {
         topology_preferred: level(&format!("{path}.topology_preferred"), preferred)?,
         segments: group.segments.iter().enumerate().map(segment).collect::<Taken<_>>()?,
         spread: group.spread.iter().enumerate().map(spread).collect::<Taken<_>>()?,
+        domains_max: domains_max(path, &group.domains_max)?,
     })
+}
+
+/// Bounds on domains; `path` is that of the job or group.
+pub(super) fn domains_max(path: &str, bounds: &[v1::DomainsMax]) -> Taken<Vec<DomainsMax>> {
+    count(&format!("{path}.domains_max"), bounds.len(), LEVELS_MAX)?;
+    let bound = |(at, one): (usize, &v1::DomainsMax)| {
+        let level = domain_level(&format!("{path}.domains_max[{at}].level"), one.level)?;
+        Ok(DomainsMax { level, max: one.max })
+    };
+    bounds.iter().enumerate().map(bound).collect()
 }
 
 /// Groups that a group waits for, by their place in the job. `groups` are the names of the job's groups.

@@ -239,6 +239,22 @@ fn every_bad_rule_of_a_job_is_named() {
         spec.price_total_micro_usd_max = u64::MAX;
     });
     assert_eq!(total, field("price_total_micro_usd_max"));
+    let rack = v1::TopologyLevel::Rack.into();
+    let at_most = |level, max| v1::DomainsMax { level, max };
+    for (bounds, wanted) in [
+        (vec![at_most(0, 1)], "domains_max[0].level"),
+        (vec![at_most(9, 1)], "domains_max[0].level"),
+        (vec![at_most(rack, 0)], "domains_max[0].max"),
+        (vec![at_most(rack, 100_001)], "domains_max[0].max"),
+        (vec![at_most(rack, 1), at_most(rack, 2)], "domains_max[1].level"),
+        (vec![at_most(rack, 1); 6], "domains_max"),
+    ] {
+        assert_eq!(fault(|spec| spec.domains_max = bounds.clone()), field(wanted));
+        let of_group = format!("groups[0].{wanted}");
+        assert_eq!(fault(|spec| spec.groups[0].domains_max = bounds), field(&of_group));
+    }
+    let hourly = fault(|spec| spec.price_hour_micro_usd_max = u64::MAX);
+    assert_eq!(hourly, field("price_hour_micro_usd_max"));
     let node = v1::TopologyLevel::Node.into();
     assert_eq!(fault(|spec| spec.topology_required = node), field("topology_required"));
     let many = (0..10_000).map(|at| (format!("k{at}"), String::new())).collect();
