@@ -3,8 +3,10 @@
 //!
 //! **Invariant:** a job that was tried in vain is not tried again before something grew and its
 //! pause is over; so a stuck gang costs little, and a sweep that is cut short goes on where it
-//! stopped, so that nobody starves behind it. A few at the head of the queue do not sit their pauses
-//! out where others would go before them meanwhile.
+//! stopped, so that nobody starves behind it. Who comes new and belongs before where it stands is
+//! tried in turn with it: lost members of a running gang do not wait for a long queue to be walked.
+//! A few at the head of the queue do not sit their pauses out where others would go before them
+//! meanwhile.
 
 use super::office::Kind;
 use crate::id::JobId;
@@ -60,6 +62,10 @@ pub struct Backlog {
     growth: u64,
     /// The running sweep.
     sweep: Option<Sweep>,
+    /// Jobs that came new before where the running sweep stands.
+    passed: BTreeSet<Place>,
+    /// One of those was the last to be tried: now it is the sweep's turn.
+    took_passed: bool,
     /// Another sweep follows the running one: jobs it has passed may fit now.
     one_more: bool,
     /// When a sweep is due because a pause ends.
@@ -104,8 +110,13 @@ impl Backlog {
         };
         let known = self.jobs.contains_key(&job);
         if !known {
+            let place = (Reverse(priority), job);
             self.jobs.insert(job, fresh);
-            self.order.insert((Reverse(priority), job));
+            self.order.insert(place);
+            let stands = self.sweep.and_then(|sweep| sweep.last);
+            if tried.is_none() && stands.is_some_and(|last| place < last) {
+                self.passed.insert(place);
+            }
         }
         !known
     }
@@ -150,6 +161,9 @@ impl Backlog {
             self.again = None;
             self.start_sweep();
         }
+        if let Some(job) = self.next_passed() {
+            return Some(job);
+        }
         let mut sweep = self.sweep?;
         let lowest = self.order.last().map_or(Priority::default(), |(Reverse(lowest), _)| *lowest);
         let from = sweep.last.map_or(Bound::Unbounded, Bound::Excluded);
@@ -180,7 +194,22 @@ impl Backlog {
             found = Some(job);
         }
         self.sweep = std::mem::take(&mut self.one_more).then(Sweep::default);
+        self.passed.clear();
         found
+    }
+
+    /// The next of those that the sweep has passed; every other time, so that the sweep goes on.
+    fn next_passed(&mut self) -> Option<JobId> {
+        if std::mem::take(&mut self.took_passed) {
+            return None;
+        }
+        while let Some((_, job)) = self.passed.pop_first() {
+            if self.jobs.get(&job).is_some_and(|wait| wait.tried.is_none() && !wait.in_flight) {
+                self.took_passed = true;
+                return Some(job);
+            }
+        }
+        None
     }
 
     /// When [`Backlog::next`] may have something without further news.
@@ -422,12 +451,16 @@ mod tests {
         }
         assert_eq!(due(&mut backlog, 3, now), ids(&[3, 5, 2]));
         backlog.in_vain(JobId(3), now);
-        backlog.add(JobId(6), Priority(1_000), now);
-        assert_eq!(due(&mut backlog, 2, now), ids(&[4, 1]), "nobody starves behind those who come");
-        for job in [5, 2, 4, 1] {
-            backlog.in_vain(JobId(job), now);
+        for job in [6, 7] {
+            backlog.add(JobId(job), Priority(1_000), now);
         }
-        assert_eq!(due(&mut backlog, 9, now), ids(&[6]));
+        let next = due(&mut backlog, 3, now);
+        assert_eq!(next, ids(&[6, 4, 7]), "who comes is tried, and nobody starves behind them");
+        [5, 2, 6, 4, 7].into_iter().for_each(|job| backlog.in_vain(JobId(job), now));
+        assert_eq!(due(&mut backlog, 1, now), ids(&[1]));
+        backlog.in_vain(JobId(1), now);
+        assert_eq!(due(&mut backlog, 9, now), [], "nobody is tried twice");
+        backlog.remove(JobId(7));
         let order: Vec<JobId> = backlog.in_order().map(|(job, _)| job).collect();
         assert_eq!(order, ids(&[6, 3, 5, 2, 4, 1]));
         backlog.remove(JobId(3));

@@ -161,16 +161,26 @@ impl Holds {
     /// job that it goes before.
     pub(super) fn place_for(&self, priority: Priority) -> Option<usize> {
         let vacant = self.places.iter().position(Option::is_none);
-        let below = |(place, held): (usize, &Option<Reservation>)| {
-            let held = held.as_ref().filter(|held| !held.in_flight)?;
-            (held.spec.priority < priority).then_some((
-                held.spec.priority,
-                Reverse(held.job),
-                place,
-            ))
+        vacant.or_else(|| self.lowest_below(priority, |_| true))
+    }
+
+    /// As [`Holds::place_for`], for a tenant that has as many as it may: of its own ones only.
+    pub(super) fn place_of(&self, tenant: &TenantId, priority: Priority) -> Option<usize> {
+        self.lowest_below(priority, |held| held.tenant == *tenant)
+    }
+
+    /// Of those reservations, the lowest and latest below the priority.
+    fn lowest_below(
+        &self,
+        priority: Priority,
+        of_those: impl Fn(&Reservation) -> bool,
+    ) -> Option<usize> {
+        let rank = |(place, held): (usize, &Option<Reservation>)| {
+            let held = held.as_ref().filter(|held| !held.in_flight && of_those(held))?;
+            let below = held.spec.priority < priority;
+            below.then_some((held.spec.priority, Reverse(held.job), place))
         };
-        let lowest = || self.places.iter().enumerate().filter_map(below).min();
-        vacant.or_else(|| lowest().map(|(_, _, place)| place))
+        self.places.iter().enumerate().filter_map(rank).min().map(|(_, _, place)| place)
     }
 
     /// Gives a place to a reservation; the job that had it has none any more.

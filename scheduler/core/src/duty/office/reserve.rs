@@ -173,8 +173,18 @@ impl<T> Office<T> {
         if highest.is_none_or(|highest| self.holds.place_for(highest).is_none()) {
             return;
         }
-        for (job, priority) in self.candidates(shell) {
-            let Some(place) = self.holds.place_for(priority) else { return };
+        for (job, priority, tenant) in self.candidates(shell) {
+            let has_all = self.held_of(&tenant) >= OF_TENANT_MAX;
+            let place = match has_all {
+                true => self.holds.place_of(&tenant, priority),
+                false => self.holds.place_for(priority),
+            };
+            let Some(place) = place else {
+                if has_all {
+                    continue;
+                }
+                return;
+            };
             if shell.work_us().saturating_sub(begun_us) >= TRIES_TIME_US {
                 return self.looks.want(shell.now());
             }
@@ -182,11 +192,15 @@ impl<T> Office<T> {
         }
     }
 
-    /// The first jobs of the queue that wait for busy capacity and have waited long enough.
-    fn candidates<S: Shell<Ticket = T>>(&mut self, shell: &S) -> Vec<(JobId, Priority)> {
+    /// Reservations of the tenant.
+    fn held_of(&self, tenant: &TenantId) -> usize {
+        self.holds.iter().filter(|held| held.tenant == *tenant).count()
+    }
+
+    /// The first jobs of the queue that wait for busy capacity and have waited long enough. Of a
+    /// tenant that has as many reservations as it may, one that goes before one of them.
+    fn candidates<S: Shell<Ticket = T>>(&mut self, shell: &S) -> Vec<(JobId, Priority, TenantId)> {
         let (now, clock, after) = (shell.now(), shell.clock(), self.holds.rules.after);
-        let mut of_tenants: Vec<TenantId> =
-            self.holds.iter().map(|held| held.tenant.clone()).collect();
         let (mut found, mut next) = (Vec::new(), None::<TimeMs>);
         let (holds, backlog) = (&self.holds, &self.backlog);
         shell.look(|state| {
@@ -201,11 +215,15 @@ impl<T> Office<T> {
                     next = Some(next.map_or(at, |next| next.min(at)));
                     continue;
                 }
-                let of_tenant = of_tenants.iter().filter(|tenant| **tenant == waiting.tenant);
-                let is_free = not_before <= now && holds.of(job).is_none();
-                if is_free && of_tenant.count() < OF_TENANT_MAX {
-                    of_tenants.push(waiting.tenant.clone());
-                    found.push((job, waiting.spec.priority));
+                if not_before > now || holds.of(job).is_some() {
+                    continue;
+                }
+                let (tenant, priority) = (&waiting.tenant, waiting.spec.priority);
+                let held = holds.iter().filter(|held| held.tenant == *tenant).count();
+                let more = found.iter().filter(|(_, _, other)| other == tenant).count();
+                let instead = more == 0 && holds.place_of(tenant, priority).is_some();
+                if held + more < OF_TENANT_MAX || instead {
+                    found.push((job, priority, tenant.clone()));
                 }
             }
         });
@@ -223,7 +241,7 @@ impl<T> Office<T> {
         known: &mut Option<Ends>,
     ) {
         let Some(wait) = shell.look(|state| look::waiting(state, job)) else { return };
-        if !wait.is_whole() || self.is_over_quota_with_others(shell, &wait) {
+        if !wait.is_whole() || self.is_over_quota_with_others(shell, &wait, place) {
             return self.backlog.reserve_later(job, shell.now().after(AGAIN_AFTER));
         }
         let ends = self.ends(shell, &wait.job.tenant, known);
@@ -270,9 +288,17 @@ impl<T> Office<T> {
         }
     }
 
-    /// Whether the tenant may not hold this job and those that have a reservation.
-    fn is_over_quota_with_others<S: Shell>(&self, shell: &S, wait: &Waiting) -> bool {
+    /// Whether the tenant may not hold this job and those that have a reservation, but for the one
+    /// whose place it takes.
+    fn is_over_quota_with_others<S: Shell>(
+        &mut self,
+        shell: &S,
+        wait: &Waiting,
+        place: usize,
+    ) -> bool {
+        let gone = self.holds.get(place).map(|held| held.job);
         let own = self.holds.iter().filter(|held| held.tenant == wait.job.tenant);
+        let own = own.filter(|held| Some(held.job) != gone);
         let asked = own
             .fold(wait.job.spec.gpu_milli(), |sum, held| sum.saturating_add(held.spec.gpu_milli()));
         shell.look(|state| look::over_quota(state, &wait.job.tenant, asked)).is_some()

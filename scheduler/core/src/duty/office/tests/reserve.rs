@@ -281,6 +281,15 @@ fn a_tenant_has_few_reservations_and_a_job_that_goes_gives_its_own_up() {
     play.term.cancel(jobs[0]);
     play.go_to(200);
     assert_eq!(promised(&play), [None, Some(1_005), Some(1_005), None]);
+    // One that goes before them takes the place of the last of them.
+    let high = play.job_of(5, 1, 8, 50);
+    play.go_to(300);
+    assert_eq!(promised(&play), [None, Some(1_005), None, None]);
+    assert_eq!(play.promise_s(high), Some(1_005));
+    let others = [5, 4].map(|priority| play.job_of(priority, 1, 8, 50));
+    play.go_to(400);
+    assert_eq!(others.map(|job| play.promise_s(job).is_some()), [true, false]);
+    assert_eq!(play.term.office.view().claims_len(), 2);
 }
 
 #[test]
