@@ -54,7 +54,10 @@ async fn workers_are_told_once_their_head_runs() {
     client.until_phase(other, JobPhase::Ready).await;
     assert_eq!((ranks(&quick, other), ranks(&quick, held)), (vec![0, 1, 2], vec![]));
     let shown = client.job(held).await.expect("the job");
-    let counts = shown.job.expect("a job").counts.expect("counts");
+    let shown = shown.job.expect("a job");
+    let wait = v1::GroupWait { group: "workers".into(), waits_for: vec!["head".into()] };
+    assert_eq!(shown.groups_waiting, [wait]);
+    let counts = shown.counts.expect("counts");
     assert_eq!((counts.assigned, counts.starting), (2, 1));
     // Workers first, with a head that waits for them.
     let mut turned = ordered("quick", "quick");

@@ -42,6 +42,9 @@ pub struct Job {
     /// Regions of live replicas.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub regions: Vec<String>,
+    /// Groups that are placed and start once others run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups_waiting: Vec<GroupWait>,
     /// Request id it was submitted with.
     pub request_id: String,
     /// Log index of the last change.
@@ -93,6 +96,15 @@ pub struct Reason {
     pub message: String,
 }
 
+/// A group that is placed and waits for others.
+#[derive(Clone, Debug, Serialize)]
+pub struct GroupWait {
+    /// Its name.
+    pub group: String,
+    /// Groups that do not have their minimum running yet.
+    pub waits_for: Vec<String>,
+}
+
 /// Replicas by phase.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Counts {
@@ -129,6 +141,12 @@ pub struct Replica {
 impl From<v1::Reason> for Reason {
     fn from(reason: v1::Reason) -> Self {
         Self { code: word(reason.code().as_str_name(), "REASON_CODE_"), message: reason.message }
+    }
+}
+
+impl From<v1::GroupWait> for GroupWait {
+    fn from(wait: v1::GroupWait) -> Self {
+        Self { group: wait.group, waits_for: wait.waits_for }
     }
 }
 
@@ -186,6 +204,7 @@ impl From<v1::Job> for Job {
             gpu_milli: job.gpu_milli,
             rtt_us_widest: (job.rtt_us_widest > 0).then_some(job.rtt_us_widest),
             regions: job.regions,
+            groups_waiting: job.groups_waiting.into_iter().map(GroupWait::from).collect(),
             request_id: job.request_id,
             modified_index: job.modified_index,
             submitted_time: time(job.submitted_time_ms),
@@ -270,6 +289,11 @@ impl Job {
             table.field("Reason", format!("{} {}", reason.code, reason.message));
         }
         table.field("Replicas", self.replica_counts.words());
+        for wait in &self.groups_waiting {
+            let groups = if wait.waits_for.len() == 1 { "group" } else { "groups" };
+            let others = wait.waits_for.join(", ");
+            table.field("Not started", format!("{} waits for {groups} {others}", wait.group));
+        }
         table.field("GPUs", grouped_milli(self.gpu_milli));
         table.field("Nodes", grouped(u64::from(self.nodes)));
         if let Some(us) = self.rtt_us_widest {
@@ -583,6 +607,27 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&json).expect("json");
         assert_eq!((&value["replicas_before"], &value["known"]), (&1_200.into(), &false.into()));
         assert_eq!(value["job"]["spec"]["groups"][0]["max_replicas"], 2_000);
+    }
+
+    #[test]
+    fn a_group_says_whom_it_waits_for() {
+        let wait = |group: &str, others: &[&str]| v1::GroupWait {
+            group: group.into(),
+            waits_for: others.iter().map(ToString::to_string).collect(),
+        };
+        let groups_waiting = vec![wait("store", &["head"]), wait("w", &["head", "store"])];
+        let job = at(v1::Job { groups_waiting, ..sample() }, 0);
+        let text = render(Format::Table, &job).expect("render");
+        for line in
+            ["Not started  store waits for group head\n", "  w waits for groups head, store\n"]
+        {
+            assert!(text.contains(line), "{text}");
+        }
+        let json = render(Format::Json, &job).expect("render");
+        let value: serde_json::Value = serde_json::from_str(&json).expect("json");
+        assert_eq!(value["groups_waiting"][1]["waits_for"][1], "store");
+        let json = render(Format::Json, &at(sample(), 0)).expect("render");
+        assert!(!json.contains("groups_waiting"));
     }
 
     #[test]

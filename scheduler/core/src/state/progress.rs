@@ -73,6 +73,25 @@ impl State {
         Some(is_told || is_open(&job.spec, self.index.group_counts(id)?, at))
     }
 
+    /// Groups of the job that have replicas bound which are not to start yet, each with those groups that it waits for;
+    /// by their places in the spec.
+    pub fn groups_waiting(&self, id: JobId) -> Vec<(usize, Vec<usize>)> {
+        let Some(job) = self.job(id).filter(|job| !job.phase.is_over()) else { return Vec::new() };
+        let Some(counts) = self.index.group_counts(id) else { return Vec::new() };
+        let is_bound = |at: usize| counts.get(at).is_some_and(|own| own.assigned > 0);
+        let waits_for = |at: usize| {
+            let others = job.spec.groups.get(at).map_or(&[][..], |group| &group.depends_on);
+            let others = others.iter().map(|&other| usize::from(other));
+            let is_missing = |other: &usize| {
+                let group = job.spec.groups.get(*other).zip(counts.get(*other));
+                group.is_some_and(|(group, counts)| !runs(group, counts))
+            };
+            others.filter(is_missing).collect()
+        };
+        let held = self.held_back(id).into_iter().filter(|&at| is_bound(at));
+        held.map(|at| (at, waits_for(at))).collect()
+    }
+
     /// Groups of the job whose replicas are not to start yet.
     pub(super) fn held_back(&self, id: JobId) -> Vec<usize> {
         let Some(job) = self.job(id).filter(|job| job.spec.has_order()) else { return Vec::new() };

@@ -46,14 +46,17 @@ fn groups_are_placed_at_once_and_started_one_after_the_other() {
     let job = three_steps(&mut world);
     let all = |world: &World| (0..4).map(|node| told(world, node)).collect::<Vec<_>>();
     assert_eq!(all(&world), [vec![0], vec![], vec![], vec![]]);
+    assert_eq!(world.state.groups_waiting(job), [(1, vec![0]), (2, vec![0, 1])]);
     assert_eq!(world.state.usage(NodeId(3)).map(|usage| usage.live), Some(1), "held, not started");
     assert!(report(&mut world, job, &[0], Observed::Starting).is_empty());
     assert_eq!(report(&mut world, job, &[0], Observed::Ready), [0, 1]);
     assert_eq!(all(&world), [vec![0, 1], vec![2], vec![], vec![]]);
+    assert_eq!(world.state.groups_waiting(job), [(2, vec![1])]);
     // One of two stores is not its minimum.
     assert!(report(&mut world, job, &[1], Observed::Ready).is_empty());
     assert_eq!(report(&mut world, job, &[2], Observed::Ready), [1, 2, 3]);
     assert_eq!(all(&world), [vec![0, 1], vec![2, 3], vec![4, 5], vec![6]]);
+    assert_eq!(world.state.groups_waiting(job), []);
     // The third worker makes the job ready; nobody else is to be told.
     assert!(report(&mut world, job, &[3, 4, 5], Observed::Ready).is_empty());
     assert_eq!(world.state.job(job).map(|job| job.phase), Some(JobPhase::Ready));

@@ -39,6 +39,7 @@ pub fn job(state: &State, job: &Job) -> v1::Job {
         name: job.spec.name.to_string(),
         kind: kind(job.spec.kind).into(),
         priority: job.spec.priority.0.into(),
+        groups_waiting: Vec::new(),
     }
 }
 
@@ -60,7 +61,17 @@ pub fn job_whole(state: &State, found: &Job) -> v1::Job {
     shown.regions = held.spread.regions(state);
     shown.rtt_us_widest = held.spread.rtt_us_widest(state);
     shown.spec = Some(spec(&found.spec));
+    shown.groups_waiting = groups_waiting(state, found);
     shown
+}
+
+fn groups_waiting(state: &State, job: &Job) -> Vec<v1::GroupWait> {
+    let name = |at: usize| job.spec.groups.get(at).map(|group| group.name.to_string());
+    let wait = |(at, others): (usize, Vec<usize>)| v1::GroupWait {
+        group: name(at).unwrap_or_default(),
+        waits_for: others.into_iter().filter_map(name).collect(),
+    };
+    state.groups_waiting(job.id).into_iter().map(wait).collect()
 }
 
 fn millis(time: Option<TimeMs>) -> u64 {
