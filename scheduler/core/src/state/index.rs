@@ -191,6 +191,12 @@ impl Index {
         self.suppliers.get(supplier).copied().unwrap_or(0)
     }
 
+    /// For tests that meet a limit.
+    #[cfg(any(test, feature = "fixture"))]
+    pub(super) fn set_nodes_of(&mut self, supplier: SupplierId, count: usize) {
+        self.suppliers.insert(supplier, count);
+    }
+
     pub(super) fn usage(&self, node: NodeId) -> Option<&Usage> {
         Some(&self.nodes.get(u64::from(node.0))?.usage)
     }

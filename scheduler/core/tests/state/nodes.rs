@@ -10,7 +10,7 @@ use scheduler_core::fixture::entry::{
 use scheduler_core::id::{Epoch, NodeId, Rank};
 use scheduler_core::job::{JobPhase, ReplicaPhase};
 use scheduler_core::node::{Eligibility, NodeSpec, NodeStatus};
-use scheduler_core::state::{MODELS_BROUGHT_MAX, SITES_BROUGHT_MAX, State};
+use scheduler_core::state::{MODELS_BROUGHT_MAX, NODES_OF_SUPPLIER_MAX, SITES_BROUGHT_MAX, State};
 use scheduler_core::unit::{CpuMilli, GpuSet, RttUs};
 
 fn registration(host: &str, gpus: usize) -> RegisterNode {
@@ -65,6 +65,41 @@ fn suppliers_touch_their_own_nodes_only() {
 }
 
 /// One supplier cannot use up the names of sites and GPU models for all others.
+#[test]
+fn a_supplier_may_register_so_many_nodes() {
+    let mut world = World::new();
+    let by = |name: &str| Actor::Supplier(supplier(name));
+    let asked = |of: &str, host: &str| {
+        let mut asked = registration(host, 1);
+        asked.supplier = supplier(of);
+        Command::RegisterNode(asked)
+    };
+    world.apply(by("metal"), asked("metal", "first")).expect("joins");
+    // As if it had all but one: so many registrations would take seconds.
+    world.state.tamper_nodes_of(supplier("metal"), NODES_OF_SUPPLIER_MAX - 1);
+    let mut join = |by: Actor, command: Command| {
+        let (entry, before) = (Entry { at: world.at, by, command }, world.state.hash());
+        let result = world.state.apply(world.state.index() + 1, &entry).result;
+        assert!(result.is_ok() || world.state.hash() == before, "{entry:?}");
+        result
+    };
+    join(by("metal"), asked("metal", "last")).expect("joins");
+    let more = asked("metal", "more");
+    let limit = NODES_OF_SUPPLIER_MAX as u64;
+    let wanted = Rejection::LimitReached { what: "nodes of one supplier".into(), limit };
+    assert_eq!(join(by("metal"), more.clone()), Err(wanted));
+    // Those that are there may come back, others may join, and operators register for anybody.
+    join(by("metal"), asked("metal", "first")).expect("comes back");
+    join(by("ore"), asked("ore", "other")).expect("joins");
+    join(Actor::Operator, asked("metal", "told")).expect("joins");
+    join(by("metal"), more.clone()).expect_err("is full");
+    // With the operator's it has one more than it may.
+    for node in [NodeId(0), NodeId(1)] {
+        join(by("metal"), Command::RemoveNode { node, force: true }).expect("goes");
+    }
+    join(by("metal"), more).expect("has room again");
+}
+
 #[test]
 fn what_a_supplier_may_bring_is_bounded() {
     let mut world = World::new();
