@@ -10,6 +10,7 @@ pub mod fit;
 pub mod id;
 pub mod job;
 pub mod node;
+pub mod told;
 pub mod topology;
 pub mod unit;
 #[deny(

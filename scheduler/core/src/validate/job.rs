@@ -16,6 +16,7 @@ use crate::job::{
     Toleration,
 };
 use crate::node::{LABEL_BYTES_MAX, Resources};
+use crate::told::{Long, Utc};
 use crate::unit::{GPUS_PER_NODE_MAX, TimeMs};
 use std::collections::BTreeSet;
 
@@ -122,8 +123,15 @@ pub fn time_left(
     if start.after(least) <= deadline {
         return Ok(());
     }
-    let (at, least) = (deadline.0, least.0);
-    let problem = format!("is {at}; at least {least} ms after {what}, {}, are needed", start.0);
+    let problem = match spec.duration_min.or(spec.duration) {
+        Some(least) => format!(
+            "is {:#}; at least {} after {what}, {:#}, is needed",
+            Utc(deadline),
+            Long(least),
+            Utc(start)
+        ),
+        None => format!("is {:#}, which is not after {what}, {:#}", Utc(deadline), Utc(start)),
+    };
     invalid("spec.deadline_time_ms", problem)
 }
 

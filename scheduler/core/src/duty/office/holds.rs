@@ -9,11 +9,12 @@
 use crate::command::{Placement, Plan};
 use crate::id::{JobId, NodeId, TenantId};
 use crate::job::{JobSpec, Priority, Reason, ReasonCode};
+use crate::told::Utc;
 use crate::unit::{DurationMs, TimeMs};
 use crate::view::View;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::sync::Arc;
 
 /// Time for which a job that starts now may hold its GPUs before its duration begins: fetching an
@@ -335,42 +336,4 @@ fn nodes_of(plan: &Plan) -> Vec<NodeId> {
     nodes.sort_unstable();
     nodes.dedup();
     nodes
-}
-
-/// A time to the minute, in UTC.
-pub(super) struct Utc(pub(super) TimeMs);
-
-impl fmt::Display for Utc {
-    /// By the algorithm `civil_from_days` of Howard Hinnant ("chrono-compatible low-level date
-    /// algorithms"): years begin in March, so that leap days are last.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let minutes = self.0.0 / 60_000;
-        let (days, minute) = (minutes / 1_440 + 719_468, minutes % 1_440);
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-        let year = year + era * 400 + later;
-        write!(f, "{year}-{month:02}-{day:02}T{:02}:{:02}Z", minute / 60, minute % 60)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_told_to_the_minute() {
-        for (seconds, told) in [
-            (0, "1970-01-01T00:00Z"),
-            (951_782_399, "2000-02-28T23:59Z"),
-            (951_782_400, "2000-02-29T00:00Z"),
-            (1_795_391_999, "2026-11-22T23:59Z"),
-            (1_798_761_600, "2027-01-01T00:00Z"),
-        ] {
-            assert_eq!(Utc(TimeMs(seconds * 1_000)).to_string(), told);
-        }
-    }
 }

@@ -3,13 +3,13 @@
 //! **Invariant:** reads only, and quickly: a server does all of it under the state's read lock.
 
 use super::Submission;
-use super::holds::Utc;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
 use crate::job::{Job, JobSpec, Priority, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::{State, check_deadline};
+use crate::told::Utc;
 use crate::unit::{GpuMilli, TimeMs};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
