@@ -139,7 +139,6 @@ impl Layout {
             insecure_dev: bool,
             server: Server<'a>,
             servers: Vec<Member>,
-            tenants: Vec<Tenant>,
             #[serde(skip_serializing_if = "Option::is_none")]
             timing: Option<Timing>,
         }
@@ -157,10 +156,6 @@ impl Layout {
             api_address: String,
         }
         #[derive(Serialize)]
-        struct Tenant {
-            name: &'static str,
-        }
-        #[derive(Serialize)]
         struct Timing {
             lease_ms: u64,
         }
@@ -171,11 +166,11 @@ impl Layout {
         };
         let config = Config {
             cluster_id: &self.cluster_id,
-            // Loopback only; the point of `dev` is to need no tokens.
+            // Loopback only; the point of `dev` is to need no tokens. The servers then make its tenant by themselves,
+            // with the bounds of a playground.
             insecure_dev: true,
             server: Server { id: seat.id, data_dir, api_listen: seat.api, peer_listen: seat.peer },
             servers: self.seats.iter().map(member).collect(),
-            tenants: vec![Tenant { name: super::TENANT }],
             timing: self.lease_ms.map(|lease_ms| Timing { lease_ms }),
         };
         toml::to_string(&config)
@@ -252,6 +247,8 @@ mod tests {
             assert_eq!(config.server.id, seat.id);
             assert_eq!(config.cluster.servers.len(), 3);
             assert_eq!(config.cluster.timing.lease_ms, 5_000);
+            // A tenant of the file would have an ordinary tenant's bounds.
+            assert!(config.cluster.insecure_dev && config.cluster.tenants.is_empty());
         }
     }
 }
