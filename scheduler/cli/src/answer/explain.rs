@@ -330,6 +330,9 @@ impl Answer for Explained {
         };
         let title = if told.verdict == "UNSPECIFIED" && told.summary.is_empty() {
             format!("{whose}It would be placed now.")
+        } else if told.verdict == "UNSPECIFIED" && told.groups.is_empty() {
+            // Nothing is planned for it yet.
+            format!("{whose}It {}.", told.summary)
         } else if told.verdict == "UNSPECIFIED" {
             format!("{whose}It fits, and {}.", told.summary)
         } else {
@@ -340,7 +343,9 @@ impl Answer for Explained {
         table.field("Explained in", format!("{} ms", decimal(self.decide_us, 3)));
         table.field("State index", self.index.to_string());
         let mut tables = vec![table];
-        tables.extend(told.tables());
+        if !told.groups.is_empty() {
+            tables.extend(told.tables());
+        }
         tables
     }
 }
@@ -401,6 +406,27 @@ mod tests {
              at 2026-11-22T14:05:00Z, when job 41 ends\n\
              The search was cut short: there may be more.\n"
         );
+    }
+
+    #[test]
+    fn replicas_that_have_not_their_turn_say_what_they_wait_for() {
+        let summary = "waits until replacements that start now run: 2 lost of w, of which at most 1 \
+                       may start at once";
+        let told = v1::ExplainJobResponse {
+            phase: v1::JobPhase::Repairing.into(),
+            replicas_waiting: 2,
+            explanation: Some(v1::Explanation {
+                summary: summary.into(),
+                nodes_total: 1_500,
+                ..v1::Explanation::default()
+            }),
+            index: 4711,
+            decide_us: 12,
+        };
+        let text = render(Format::Table, &Explained::new(Some(42), told)).expect("render");
+        let title = format!("Job 42 is REPAIRING. It {summary}.\n");
+        assert!(text.starts_with(&title) && text.ends_with("State index       4711\n"), "{text}");
+        assert!(text.contains("Replicas waiting  2\n"), "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Groups that start one after the other, and how lost replicas are replaced.
 
 use scheduler_core::command::{Command, Commit, NodeTransition, Observed, Plan, Rejection, Stale};
+use scheduler_core::duty::office::look;
 use scheduler_core::event::Event;
 use scheduler_core::fixture::entry::{
     World, group, job_spec, name, node_spec, placement, plan, submit,
@@ -174,16 +175,23 @@ fn so_many_are_replaced_at_once_and_the_others_after_them() {
     let (mut world, job) = ready(Repair { in_flight_max: 2, ..Repair::default() });
     lose(&mut world, 0..5);
     assert_eq!(replace(&mut world, job, &[(0, 8), (1, 9), (2, 10)]), broken());
+    assert_eq!(look::kept_back(&world.state, job), None);
     // Fewer than there is room for is no progress below the minimum.
     let few = replace(&mut world, job, &[(0, 8)]);
     let below = Stale::BelowMinimum { group: 0, placed: 4, min: 5 };
     assert_eq!(few, Err(Rejection::StalePlan { why: below }));
     assert_eq!(replace(&mut world, job, &[(0, 8), (1, 9)]), Ok(()));
     assert_eq!(replace(&mut world, job, &[(2, 10)]), broken());
+    // None of the other three has its turn, and it is said what they wait for.
+    assert!(look::waiting(&world.state, job).is_none());
+    let (waiting, why) = look::kept_back(&world.state, job).expect("some wait");
+    let told = "waits until replacements that start now run: 3 lost of w, of which at most 2 may start at once";
+    assert_eq!((waiting, &*why.message), (3, told));
     world.report(job, 0, Observed::Starting);
     assert_eq!(replace(&mut world, job, &[(2, 10)]), broken());
     world.report(job, 0, Observed::Ready);
     assert_eq!(world.state.waiting().collect::<Vec<_>>(), [job], "it is looked at again");
+    assert_eq!(look::kept_back(&world.state, job), None);
     assert_eq!(replace(&mut world, job, &[(2, 10)]), Ok(()));
     world.report(job, 1, Observed::Ready);
     world.report(job, 2, Observed::Ready);

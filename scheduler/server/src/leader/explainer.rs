@@ -130,15 +130,34 @@ impl Desk<'_> {
                 (spec.replicas(), Some(or_too_early(why, spec)))
             }
             ExplainTarget::Job(job) => {
-                let wait = self.quorum.read(|state| look::waiting(state, *job));
-                wait.map_or((0, None), |wait| {
-                    let why = self.why_waiting(*job, &call.tenant, &wait.request());
-                    (wait.replicas(), Some(or_too_early(why, &wait.job.spec)))
-                })
+                let wait = self.quorum.read(|state| {
+                    look::waiting(state, *job).ok_or_else(|| look::kept_back(state, *job))
+                });
+                match wait {
+                    Ok(wait) => {
+                        let why = self.why_waiting(*job, &call.tenant, &wait.request());
+                        (wait.replicas(), Some(or_too_early(why, &wait.job.spec)))
+                    }
+                    Err(Some((lost, reason))) => (lost, Some(self.kept_back(reason))),
+                    Err(None) => (0, None),
+                }
             }
         };
         let decide_us = clock::micros_since(start).max(1);
         Ok(Explained { index: self.view.index(), decide_us, waiting, why })
+    }
+
+    /// What is known of replicas that have not their turn: nothing is planned for them yet.
+    fn kept_back(&self, reason: Reason) -> NoPlan {
+        NoPlan {
+            verdict: None,
+            reason,
+            nodes_total: u32::try_from(self.view.nodes_len()).unwrap_or(u32::MAX),
+            hardest: 0,
+            groups: Vec::new(),
+            helps: Vec::new(),
+            is_cut_short: false,
+        }
     }
 
     /// Where the tenant's jobs stand, as far as the rules of a job that is not one go.

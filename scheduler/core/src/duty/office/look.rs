@@ -6,7 +6,7 @@ use super::Submission;
 use crate::command::{Kind, Rejection};
 use crate::fit::Around;
 use crate::id::{JobId, NodeId, Rank, TenantId};
-use crate::job::{Job, JobSpec, Priority, Reason, ReasonCode, Replica, ReplicaPhase};
+use crate::job::{GroupSpec, Job, JobSpec, Priority, Reason, ReasonCode, Replica, ReplicaPhase};
 use crate::plan::{Ranks, Request};
 use crate::state::{State, check_deadline};
 use crate::told::Utc;
@@ -187,6 +187,31 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let lost = rota.map_or_else(Vec::new, |_| ranks.iter().filter_map(near).collect());
     let (job, ranks, is_repair) = (Arc::clone(job), Some(ranks), any_lost.get());
     Some(Waiting { job, ranks, fixed, lost, is_repair, over_quota, around: around() })
+}
+
+/// Lost replicas of a job of which none has its turn yet, where its groups bound how many are replaced at once: how many
+/// wait, and for what. `None` = no such bound keeps any back.
+pub fn kept_back(state: &State, id: JobId) -> Option<(u32, Reason)> {
+    let job = state.job(id).filter(|job| !job.phase.is_over() && job.spec.has_repairs())?;
+    let starts = job.spec.group_starts();
+    let room = state.repair_room(job);
+    let mut lost = vec![0u32; job.spec.groups.len()];
+    for (rank, replica) in state.replicas(id) {
+        let at = JobSpec::group_within(&starts, rank);
+        let is_full = at.is_some_and(|at| room.get(at) == Some(&Some(0)));
+        if replica.phase == ReplicaPhase::Failed && is_full {
+            at.and_then(|at| lost.get_mut(at)).into_iter().for_each(|count| *count += 1);
+        }
+    }
+    let waits = job.spec.groups.iter().zip(&lost).filter(|(_, lost)| **lost > 0);
+    let told = |(group, lost): (&GroupSpec, &u32)| {
+        let (name, most) = (&group.name, group.repair.in_flight_max);
+        format!("{lost} lost of {name}, of which at most {most} may start at once")
+    };
+    let told: Vec<String> = waits.map(told).collect();
+    let all = lost.iter().fold(0u32, |sum, count| sum.saturating_add(*count));
+    let message = format!("waits until replacements that start now run: {}", told.join("; "));
+    (all > 0).then(|| (all, Reason::new(ReasonCode::None, message)))
 }
 
 /// Which waiting replicas of a job may be bound next, where its groups bound how many are replaced at once.
