@@ -29,6 +29,23 @@ async fn put_tenant(client: &Client, priority_max: i32) -> Result<v1::Tenant, St
     Ok(answer.into_inner().tenant.expect("a tenant"))
 }
 
+/// Who tries things out is held up by no bound; tenants of the file have theirs.
+#[tokio::test]
+async fn the_tenant_of_a_playground_has_no_bounds() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.client();
+    let mut tenants = TenantServiceClient::new(client.channel());
+    let list = tenants.list_tenants(client.operator(v1::ListTenantsRequest::default()));
+    let list = list.await.expect("told").into_inner().tenants;
+    let bounds = |name: &str| {
+        let found = list.iter().find(|tenant| tenant.name == name).expect(name);
+        (found.priority_max, found.pending_jobs_max)
+    };
+    assert_eq!(bounds("dev"), (Some(1_000), Some(u32::MAX)));
+    assert_eq!(bounds("acme"), (Some(0), Some(10_000)));
+    cluster.stop_and_check();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_goes_first_whatever_leader_there_is() {
     let mut cluster = Cluster::start(3).await;
