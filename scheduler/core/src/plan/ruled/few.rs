@@ -8,7 +8,7 @@ use super::Search;
 use super::lot::runs;
 use super::map::Cand;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// Sets of domains tried under one bound.
 const SETS_MAX: usize = 4;
@@ -16,10 +16,12 @@ const SETS_MAX: usize = 4;
 const NARROWED_MAX: usize = 8;
 /// Domains up to which every set is looked at: 4,096 of them.
 const EXHAUSTIVE_MAX: usize = 12;
-/// Domains that are considered for an exchange, the most useful first.
+/// Domains that are considered for an exchange: those chosen last, and the most useful others.
 const EXCHANGED_MAX: usize = 64;
 /// Exchanges made at most: each brings the gang nearer to fitting.
 const EXCHANGES_MAX: usize = 64;
+/// What it costs in steps to look at the most useful domain again.
+const HEAP_STEPS: u64 = 8;
 
 /// A domain that may be chosen.
 #[derive(Clone, Debug, Default)]
@@ -279,23 +281,7 @@ impl Wanted<'_> {
     /// The most useful domain again and again; then exchanges for as long as they help. With the
     /// work in steps.
     fn greedy(&self) -> (Vec<usize>, u64) {
-        let mut work = 0;
-        let mut chosen: Vec<usize> = Vec::new();
-        let mut left = self.need.clone();
-        let mut rest: Vec<usize> = (0..self.choices.len()).collect();
-        while chosen.len() < self.most && left.iter().any(|&need| need > 0) && !rest.is_empty() {
-            // The first of equals.
-            let best = rest
-                .iter()
-                .enumerate()
-                .max_by_key(|&(nth, &at)| (self.use_of(at, &left), Reverse(nth)));
-            let Some(at) = best.map(|(nth, _)| nth).map(|nth| rest.remove(nth)) else { break };
-            work += rest.len() as u64;
-            for (left, room) in left.iter_mut().zip(&self.choices[at].rooms) {
-                *left = left.saturating_sub(*room);
-            }
-            chosen.push(at);
-        }
+        let (mut chosen, mut rest, mut work) = self.most_useful();
         rest.sort_by_key(|&at| (Reverse(self.use_of(at, &self.need)), at));
         rest.truncate(EXCHANGED_MAX);
         let mut lack = self.lack(&chosen);
@@ -313,18 +299,46 @@ impl Wanted<'_> {
         (chosen, work)
     }
 
-    /// The exchange after which least is missing.
+    /// The domains that are chosen one after the other, each the most useful then, and all others.
+    ///
+    /// No domain becomes more useful by what was chosen, so that one whose use is known anew and
+    /// still the largest is the best: few have to be looked at again (Minoux 1978, "Accelerated
+    /// greedy algorithms").
+    fn most_useful(&self) -> (Vec<usize>, Vec<usize>, u64) {
+        let mut left = self.need.clone();
+        let all = (0..self.choices.len()).map(|at| (self.use_of(at, &left), Reverse(at)));
+        let mut heap: BinaryHeap<(u64, Reverse<usize>)> = all.collect();
+        let (mut chosen, mut work) = (Vec::new(), heap.len() as u64);
+        while chosen.len() < self.most && left.iter().any(|&need| need > 0) {
+            let Some((known, Reverse(at))) = heap.pop() else { break };
+            work += HEAP_STEPS;
+            let now = self.use_of(at, &left);
+            if now < known {
+                heap.push((now, Reverse(at)));
+                continue;
+            }
+            for (left, room) in left.iter_mut().zip(&self.choices[at].rooms) {
+                *left = left.saturating_sub(*room);
+            }
+            chosen.push(at);
+        }
+        (chosen, heap.into_iter().map(|(_, Reverse(at))| at).collect(), work)
+    }
+
+    /// The exchange of one of those chosen last after which least is missing.
     fn exchange(
         &self,
         chosen: &[usize],
         rest: &[usize],
         work: &mut u64,
     ) -> Option<(usize, usize, u64)> {
-        *work += (chosen.len() * (chosen.len() + rest.len())) as u64;
         let have = |at: usize| chosen.iter().map(|&one| self.choices[one].rooms[at]).sum::<u64>();
         let have: Vec<u64> = (0..self.need.len()).map(have).collect();
+        let first = chosen.len().saturating_sub(EXCHANGED_MAX);
+        let tried = (chosen.len() - first) * rest.len() + chosen.len();
+        *work += (tried * self.need.len()) as u64;
         let mut best: Option<(u64, usize, usize)> = None;
-        for (out, &old) in chosen.iter().enumerate() {
+        for (out, &old) in chosen.iter().enumerate().skip(first) {
             for (new, &one) in rest.iter().enumerate() {
                 let missing = |(at, &need): (usize, &u64)| {
                     let (less, more) = (self.choices[old].rooms[at], self.choices[one].rooms[at]);
@@ -352,7 +366,8 @@ impl Wanted<'_> {
 
     /// The set and the roomiest of the others, as many as are allowed.
     fn filled(&self, set: &[usize]) -> Vec<usize> {
-        let more = self.by_room().into_iter().filter(|at| !set.contains(at));
+        let taken: BTreeSet<usize> = set.iter().copied().collect();
+        let more = self.by_room().into_iter().filter(|at| !taken.contains(at));
         let more: Vec<usize> = more.take(self.most.saturating_sub(set.len())).collect();
         set.iter().copied().chain(more).collect()
     }
@@ -424,6 +439,30 @@ mod tests {
     fn greed_misses_few() {
         let (told, possible) = ask(13..16, 2..4);
         assert!(possible > 500 && told * 100 > possible * 97, "{told} of {possible}");
+    }
+
+    #[test]
+    fn looking_again_at_few_chooses_as_looking_at_all() {
+        for seed in 0..500 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (count, kinds) = (rng.random_range(0..40), rng.random_range(1..4));
+            let choices = choices(&mut rng, count, kinds);
+            let need = (0..kinds).map(|_| rng.random_range(0..60)).collect();
+            let wanted = Wanted { choices: &choices, need, most: rng.random_range(0..30) };
+            let (chosen, mut rest, _) = wanted.most_useful();
+            let (mut plain, mut left) = (Vec::new(), wanted.need.clone());
+            let mut others: Vec<usize> = (0..choices.len()).collect();
+            while plain.len() < wanted.most && left.iter().any(|&need| need > 0) {
+                let best = others.iter().max_by_key(|&&at| (wanted.use_of(at, &left), Reverse(at)));
+                let Some(&best) = best else { break };
+                others.retain(|&at| at != best);
+                let rooms = left.iter_mut().zip(&choices[best].rooms);
+                rooms.for_each(|(left, room)| *left = left.saturating_sub(*room));
+                plain.push(best);
+            }
+            rest.sort_unstable();
+            assert_eq!((chosen, rest), (plain, others), "SEED={seed}");
+        }
     }
 
     #[test]
