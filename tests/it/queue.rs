@@ -162,3 +162,103 @@ async fn jobs_run_when_they_may_and_no_longer_than_until_their_deadline() {
     cluster.equal_hashes().await;
     cluster.stop_and_check();
 }
+
+/// A job that takes what others let go, or lets go itself.
+fn preempting(priority: i32, policy: v1::PreemptionPolicy, disruption: v1::Disruption) -> JobSpec {
+    let (policy, disruption) = (policy.into(), disruption.into());
+    let preemption = Some(v1::Preemption { policy, disruption });
+    JobSpec { priority, preemption, ..job(1, 8) }
+}
+
+/// Who would give way, as an explanation tells it.
+fn gives_way(told: Option<v1::Explanation>) -> Option<v1::Preempted> {
+    let changes = told?.counterfactuals.into_iter().filter_map(|one| one.change);
+    changes
+        .filter_map(|change| match change {
+            v1::counterfactual::Change::Preempted(gives) => Some(gives),
+            _ => None,
+        })
+        .next()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lets_go_gives_way_to_a_higher_priority_and_comes_back() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client();
+    put_tenant(&client, 500).await.expect("an operator may");
+    let mut agents = Vec::new();
+    for at in 1..=3 {
+        agents.push(TestAgent::start(&client, &format!("n{at}"), 8, Behaviour::Obedient).await);
+    }
+    let bob = v1::Tenant { name: "bob".to_owned(), ..v1::Tenant::default() };
+    let message = v1::PutTenantRequest { tenant: Some(bob) };
+    let mut tenants = TenantServiceClient::new(client.channel());
+    tenants.put_tenant(client.operator(message)).await.expect("an operator may");
+    let bob = cluster.client().tenant("bob");
+    let (never, takes) = (v1::PreemptionPolicy::Never, v1::PreemptionPolicy::LowerPriority);
+    let (keeps, gives) = (v1::Disruption::Unspecified, v1::Disruption::All);
+    // One lets nobody disrupt it, and is of the lowest priority of all.
+    let kept = submit(&bob, "kept", preempting(-900, never, keeps)).await;
+    bob.until_phase(kept, JobPhase::Ready).await;
+    let theirs = submit(&bob, "theirs", preempting(-10, never, gives)).await;
+    bob.until_phase(theirs, JobPhase::Ready).await;
+    let own = submit(&client, "own", preempting(-20, never, gives)).await;
+    client.until_phase(own, JobPhase::Ready).await;
+
+    // A job that does not ask for it is told what that would do; a plan of one that does, too.
+    let waits = submit(&client, "waits", preempting(300, never, keeps)).await;
+    let target = Some(v1::explain_job_request::Target::JobId(waits));
+    let asked = client.request(v1::ExplainJobRequest { target, ..Default::default() });
+    let told = client.jobs().explain_job(asked).await.expect("told").into_inner().explanation;
+    let would =
+        v1::Preempted { jobs_whole: 1, jobs_part: 0, gpu_milli: 8_000, job_ids_own: vec![own] };
+    assert_eq!(gives_way(told), Some(would.clone()));
+    let spec = Some(preempting(500, takes, keeps));
+    let dry = v1::PlanJobRequest { spec, ..v1::PlanJobRequest::default() };
+    let dry = client.jobs().plan_job(client.request(dry)).await.expect("a plan").into_inner();
+    assert!(!dry.placeable);
+    assert_eq!(gives_way(dry.explanation), Some(would));
+    client.cancel(waits).await.expect("cancelled");
+
+    let first = submit(&client, "first", preempting(500, takes, keeps)).await;
+    client.until_phase(first, JobPhase::Ready).await;
+    let lost = client.until_phase(own, JobPhase::Pending).await;
+    let why = lost.reason.clone().expect("has one");
+    assert_eq!((why.code(), lost.preemptions), (v1::ReasonCode::Preempted, 1), "{lost:?}");
+    assert!(why.message.starts_with("preempted by a job of priority 500"), "{}", why.message);
+    assert_eq!((lost.placed_time_ms, lost.ready_time_ms), (0, 0));
+    let still = bob.job(theirs).await.expect("known").job.expect("a job");
+    assert_eq!((still.phase(), still.preemptions), (JobPhase::Ready, 0), "one was enough");
+
+    // A leader that was not there then takes from the next one, another tenant's.
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    cluster.leader().await;
+    let client = cluster.client();
+    let bob = cluster.client().tenant("bob");
+    let second = submit(&client, "second", preempting(400, takes, keeps)).await;
+    client.until_phase(second, JobPhase::Ready).await;
+    let lost = bob.until_phase(theirs, JobPhase::Pending).await;
+    assert_eq!(
+        (lost.reason.expect("has one").code(), lost.preemptions),
+        (v1::ReasonCode::Preempted, 1)
+    );
+    let still = bob.job(kept).await.expect("known").job.expect("a job");
+    assert_eq!((still.phase(), still.preemptions), (JobPhase::Ready, 0));
+    // Nobody is left who would let go, for however high a job.
+    let third = submit(&client, "third", preempting(500, takes, keeps)).await;
+
+    client.cancel(first).await.expect("cancelled");
+    client.until_phase(third, JobPhase::Ready).await;
+    client.cancel(second).await.expect("cancelled");
+    bob.until_phase(theirs, JobPhase::Ready).await;
+    client.cancel(third).await.expect("cancelled");
+    let back = client.until_phase(own, JobPhase::Ready).await;
+    assert_eq!((back.preemptions, back.reason.map_or(0, |why| why.code)), (1, 0));
+    let still = bob.job(kept).await.expect("known").job.expect("a job");
+    assert_eq!((still.phase(), still.preemptions), (JobPhase::Ready, 0));
+    cluster.start_server(leader);
+    cluster.leader().await;
+    cluster.equal_hashes().await;
+    cluster.stop_and_check();
+}

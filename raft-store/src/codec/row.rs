@@ -42,6 +42,7 @@ struct PackedJob<Text, Why, Replicas> {
     ended_at: Option<TimeMs>,
     modified_index: u64,
     token: [u8; 16],
+    preemptions: u32,
     replicas: Replicas,
 }
 
@@ -74,6 +75,7 @@ fn pack<'a>(heads: &mut HeadsOut<'a>, row: &'a JobRow) -> Result<JobOut<'a>, Cod
         ended_at: job.ended_at,
         modified_index: job.modified_index,
         token: job.token.to_le_bytes(),
+        preemptions: job.preemptions,
         replicas: &row.replicas,
     })
 }
@@ -104,6 +106,7 @@ fn unpack(heads: &[Head], packed: JobIn) -> Result<JobRow, CodecError> {
         ended_at: packed.ended_at,
         modified_index: packed.modified_index,
         token: u128::from_le_bytes(packed.token),
+        preemptions: packed.preemptions,
     };
     Ok(JobRow { job: Arc::new(job), replicas: packed.replicas })
 }

@@ -1,11 +1,11 @@
 //! Golden bytes of what holds values of the core.
 
 use super::*;
-use scheduler_core::command::{Actor, Command, Entry, Scale, Submit};
+use scheduler_core::command::{Actor, Command, Entry, Preempt, Scale, Submit, Victim};
 use scheduler_core::fixture::entry::{
     World, full_job, full_node, group, job_spec, name, plan, register, submit,
 };
-use scheduler_core::id::JobId;
+use scheduler_core::id::{JobId, Rank};
 use scheduler_core::job::{Reason, ReasonCode};
 use scheduler_core::state::{Row, RowKey};
 use scheduler_core::unit::TimeMs;
@@ -65,7 +65,7 @@ fn submissions_share_what_they_have_in_common() {
         other => panic!("{other:?}"),
     };
     assert_eq!(spec_of(0), spec_of(3));
-    assert_eq!(pin(&bytes), "370 5290bca3b777bdaa92c6ca7dfbdde7d7");
+    assert_eq!(pin(&bytes), "376 d90e939fd3acba17d97a3b5af202407b");
     // Each byte cut off or changed gives other entries or a fault, never a panic.
     for at in 0..bytes.len() {
         assert!(entries(&bytes[..at]).is_err(), "cut at {at}");
@@ -95,6 +95,20 @@ fn scalings_have_these_bytes() {
     let bytes = row::encode_row(&scaling).expect("encodes");
     assert_eq!(hex(&bytes), "0507010103732d310002010101");
     assert_eq!(row::row(&bytes), Ok(scaling));
+}
+
+#[test]
+fn preemptions_have_these_bytes() {
+    let (plan, job) = (plan(&[(7, 0xff)]), JobId(3));
+    let victim = |job, ranks: &[u32]| Victim {
+        job: JobId(job),
+        ranks: ranks.iter().map(|&rank| Rank(rank)).collect(),
+    };
+    let victims = vec![victim(1, &[]), victim(2, &[4, 300])];
+    let entry = [by(Actor::System, Command::Preempt(Preempt { job, plan, victims }))];
+    let bytes = encode_entries(&entry).expect("encodes");
+    assert_eq!(hex(&bytes), "0600010101000f0301000701ff0100020100020204ac02");
+    assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
 }
 
 /// Likewise what a supplier brought.
@@ -129,7 +143,7 @@ fn values_of_the_core_have_these_bytes() {
         all.map(pin),
         [
             "142 f614db3741a0ff333d450da42b2af70d",
-            "309 398895d056d50f5b7f2a08b30075d36d",
+            "311 48a969f1690ac61528566cdf6c3d11d6",
             "142 b6b6a9e3f02910fc3e55a902dbdc1865",
         ]
     );
@@ -148,7 +162,7 @@ fn jobs_of_a_row_share_what_they_have_in_common() {
     let held = Row::Jobs(page, jobs);
     let bytes = row::encode_row(&held).expect("encodes");
     assert_eq!(row::row(&bytes).as_ref(), Ok(&held));
-    assert_eq!(pin(&bytes), "205 25920577e15247de795117725e626820");
+    assert_eq!(pin(&bytes), "210 c18e960540a07a8c274ba22dd2b5f5e5");
     for at in 0..bytes.len() {
         assert!(row::row(&bytes[..at]).is_err(), "cut at {at}");
     }

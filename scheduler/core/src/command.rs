@@ -81,6 +81,9 @@ pub enum Command {
     SetSiteCoordinates(Vec<SiteCoordinate>),
     /// Asks for another number of replicas of one group of a job that is not over.
     Scale(Scale),
+    /// Binds a whole pending job to what it takes from running jobs of lower priorities, who go
+    /// back to the queue or lose spare replicas. All or nothing.
+    Preempt(Preempt),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -143,6 +146,23 @@ pub struct Submit {
 pub struct Commit {
     pub job: JobId,
     pub plan: Plan,
+}
+
+/// A plan for a pending job, and whose GPUs it takes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Preempt {
+    pub job: JobId,
+    pub plan: Plan,
+    /// By rising job, at least one.
+    pub victims: Vec<Victim>,
+}
+
+/// A running job that loses what it holds, or some of it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Victim {
+    pub job: JobId,
+    /// By rising rank; empty = all: the whole job waits again.
+    pub ranks: Vec<Rank>,
 }
 
 /// Another number of replicas of one group. What runs and stays is not touched.
@@ -308,4 +328,23 @@ pub enum Stale {
     TooEarly { begin: TimeMs },
     #[error("after {} the job has too little time until its deadline", start_by.0)]
     TooLate { start_by: TimeMs },
+    #[error("{job} cannot be preempted: {why}")]
+    NoVictim { job: JobId, why: Spared },
+}
+
+/// Why a job is no victim of another.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum Spared {
+    #[error("it does not exist")]
+    Gone,
+    #[error("it holds nothing")]
+    HoldsNothing,
+    #[error("its priority is not lower")]
+    Priority,
+    #[error("it does not let others disrupt it")]
+    Disruption,
+    #[error("a rank is not live, or not of those it can spare")]
+    Needed,
+    #[error("the job wishes to be near to or apart from it")]
+    Related,
 }

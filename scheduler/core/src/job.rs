@@ -38,6 +38,40 @@ impl fmt::Display for Priority {
     }
 }
 
+/// What a waiting job may take from jobs that run.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum PreemptionPolicy {
+    #[default]
+    Never,
+    /// What jobs of a strictly lower priority hold, as far as their [`Disruption`] lets it.
+    LowerPriority,
+}
+
+/// What jobs of a higher priority may take from one that runs.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum Disruption {
+    /// Nothing: tenants do not trust each other, so nobody loses what it did not say that it may.
+    #[default]
+    None,
+    /// Replicas above their group's minimum alone; if more is needed, the whole job.
+    Single,
+    /// The whole job, and no part of it.
+    All,
+}
+
+/// Who takes GPUs from whom.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Preemption {
+    pub policy: PreemptionPolicy,
+    pub disruption: Disruption,
+}
+
 /// How the replicas of a job spread over nodes, as Ray's placement groups define it.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -352,6 +386,7 @@ pub struct JobSpec {
     pub hourly_max: Option<CostMicroUsd>,
     /// At most so many domains hold replicas; each level once.
     pub domains_max: Vec<DomainsMax>,
+    pub preemption: Preemption,
 }
 
 impl JobSpec {
@@ -452,10 +487,15 @@ impl JobSpec {
         self.groups.iter().any(|group| !group.depends_on.is_empty())
     }
 
+    /// Whether it wishes to be near to, or apart from, the tenant's other jobs.
+    pub fn is_about_jobs(&self) -> bool {
+        let about_jobs = |one: &Affinity| matches!(one.target, Target::Jobs { .. });
+        self.affinities.iter().any(about_jobs)
+    }
+
     /// Whether where the tenant's other jobs stand may matter to this one.
     pub fn looks_around(&self) -> bool {
-        let about_jobs = |one: &Affinity| matches!(one.target, Target::Jobs { .. });
-        !self.labels.is_empty() || self.affinities.iter().any(about_jobs)
+        !self.labels.is_empty() || self.is_about_jobs()
     }
 
     /// Whole GPUs asked for in all (shares count as part of one), in thousandths.
@@ -622,6 +662,8 @@ pub enum ReasonCode {
     Begin,
     /// Could not be started in time for its deadline, or ran until then.
     Deadline,
+    /// A job of a higher priority took its GPUs.
+    Preempted,
 }
 
 /// An accepted change of a group's number of replicas, remembered so that its request id is not
@@ -657,6 +699,8 @@ pub struct Job {
     pub modified_index: u64,
     /// Distinguishes this job's replicas for its agents' processes; made by the proposer.
     pub token: u128,
+    /// Times that jobs of a higher priority took some or all of its replicas' GPUs; saturates.
+    pub preemptions: u32,
 }
 
 #[cfg(test)]

@@ -295,5 +295,6 @@ fn reason_name(code: ReasonCode) -> &'static str {
         ReasonCode::Budget => "budget",
         ReasonCode::Begin => "begin",
         ReasonCode::Deadline => "deadline",
+        ReasonCode::Preempted => "preempted",
     }
 }

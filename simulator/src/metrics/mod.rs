@@ -139,6 +139,8 @@ pub struct Metrics {
     priced: bool,
     /// Jobs not placed yet: when each was submitted, and as what.
     queued: BTreeMap<JobId, (TimeMs, Arc<JobSpec>)>,
+    /// Jobs that were preempted whole and are not over.
+    requeued: BTreeSet<JobId>,
     waiting: BTreeMap<JobId, (ReasonCode, TimeMs)>,
     rates: BTreeMap<JobId, u64>,
     demand: Demand,
@@ -168,6 +170,7 @@ impl Default for Metrics {
             nodes: BTreeMap::new(),
             priced: false,
             queued: BTreeMap::new(),
+            requeued: BTreeSet::new(),
             waiting: BTreeMap::new(),
             rates: BTreeMap::new(),
             demand: Demand::default(),
@@ -298,6 +301,16 @@ impl Metrics {
         self.over_time.queue_gpus.add(at, gpu_milli);
     }
 
+    /// The job was preempted whole: it waits again.
+    fn requeued(&mut self, at: TimeMs, job: &Arc<Job>) {
+        self.requeued.insert(job.id);
+        self.bring_ups.forget(job.id);
+        self.queued.insert(job.id, (job.submitted_at, Arc::clone(&job.spec)));
+        self.over_time.queue_jobs.add(at, 1);
+        self.over_time.queue_gpus.add(at, job.spec.gpu_milli());
+        self.waits(at, job.id, &job.reason);
+    }
+
     fn leaves_queue(&mut self, at: TimeMs, job: &Job) {
         if self.queued.remove(&job.id).is_some() {
             self.over_time.queue_jobs.sub(at, 1);
@@ -362,13 +375,17 @@ impl Metrics {
         if before == JobPhase::Pending && to != JobPhase::Pending {
             self.leaves_queue(at, &job);
             self.waits_no_more(at, id);
-            if !to.is_over() {
+            // One that was preempted has been counted.
+            if !to.is_over() && !self.requeued.contains(&id) {
                 self.placed(at, &job, state);
             }
         }
+        if from.is_some() && to == JobPhase::Pending {
+            self.requeued(at, &job);
+        }
         if from == Some(JobPhase::Ready) {
             self.over_time.useful.sub(at, gpu_milli);
-            if to == JobPhase::Repairing {
+            if matches!(to, JobPhase::Repairing | JobPhase::Pending) {
                 self.damage.interrupted(at, id, gpu_milli);
             }
         }
@@ -410,6 +427,7 @@ impl Metrics {
 
     fn over(&mut self, at: TimeMs, job: &Job, to: JobPhase) {
         self.waits_no_more(at, job.id);
+        self.requeued.remove(&job.id);
         self.bring_ups.forget(job.id);
         self.damage.over(at, job.id);
         let slowdown = job.placed_at.filter(|_| to != JobPhase::Failed).map(|placed| {
@@ -432,7 +450,9 @@ impl Metrics {
         for id in self.waiting.keys().copied().collect::<Vec<_>>() {
             self.waits_no_more(at, id);
         }
-        for (submitted, spec) in self.queued.values().cloned().collect::<Vec<_>>() {
+        let first = |(id, _): &(&JobId, _)| !self.requeued.contains(id);
+        let queued = self.queued.iter().filter(first).map(|(_, queued)| queued.clone());
+        for (submitted, spec) in queued.collect::<Vec<_>>() {
             let waited = at.0.saturating_sub(submitted.0);
             self.tally(&spec, |tally| tally.wait.add(waited));
         }

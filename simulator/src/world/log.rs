@@ -5,6 +5,7 @@
 //! which.
 
 use super::leader::{Desk, Leader, Said};
+use super::oracle::Disrupted;
 use super::{Touched, Turn, Violation, World};
 use crate::observe::Seen;
 use rand::RngExt;
@@ -163,14 +164,21 @@ impl World<'_> {
         let mut results = Vec::with_capacity(entries.len());
         let mut first_plan = fresh;
         for entry in entries {
+            let before = Disrupted::before(&self.state, &entry.command);
             let result = self.apply(entry, touched);
+            if let (Some(before), Ok(_)) = (before, &result) {
+                before.check(&self.state).map_err(|what| self.violation(what))?;
+                self.report.jobs_preempted += before.jobs() as u64;
+            }
             let planned = match &entry.command {
                 Command::Submit(submit) => submit.plan.as_ref(),
                 Command::Commit(commit) => Some(&commit.plan),
+                Command::Preempt(preempt) => Some(&preempt.plan),
                 _ => None,
             };
             let job = match (&entry.command, &result) {
                 (Command::Commit(commit), _) => Some(commit.job),
+                (Command::Preempt(preempt), _) => Some(preempt.job),
                 (_, Ok(Outcome::Submitted { job, .. })) => Some(*job),
                 _ => None,
             };

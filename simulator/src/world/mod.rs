@@ -72,6 +72,8 @@ pub struct Report {
     pub jobs_failed: u64,
     /// Still waiting for their first place when the run ended.
     pub jobs_waiting: u64,
+    /// Jobs that gave way to one of a higher priority, whole or in part; once for each time.
+    pub jobs_preempted: u64,
     /// Nanoseconds of virtual time for which leaders planned.
     pub planner_ns: u64,
     /// The longest that a caller waited for the answer to its submission.
@@ -508,7 +510,11 @@ impl<'a> World<'a> {
         let (to, ready) = (job.phase, job.ready_at.is_some());
         let before = match to.is_over() {
             true => self.phases.remove(&id),
-            false => self.phases.insert(id, (to, ready)),
+            // One that was preempted became ready for the first time before.
+            false => {
+                let was = self.phases.get(&id).is_some_and(|(_, ready)| *ready);
+                self.phases.insert(id, (to, ready || was))
+            }
         };
         let from = before.map(|(phase, _)| phase);
         if from == Some(to) || (from.is_none() && to.is_over()) {

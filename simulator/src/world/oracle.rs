@@ -1,15 +1,18 @@
 //! The oracle: recounts what every event touched, by other means than the state's own check.
 //!
 //! No GPU in two live allocations, no node over what it has, nothing live on a lost node or of an
-//! ended job, every GPU held counted once (conservation), gangs whole when placed, no job lost.
+//! ended job, every GPU held counted once (conservation), gangs whole when placed, no job lost,
+//! nobody disrupted who does not let it or is not of a lower priority.
 //! **Invariant:** reads only replicas and nodes, never a derived counter but to compare it.
 
+use scheduler_core::command::{Command, Victim};
 use scheduler_core::id::{JobId, NodeId, Rank};
-use scheduler_core::job::{GpuAsk, JobPhase, Replica};
+use scheduler_core::job::{Disruption, GpuAsk, Job, JobPhase, Priority, Replica};
 use scheduler_core::node::{Eligibility, Node, NodeStatus};
 use scheduler_core::state::State;
 use scheduler_core::unit::{GPU_MILLI_WHOLE, GPUS_PER_NODE_MAX, TimeMs};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What the oracle remembers between events.
 #[derive(Debug, Default)]
@@ -209,4 +212,48 @@ fn recount(state: &State, node: &Node) -> Result<u64, String> {
         return Err(format!("{id} is over its CPU, memory or disk"));
     }
     Ok(held)
+}
+
+/// Who is to give way by an entry, as it was before.
+#[derive(Debug)]
+pub(super) struct Disrupted {
+    by: Priority,
+    victims: Vec<(Victim, Arc<Job>)>,
+}
+
+impl Disrupted {
+    /// `None` for an entry by which nobody is to give way.
+    pub(super) fn before(state: &State, command: &Command) -> Option<Self> {
+        let Command::Preempt(asked) = command else { return None };
+        let by = state.job(asked.job)?.spec.priority;
+        let victim = |victim: &Victim| Some((victim.clone(), state.job(victim.job)?.clone()));
+        Some(Self { by, victims: asked.victims.iter().filter_map(victim).collect() })
+    }
+
+    pub(super) fn jobs(&self) -> usize {
+        self.victims.len()
+    }
+
+    /// Only who is of a lower priority and lets it gave way: whole, or what it can spare.
+    pub(super) fn check(&self, state: &State) -> Result<(), String> {
+        for (victim, job) in &self.victims {
+            let (id, priority) = (job.id, job.spec.priority);
+            let disruption = job.spec.preemption.disruption;
+            let is_part = !victim.ranks.is_empty();
+            if disruption == Disruption::None || (is_part && disruption != Disruption::Single) {
+                return Err(format!("{id} was disrupted, and does not let it"));
+            }
+            if priority >= self.by {
+                return Err(format!("{id} of priority {priority} gave way to {}", self.by));
+            }
+            let live = state.replicas(id).filter(|(_, one)| one.phase.is_live()).count();
+            let now = state.job(id).map(|job| job.phase);
+            let whole = now == Some(JobPhase::Pending) && live == 0;
+            let part = now == Some(job.phase) && live > 0;
+            if !(if is_part { part } else { whole }) {
+                return Err(format!("{id} was {:?} and is {now:?} with {live} live", job.phase));
+            }
+        }
+        Ok(())
+    }
 }

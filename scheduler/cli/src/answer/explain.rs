@@ -139,6 +139,17 @@ pub enum Change {
     RuleDropped(String),
     /// Nodes that come back.
     NodesOpened(u32),
+    /// Running jobs of lower priorities that give way.
+    Preempted {
+        /// Jobs that go back to the queue.
+        jobs_whole: u32,
+        /// Jobs that lose spare replicas.
+        jobs_part: u32,
+        /// Thousandths of GPUs that they give back.
+        gpu_milli: u64,
+        /// Those of the tenant itself.
+        job_ids_own: Vec<u64>,
+    },
     /// The end of a running job.
     Ending {
         /// When, RFC 3339.
@@ -183,6 +194,12 @@ impl From<Changed> for Change {
             Changed::QuotaGpuMilliMore(milli) => Self::QuotaGpuMilliMore(milli),
             Changed::RuleDropped(field) => Self::RuleDropped(field),
             Changed::NodesOpened(nodes) => Self::NodesOpened(nodes),
+            Changed::Preempted(gives) => Self::Preempted {
+                jobs_whole: gives.jobs_whole,
+                jobs_part: gives.jobs_part,
+                gpu_milli: gives.gpu_milli,
+                job_ids_own: gives.job_ids_own,
+            },
             Changed::Ending(ending) => Self::Ending {
                 time: time(ending.time_ms),
                 job: (ending.job_id > 0).then_some(ending.job_id),

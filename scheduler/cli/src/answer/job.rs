@@ -25,6 +25,8 @@ pub struct Job {
     pub kind: String,
     /// Who goes first among those that wait.
     pub priority: i32,
+    /// Times that jobs of a higher priority took GPUs from it.
+    pub preemptions: u32,
     /// How far it has come.
     pub phase: String,
     /// Why it waits or ended.
@@ -184,6 +186,7 @@ impl From<v1::Job> for Job {
             phase: word(job.phase().as_str_name(), "JOB_PHASE_"),
             kind: word(job.kind().as_str_name(), "JOB_KIND_"),
             priority: job.priority,
+            preemptions: job.preemptions,
             groups: job.spec.iter().flat_map(|spec| &spec.groups).map(GroupSize::from).collect(),
             begin_time: job.spec.as_ref().and_then(|spec| time(spec.begin_time_ms)),
             deadline_time: job.spec.as_ref().and_then(|spec| time(spec.deadline_time_ms)),
@@ -287,6 +290,9 @@ impl Job {
         table.field("Phase", &self.phase);
         if let Some(reason) = &self.reason {
             table.field("Reason", format!("{} {}", reason.code, reason.message));
+        }
+        if self.preemptions > 0 {
+            table.field("Preemptions", grouped(u64::from(self.preemptions)));
         }
         table.field("Replicas", self.replica_counts.words());
         for wait in &self.groups_waiting {

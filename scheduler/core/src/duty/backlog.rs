@@ -295,6 +295,14 @@ impl Backlog {
         }
     }
 
+    /// The job is tried again then, though nothing grew.
+    pub fn try_again(&mut self, job: JobId, at: TimeMs) {
+        if let Some(wait) = self.jobs.get_mut(&job) {
+            (wait.tried, wait.not_before) = (None, at);
+            self.again = Some(self.again.map_or(at, |again| again.min(at)));
+        }
+    }
+
     /// The job's next try need not wait for its pause to end.
     pub fn hurry(&mut self, job: JobId, now: TimeMs) {
         if let Some(wait) = self.jobs.get_mut(&job) {

@@ -16,6 +16,7 @@ mod hopeless;
 pub mod look;
 mod notes;
 mod offers;
+mod preempt;
 mod reserve;
 mod shell;
 
@@ -38,6 +39,7 @@ use holds::{Holds, Lifted, end_of};
 use hopeless::Hopeless;
 use look::Waiting;
 use offers::Offers;
+use preempt::{Preempted, Preempting};
 use reserve::Looks;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -117,6 +119,7 @@ pub struct Office<T> {
     hopeless: Hopeless,
     holds: Holds,
     looks: Looks,
+    preempting: Preempting,
 }
 
 impl<T> Office<T> {
@@ -140,6 +143,7 @@ impl<T> Office<T> {
             hopeless: Hopeless::default(),
             holds: Holds::new(reserve),
             looks,
+            preempting: Preempting::default(),
         }
     }
 
@@ -209,6 +213,7 @@ impl<T> Office<T> {
             batch.placed.into_iter().for_each(|job| self.holds.note_start(job));
             self.look_for_more(now);
         }
+        self.preempting.came_back(&batch.victims);
         for (job, accepted) in batch.commits {
             self.backlog.came_back(job, accepted, now);
             match accepted {
@@ -234,6 +239,7 @@ impl<T> Office<T> {
     fn grew(&mut self) {
         self.backlog.grew();
         self.hopeless.clear();
+        self.preempting.grew();
     }
 
     /// Reads what changed.
@@ -352,7 +358,14 @@ impl<T> Office<T> {
                 batch.commit(job, plan, shell.clock());
             }
             Err(reason) => {
+                let preempted = self.preempt(shell, &wait, &reason, batch);
+                if preempted == Preempted::Sent {
+                    return;
+                }
                 self.backlog.in_vain(job, now);
+                if let Preempted::Later(at) = preempted {
+                    self.backlog.try_again(job, at);
+                }
                 self.tell_waiting(shell, &wait.job, reason, batch);
             }
         }
@@ -364,6 +377,7 @@ impl<T> Office<T> {
         S: Shell<Ticket = T>,
     {
         let now = shell.now();
+        let reason = preempt::told_still(&job.reason, reason);
         let news = job.reason.code != reason.code;
         let every = if news { DurationMs::ZERO } else { TELL_EVERY };
         if news && self.holds.rules.is_on() {

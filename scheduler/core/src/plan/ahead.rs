@@ -131,14 +131,7 @@ impl<'a> Lookahead<'a> {
     /// Ends that do not give back as many GPUs as the request needs, whichever they are.
     fn too_few(&mut self) -> usize {
         self.ahead.go_to(self.view, self.ends, 0);
-        let free = |states: &View| -> u64 {
-            let each = |state: &crate::view::NodeState| {
-                let shared = state.free().partial().iter().map(|&(_, left)| u64::from(left));
-                (u64::from(state.idle()) * 1_000 + shared.sum::<u64>()) * u64::from(state.len())
-            };
-            states.states().iter().map(each).sum()
-        };
-        let mut sum = free(self.view);
+        let mut sum = free_gpu_milli(self.view);
         let needed = least_gpu_milli(self.request.spec);
         let enough = self.ends.iter().position(|end| {
             sum = sum.saturating_add(end.gpu_milli);
@@ -154,8 +147,17 @@ impl Drop for Lookahead<'_> {
     }
 }
 
+/// GPUs that are free on open nodes, in thousandths.
+pub(super) fn free_gpu_milli(view: &View) -> u64 {
+    let each = |state: &crate::view::NodeState| {
+        let shared = state.free().partial().iter().map(|&(_, left)| u64::from(left));
+        (u64::from(state.idle()) * 1_000 + shared.sum::<u64>()) * u64::from(state.len())
+    };
+    view.states().iter().map(each).sum()
+}
+
 /// GPUs of the least with which the job starts, in thousandths.
-fn least_gpu_milli(spec: &JobSpec) -> u64 {
+pub(super) fn least_gpu_milli(spec: &JobSpec) -> u64 {
     let groups = spec.groups.iter();
     let least = groups.map(|one| one.shape.gpu_milli().saturating_mul(one.replicas_min.into()));
     least.fold(0, u64::saturating_add)

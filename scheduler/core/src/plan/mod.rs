@@ -5,7 +5,7 @@
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`bulk` whole pools at once, `exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does, `ahead` when something will, `quote` what a plan
-//! amounts to. `home` replaces lost replicas near by; `ruled` takes the
+//! amounts to, `preempt` who would have to give way. `home` replaces lost replicas near by; `ruled` takes the
 //! gangs with rules among their members that the others do not know.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
@@ -22,6 +22,7 @@ mod home;
 pub mod near;
 mod pack;
 pub(crate) mod policy;
+pub mod preempt;
 pub mod quote;
 mod room;
 mod ruled;

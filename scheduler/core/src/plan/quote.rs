@@ -156,12 +156,8 @@ fn wholeness(view: &View, placements: &[Placement]) -> (Wholeness, Wholeness) {
 pub fn is_free(view: &View, placements: &[Placement]) -> bool {
     placements.iter().all(|one| {
         let Some(slot) = view.slot(one.node.0) else { return false };
-        let has_left = |index: u8| {
-            let shared = slot.free.partial().iter().find(|(other, _)| *other == index);
-            slot.free.idle.contains(index)
-                || shared.is_some_and(|&(_, left)| one.share_milli > 0 && left >= one.share_milli)
-        };
-        slot.open && slot.node.epoch == one.node_epoch && one.gpus.iter().all(has_left)
+        let is_same = slot.open && slot.node.epoch == one.node_epoch;
+        is_same && slot.free.has_gpus(one.gpus, one.share_milli)
     })
 }
 

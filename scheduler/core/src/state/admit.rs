@@ -14,6 +14,7 @@ use crate::job::{JobSpec, Level, RttScope};
 use crate::node::Node;
 use crate::topology::Sites;
 use crate::unit::{GpuMilli, RttUs};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Names in the selectors, tolerations and alternatives of a group up to which a node is asked
@@ -30,20 +31,30 @@ struct Draft<'a> {
     fits: Option<usize>,
 }
 
+/// What running jobs would give back for a plan.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    /// What is held without it, of each node on which it is.
+    pub(super) usage: BTreeMap<NodeId, Usage>,
+    /// Thousandths of GPUs that the tenant of the plan itself would give back.
+    pub(super) own_gpu_milli: u64,
+}
+
 impl State {
     /// Checks a plan for a job that is about to be submitted (`job` = `None`: all ranks wait), or
-    /// for an existing one that is not over.
+    /// for an existing one that is not over; `given` is free for it, too.
     pub(super) fn admit(
         &self,
         spec: &JobSpec,
         tenant: &TenantId,
         job: Option<JobId>,
         plan: &Plan,
+        given: &Given,
     ) -> Result<(), Rejection> {
         let stale = |why: Stale| Rejection::StalePlan { why };
         self.check_ranks(spec, job, plan).map_err(stale)?;
-        self.check_quota(spec, tenant, plan)?;
-        self.check_nodes(spec, plan).map_err(stale)?;
+        self.check_quota(spec, tenant, plan, given)?;
+        self.check_nodes(spec, plan, given).map_err(stale)?;
         job.map_or(Ok(()), |id| self.check_repairs(id, plan)).map_err(stale)?;
         self.check_rules(spec, tenant, job, plan).map_err(stale)
     }
@@ -107,7 +118,13 @@ impl State {
         job.map(|job| self.repair_room(job)).unwrap_or_default()
     }
 
-    fn check_quota(&self, spec: &JobSpec, tenant: &TenantId, plan: &Plan) -> Result<(), Rejection> {
+    fn check_quota(
+        &self,
+        spec: &JobSpec,
+        tenant: &TenantId,
+        plan: &Plan,
+        given: &Given,
+    ) -> Result<(), Rejection> {
         let holder = self.known_tenant(tenant)?;
         let starts = spec.group_starts();
         let asked = plan.placements.iter().fold(0u64, |sum, placement| {
@@ -115,7 +132,8 @@ impl State {
             let group = group.and_then(|group| spec.groups.get(group));
             sum.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()))
         });
-        let (used, max) = (holder.gpu_milli_used, holder.quota.gpu_milli_max);
+        let used = holder.gpu_milli_used.saturating_sub(given.own_gpu_milli);
+        let max = holder.quota.gpu_milli_max;
         if used.saturating_add(asked) <= max {
             return Ok(());
         }
@@ -126,7 +144,7 @@ impl State {
 
     /// Node by node: session, health, fit, and room beside what is held and what the plan itself
     /// puts there.
-    fn check_nodes(&self, spec: &JobSpec, plan: &Plan) -> Result<(), Stale> {
+    fn check_nodes(&self, spec: &JobSpec, plan: &Plan, given: &Given) -> Result<(), Stale> {
         let mut fits = Fits::new(spec, self);
         let mut by_node: Vec<&Placement> = plan.placements.iter().collect();
         by_node.sort_by_key(|placement| (placement.node, placement.rank));
@@ -134,7 +152,7 @@ impl State {
         for placement in by_node {
             let mut open = match draft.take() {
                 Some(same) if same.node.id == placement.node => same,
-                _ => self.open_draft(placement)?,
+                _ => self.open_draft(placement, given)?,
             };
             if open.node.epoch != placement.node_epoch {
                 return Err(Stale::NodeEpoch { node: placement.node });
@@ -145,14 +163,14 @@ impl State {
         Ok(())
     }
 
-    fn open_draft(&self, placement: &Placement) -> Result<Draft<'_>, Stale> {
+    fn open_draft(&self, placement: &Placement, given: &Given) -> Result<Draft<'_>, Stale> {
         let id = placement.node;
         let gone = Stale::NodeGone { node: id };
         let node = self.node(id).ok_or(gone)?;
         if !node.is_schedulable() {
             return Err(Stale::NodeUnschedulable { node: id });
         }
-        let usage = self.usage(id).ok_or(gone)?.clone();
+        let usage = given.usage.get(&id).or_else(|| self.usage(id)).ok_or(gone)?.clone();
         Ok(Draft { node, usage, fits: None })
     }
 

@@ -65,6 +65,7 @@ impl State {
             Command::PutTenant(asked) => self.put_tenant(turn, asked),
             Command::RemoveTenant { tenant } => self.remove_tenant(turn, tenant),
             Command::Scale(asked) => self.scale(turn, asked),
+            Command::Preempt(asked) => self.preempt(turn, asked),
         }
     }
 

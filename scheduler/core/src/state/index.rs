@@ -13,7 +13,7 @@ use super::work::Work;
 use super::{ENDED_JOBS_MAX, RETENTION};
 use crate::command::Quota;
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
-use crate::job::{Job, JobPhase, JobSpec, Replica, ReplicaPhase, Shape};
+use crate::job::{Disruption, Job, JobPhase, JobSpec, Priority, Replica, ReplicaPhase, Shape};
 use crate::node::{Labels, Node};
 use crate::table::Table;
 use crate::unit::{DurationMs, TimeMs};
@@ -47,6 +47,14 @@ impl PhaseCounts {
             ReplicaPhase::Released => &mut self.released,
             ReplicaPhase::Absent => &mut self.absent,
         }
+    }
+
+    /// One of the replicas is in another phase.
+    pub(super) fn turn(&mut self, from: ReplicaPhase, to: ReplicaPhase) {
+        let before = self.of(from);
+        *before = before.saturating_sub(1);
+        let after = self.of(to);
+        *after = after.saturating_add(1);
     }
 
     /// Replicas that hold capacity.
@@ -161,6 +169,8 @@ pub(super) struct Index {
     /// Pending jobs by when it is too late to start them.
     missing: BTreeSet<(TimeMs, JobId)>,
     ended: BTreeSet<(TimeMs, JobId)>,
+    /// Started jobs that others may disrupt, by priority.
+    disruptible: BTreeSet<(Priority, JobId)>,
     tenants: BTreeMap<TenantId, Tenant>,
     /// Jobs with labels that are not over, by tenant, key and value; at most
     /// [`crate::validate::JOB_LABELS_MAX`] entries for each.
@@ -266,6 +276,11 @@ impl Index {
         due.take(limit).map(|(_, (_, job))| *job).collect()
     }
 
+    /// Started jobs below the priority that others may disrupt, the lowest priorities first.
+    pub(super) fn disruptible(&self, below: Priority) -> impl Iterator<Item = (Priority, JobId)> {
+        self.disruptible.range(..(below, JobId(0))).copied()
+    }
+
     pub(super) fn ended_len(&self) -> usize {
         self.ended.len()
     }
@@ -282,6 +297,12 @@ impl Index {
 fn label_keys(job: &Job) -> impl Iterator<Item = (TenantId, Arc<str>, Arc<str>, JobId)> {
     let labels = job.spec.labels.iter();
     labels.map(|(key, value)| (job.tenant.clone(), key.clone(), value.clone(), job.id))
+}
+
+/// Whether the job has been started and others may take something from it.
+fn is_disruptible(job: &Job) -> bool {
+    let may = job.spec.preemption.disruption != Disruption::None;
+    may && job.phase != JobPhase::Pending && !job.phase.is_over()
 }
 
 pub(super) fn is_past_retention(ended: TimeMs, now: TimeMs) -> bool {
@@ -384,6 +405,9 @@ impl Index {
             return;
         }
         self.labelled.extend(label_keys(job));
+        if is_disruptible(job) {
+            self.disruptible.insert((job.spec.priority, job.id));
+        }
         if repels(job) {
             self.repelling.insert((job.tenant.clone(), job.id));
         }
@@ -405,6 +429,9 @@ impl Index {
         }
         for key in label_keys(job) {
             self.labelled.remove(&key);
+        }
+        if is_disruptible(job) {
+            self.disruptible.remove(&(job.spec.priority, job.id));
         }
         if repels(job) {
             self.repelling.remove(&(job.tenant.clone(), job.id));
@@ -429,10 +456,7 @@ impl Index {
         let Some(group) = job.spec.group_of(rank) else { return };
         if let Some(counts) = self.counts.get_mut(job.id.0) {
             if let Some(counts) = counts.get_mut(group) {
-                let before = counts.of(old.phase);
-                *before = before.saturating_sub(1);
-                let after = counts.of(new.phase);
-                *after = after.saturating_add(1);
+                counts.turn(old.phase, new.phase);
             }
             let waits = counts.iter().any(|counts| counts.to_place() > 0);
             // The set is only touched when the answer may have changed.

@@ -15,6 +15,7 @@ mod ending;
 mod facts;
 mod index;
 mod node;
+mod preempt;
 mod progress;
 mod register;
 mod repair;
@@ -45,7 +46,7 @@ pub use submit::check_deadline;
 pub use usage::{Lack, Usage};
 
 use crate::id::{JobId, Name, NodeId, Rank, SupplierId, TenantId};
-use crate::job::{Job, Replica, ReplicaPhase, Scaling};
+use crate::job::{Job, Priority, Replica, ReplicaPhase, Scaling};
 use crate::node::{Models, Node};
 use crate::topology::Sites;
 use crate::unit::{DurationMs, TimeMs};
@@ -227,6 +228,11 @@ impl State {
     /// When started jobs end whose duration runs or who have a deadline, the first first.
     pub fn endings(&self) -> impl Iterator<Item = (TimeMs, JobId)> {
         self.index.endings()
+    }
+
+    /// Started jobs below the priority that others may disrupt, the lowest priorities first.
+    pub fn disruptible(&self, below: Priority) -> impl Iterator<Item = (Priority, JobId)> {
+        self.index.disruptible(below)
     }
 
     pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {

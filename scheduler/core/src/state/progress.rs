@@ -1,6 +1,7 @@
 //! How far a job is, from how far its replicas are; and how replicas let go of what they hold.
 //!
-//! The rule, in order: all replicas succeeded: ended. Every group has its minimum running (or
+//! The rule, in order: all replicas succeeded: ended. A pending job of which nothing is bound is
+//! pending. Every group has its minimum running (or
 //! succeeded): ready; so members above the minimum are spares, of which neither the slowest start
 //! nor a failed one keeps the job from being ready, and a job stays ready while it grows or replaces
 //! them. Else, after a loss: repairing, until ready. Else starting once any agent has answered,
@@ -22,6 +23,10 @@ pub(super) fn next_phase(job: &Job, groups: &[PhaseCounts]) -> JobPhase {
     let total = sum(groups);
     if total.succeeded > 0 && total.succeeded == total.all() {
         return JobPhase::Ended;
+    }
+    if job.phase == JobPhase::Pending && total.live() == 0 && total.failed == 0 {
+        // Some may be done already of a bag of tasks that was preempted.
+        return JobPhase::Pending;
     }
     if has_minimum(&job.spec, groups) {
         return JobPhase::Ready;

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a job enters whole or not at all; a (tenant, request id) names at most one job.
 
+use super::admit::Given;
 use super::apply::{Turn, forbidden};
 use super::{JOBS_MAX, State};
 use crate::command::{Actor, Commit, Outcome, Plan, Rejection, Stale, Submit};
@@ -43,7 +44,7 @@ impl State {
         self.check_capacity(&asked.tenant, &asked.spec, asked.plan.is_some())?;
         if let Some(plan) = &asked.plan {
             check_start(&asked.spec, turn.now)?;
-            self.admit(&asked.spec, &asked.tenant, None, plan)?;
+            self.admit(&asked.spec, &asked.tenant, None, plan, &Given::default())?;
         }
 
         let id = JobId(self.facts.meta.next_job);
@@ -69,6 +70,7 @@ impl State {
             reason: asked.reason.clone(),
             submitted_at: turn.now,
             placed_at: None,
+            preemptions: 0,
             ready_at: None,
             ended_at: None,
             modified_index: turn.index,
@@ -169,7 +171,7 @@ impl State {
         if job.phase == JobPhase::Pending {
             check_start(&job.spec, turn.now)?;
         }
-        self.admit(&job.spec, &job.tenant, Some(job.id), &asked.plan)?;
+        self.admit(&job.spec, &job.tenant, Some(job.id), &asked.plan, &Given::default())?;
         // Nobody else may hold the job while it changes, or it would be copied.
         drop(job);
         self.bind(turn, asked.job, &asked.plan);
@@ -178,7 +180,7 @@ impl State {
     }
 
     /// Binds what [`State::admit`] let pass.
-    fn bind(&mut self, turn: &mut Turn<'_>, id: JobId, plan: &Plan) {
+    pub(super) fn bind(&mut self, turn: &mut Turn<'_>, id: JobId, plan: &Plan) {
         for placement in &plan.placements {
             let failures = self.replica(id, placement.rank).map_or(0, |replica| replica.failures);
             let allocation = Allocation {
@@ -201,7 +203,7 @@ pub fn check_deadline(spec: &JobSpec, now: TimeMs) -> Result<(), Rejection> {
 }
 
 /// Refuses to start a job before it is to begin, or too late for its deadline.
-fn check_start(spec: &JobSpec, now: TimeMs) -> Result<(), Rejection> {
+pub(super) fn check_start(spec: &JobSpec, now: TimeMs) -> Result<(), Rejection> {
     let why = match (spec.begin, spec.start_by()) {
         (Some(begin), _) if now < begin => Stale::TooEarly { begin },
         (_, Some(start_by)) if now > start_by => Stale::TooLate { start_by },

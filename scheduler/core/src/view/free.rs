@@ -131,6 +131,16 @@ impl Free {
         self.partial.retain(|&(_, left)| left > 0);
     }
 
+    /// Whether the GPUs (whole, or a share of the one) are free.
+    pub(crate) fn has_gpus(&self, gpus: GpuSet, share_milli: u16) -> bool {
+        let has_left = |index: u8| {
+            let shared = self.partial.iter().find(|(other, _)| *other == index);
+            self.idle.contains(index)
+                || shared.is_some_and(|&(_, left)| share_milli > 0 && left >= share_milli)
+        };
+        gpus.iter().all(has_left)
+    }
+
     /// Coarse measure of what is left besides GPUs; see [`headroom`].
     pub(crate) fn headroom(&self) -> u8 {
         headroom(self.rest)

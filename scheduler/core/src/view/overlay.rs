@@ -32,16 +32,27 @@ impl View {
     /// Gives back what a replica holds; `None` if its node is gone. What is claimed of it stays so.
     pub(crate) fn release(&mut self, held: &Held) -> Option<Undo> {
         let node = held.node.0;
-        let slot = self.slot(node)?;
-        let before = self.claims.base(node).unwrap_or(&slot.free).clone();
+        let before = self.base(node)?;
         let mut free = before.clone();
-        free.give(&Free::whole(&slot.node), held.gpus, held.share_milli, held.used);
-        free.give_custom(&slot.node.custom, &held.custom);
+        self.give_to(node, &mut free, held);
         self.rebase(node, free);
         Some(Undo::Free(node, before))
     }
 
-    fn rebase(&mut self, node: u32, base: Free) {
+    /// What is free on a node but for the claims on it; `None` if it is gone.
+    pub(crate) fn base(&self, node: u32) -> Option<Free> {
+        Some(self.claims.base(node).unwrap_or(&self.slot(node)?.free).clone())
+    }
+
+    /// Adds what a replica holds of a node to what is free there.
+    pub(crate) fn give_to(&self, node: u32, free: &mut Free, held: &Held) {
+        let Some(slot) = self.slot(node) else { return };
+        free.give(&Free::whole(&slot.node), held.gpus, held.share_milli, held.used);
+        free.give_custom(&slot.node.custom, &held.custom);
+    }
+
+    /// Makes this what is free on a node but for the claims on it.
+    pub(crate) fn rebase(&mut self, node: u32, base: Free) {
         let free = self.claims.rebase(node, base);
         self.set_free(node, free);
     }

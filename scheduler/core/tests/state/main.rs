@@ -8,6 +8,7 @@ mod input;
 mod nodes;
 mod order;
 mod plans;
+mod preempt;
 mod progress;
 mod random;
 mod rows;

@@ -5,7 +5,10 @@ use scheduler_core::command::{Actor, Command, Entry, Outcome, PutTenant};
 use scheduler_core::fixture::entry::{TENANT, World, node_spec, quota, supplier, tenant};
 use scheduler_core::fixture::noise;
 use scheduler_core::id::{JobId, NodeId, Rank};
-use scheduler_core::job::{Job, JobPhase, ReasonCode, Replica, ReplicaPhase};
+use scheduler_core::job::{
+    Disruption, Job, JobKind, JobPhase, PreemptionPolicy, Priority, ReasonCode, Replica,
+    ReplicaPhase,
+};
 use scheduler_core::node::Node;
 use scheduler_core::state::{Applied, Row, RowKey, State, Tenant};
 use std::collections::BTreeMap;
@@ -62,10 +65,19 @@ fn seen(state: &State) -> String {
         .jobs_after(None)
         .map(|job| {
             let found = state.job_by_request(&job.tenant, &job.request_id);
-            (job, state.counts(job.id), found, members(state, job.id), state.scalings(job.id))
+            let spare = state.spare_ranks(job);
+            (
+                job,
+                state.counts(job.id),
+                found,
+                members(state, job.id),
+                state.scalings(job.id),
+                spare,
+            )
         })
         .collect();
-    let lists = (state.waiting().collect::<Vec<_>>(), state.due(state.now(), 1_000));
+    let disruptible: Vec<_> = state.disruptible(Priority(i16::MAX)).collect();
+    let lists = (state.waiting().collect::<Vec<_>>(), state.due(state.now(), 1_000), disruptible);
     let tenants: Vec<_> = state.tenants().collect();
     format!("{nodes:?} {jobs:?} {lists:?} {tenants:?} {:?} {:?}", state.models(), state.sites())
 }
@@ -116,6 +128,7 @@ proptest! {
             let job = match (&applied.result, &entry.command) {
                 (Ok(Outcome::Submitted { job, placed: true, known: false }), _) => *job,
                 (Ok(_), Command::Commit(commit)) => commit.job,
+                (Ok(_), Command::Preempt(preempt)) => preempt.job,
                 _ => continue,
             };
             let spec = state.job(job).expect("placed").spec.clone();
@@ -171,6 +184,90 @@ proptest! {
                 } else {
                     prop_assert_eq!(due.contains(&job.id), is_over, "{:?}", job);
                 }
+            }
+        }
+    }
+
+    /// Preemption, held against the rules written out again: only those lose something who let
+    /// it, to a job that asks for it, waits and is of a higher priority; who goes back goes back
+    /// whole, who loses spares alone is as far as before; and nobody else is touched.
+    #[test]
+    fn preemption_takes_nothing_from_who_did_not_let_it(
+        seeds in prop::collection::vec(any::<u64>(), 1..200),
+    ) {
+        let mut state = begin();
+        for seed in seeds {
+            let entry = noise::entry(&state, seed);
+            let Command::Preempt(asked) = &entry.command else {
+                state.apply(state.index() + 1, &entry);
+                continue;
+            };
+            let jobs: Vec<Arc<Job>> = state.jobs_after(None).cloned().collect();
+            let before: BTreeMap<JobId, BTreeMap<Rank, Replica>> =
+                jobs.iter().map(|job| (job.id, members(&state, job.id))).collect();
+            if state.apply(state.index() + 1, &entry).result.is_err() {
+                continue;
+            }
+            let winner = jobs.iter().find(|job| job.id == asked.job).expect("there");
+            prop_assert_eq!(winner.phase, JobPhase::Pending);
+            prop_assert_eq!(winner.spec.preemption.policy, PreemptionPolicy::LowerPriority);
+            prop_assert!(state.job(asked.job).expect("there").placed_at.is_some());
+            for job in jobs.iter().filter(|job| job.id != asked.job) {
+                let (now, after) = (state.job(job.id).expect("there"), members(&state, job.id));
+                let Some(victim) = asked.victims.iter().find(|victim| victim.job == job.id) else {
+                    prop_assert_eq!(now, job);
+                    prop_assert_eq!(&after, &before[&job.id]);
+                    continue;
+                };
+                let disruption = job.spec.preemption.disruption;
+                prop_assert!(disruption != Disruption::None && job.spec.priority < winner.spec.priority);
+                prop_assert_eq!((now.preemptions, now.reason.code), (job.preemptions + 1, ReasonCode::Preempted));
+                let changed = after.iter().filter(|(rank, now)| before[&job.id][rank] != **now);
+                if victim.ranks.is_empty() {
+                    prop_assert_eq!((now.phase, now.placed_at, now.ready_at), (JobPhase::Pending, None, None));
+                    let stays = |one: &Replica| one.phase == ReplicaPhase::Waiting
+                        || (one.phase == ReplicaPhase::Succeeded && job.spec.kind == JobKind::Plain);
+                    prop_assert!(after.values().all(stays), "{:?}", after);
+                    prop_assert!(before[&job.id].values().any(|one| one.phase.is_live()));
+                } else {
+                    prop_assert_eq!(disruption, Disruption::Single);
+                    prop_assert_eq!((now.phase, now.ready_at), (job.phase, job.ready_at));
+                    let ranks: Vec<Rank> = changed.map(|(rank, _)| *rank).collect();
+                    prop_assert_eq!(&ranks, &victim.ranks);
+                    for (group, starts) in job.spec.groups.iter().zip(job.spec.group_starts().windows(2)) {
+                        let held = after.iter().filter(|(rank, one)| (starts[0]..starts[1]).contains(&rank.0)
+                            && (one.phase.is_live() || one.phase == ReplicaPhase::Succeeded));
+                        prop_assert!(held.count() >= group.replicas_min as usize);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All that can be spared, and any part of it, may be taken; nothing more of it may.
+    #[test]
+    fn spares_are_spare(seeds in prop::collection::vec(any::<u64>(), 60..200), part in any::<u64>()) {
+        let mut state = begin();
+        run(&mut state, &seeds);
+        let single = |job: &&Arc<Job>| job.spec.preemption.disruption == Disruption::Single
+            && job.phase != JobPhase::Pending && !job.phase.is_over();
+        let jobs: Vec<Arc<Job>> = state.jobs_after(None).filter(single).cloned().collect();
+        for job in jobs {
+            let spare = state.spare_ranks(&job);
+            let counts = state.counts(job.id).expect("there").groups;
+            for (group, (own, starts)) in job.spec.groups.iter().zip(counts.iter().zip(job.spec.group_starts().windows(2))) {
+                let of_group = spare.iter().filter(|rank| (starts[0]..starts[1]).contains(&rank.0)).count();
+                let over = |have: u32| (have + own.succeeded).saturating_sub(group.replicas_min) as usize;
+                prop_assert!(of_group <= over(own.live()));
+                // The head alone is kept beside the minimum, where the job runs.
+                let ready = job.phase == JobPhase::Ready;
+                prop_assert!(!ready || of_group + 1 >= over(own.live()).min(over(own.ready) + own.live() as usize - own.ready as usize));
+            }
+            for ranks in [spare.clone(), spare.iter().copied().filter(|rank| part >> (rank.0 % 64) & 1 == 0).collect()] {
+                if ranks.is_empty() {
+                    continue;
+                }
+                prop_assert_eq!(state.check_spared(&job, &ranks), true, "{:?} of {:?}", ranks, job);
             }
         }
     }
@@ -375,6 +472,7 @@ fn the_noise_reaches_everything() {
         "Report done",
         "Cancel done",
         "Scale done",
+        "Preempt done",
         "SetReason done",
         "Expire done",
         "PutTenant done",
@@ -399,6 +497,7 @@ fn the_noise_reaches_everything() {
         "StalePlan { why: TooEarly",
         "StalePlan { why: TooLate",
         "StalePlan { why: NodeUnschedulable",
+        "StalePlan { why: NoVictim",
         "QuotaExceeded",
         "RequestIdReused",
         "NotFound",

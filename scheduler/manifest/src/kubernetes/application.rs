@@ -11,7 +11,9 @@ use super::job::{self, Owner};
 use super::kai::KaiPodGroup;
 use super::members::{Members, merge_alike, shorter};
 use super::pinned::{NO_QUEUES, Named, Pinned};
-use super::{gang, jobset, kai, kubeflow, kueue, lws, pod, relation, volcano, yunikorn};
+use super::{
+    gang, jobset, kai, kubeflow, kueue, lws, pod, preemption, relation, volcano, yunikorn,
+};
 use crate::decode::decode;
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -380,6 +382,8 @@ impl Objects {
             labels: relation::labels(&self.owners, &members, findings),
             ..v1::JobSpec::default()
         };
+        let owners = self.owners.iter().map(|owner| &owner.pinned);
+        spec.preemption = preemption::of_job(&first.at, owners, &members, findings);
         kueue::total_count(&self.owners, &members, findings);
         relation::bonds(&mut spec, &mut members);
         relation::terms(&mut spec, &mut members, findings);

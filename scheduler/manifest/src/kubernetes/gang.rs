@@ -5,10 +5,12 @@
 
 use super::members::{Members, priority, together, with_some};
 use super::pod::{Object, PodClaim};
+use super::preemption;
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
 use crate::topology;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// What becomes of fields that the structs below do not name.
 pub(super) const REST: Rest = &[
@@ -17,13 +19,12 @@ pub(super) const REST: Rest = &[
         &["parentCompositePodGroupName"],
         Verdict::Refused("groups of groups; a muster job starts all of its groups together"),
     ),
-    ("PodGroupSpec", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
-    ("PodGroupTemplate", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
-    ("Composite", &["preemptionPolicy", "disruptionMode"], NO_PREEMPTION),
-    ("Scheduling", &["disruptionMode"], NO_PREEMPTION),
+    (
+        "Composite",
+        &["preemptionPolicy", "disruptionMode"],
+        Verdict::Ignored("what the pod groups themselves say of it counts"),
+    ),
 ];
-
-const NO_PREEMPTION: Verdict = Verdict::Ignored("muster preempts nobody");
 
 /// What a `Job`, a `PodGroup` and a template of one say alike.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,6 +33,9 @@ pub(super) struct Scheduling {
     pub(super) scheduling_policy: Option<Policy>,
     pub(super) scheduling_constraints: Option<Constraints>,
     pub(super) resource_claims: Vec<PodClaim>,
+    pub(super) disruption_mode: Option<Value>,
+    #[serde(skip)]
+    pub(super) preemption_policy: Option<String>,
     /// What the policy is called where it stands; empty = `schedulingPolicy`.
     #[serde(skip)]
     pub(super) policy_field: &'static str,
@@ -96,6 +100,8 @@ pub(super) struct PodGroupTemplate {
     policy: Option<Policy>,
     scheduling_constraints: Option<Constraints>,
     resource_claims: Vec<PodClaim>,
+    disruption_mode: Option<Value>,
+    preemption_policy: Option<String>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
 }
@@ -138,6 +144,8 @@ pub(super) struct PodGroupSpec {
     scheduling_policy: Option<Policy>,
     scheduling_constraints: Option<Constraints>,
     resource_claims: Vec<PodClaim>,
+    disruption_mode: Option<Value>,
+    preemption_policy: Option<String>,
     priority_class_name: Option<String>,
     priority: Option<i32>,
 }
@@ -195,6 +203,8 @@ impl PodGroupTemplate {
             scheduling_policy: self.policy.clone().or_else(|| self.scheduling_policy.clone()),
             scheduling_constraints: self.scheduling_constraints.clone(),
             resource_claims: self.resource_claims.clone(),
+            disruption_mode: self.disruption_mode.clone(),
+            preemption_policy: self.preemption_policy.clone(),
         };
         Rule { at: at.clone(), name: self.name.clone(), scheduling }
     }
@@ -210,6 +220,8 @@ impl PodGroupDocument {
             scheduling_policy: spec.scheduling_policy.clone(),
             scheduling_constraints: spec.scheduling_constraints.clone(),
             resource_claims: spec.resource_claims.clone(),
+            disruption_mode: spec.disruption_mode.clone(),
+            preemption_policy: spec.preemption_policy.clone(),
             policy_field: "",
         };
         let name = self.metadata.name.clone().unwrap_or_default();
@@ -400,6 +412,13 @@ pub(super) fn pin_scheduling(
             let problem = format!("has {} keys; at most 1 is allowed", many.len());
             findings.fault(&at_topology, problem);
         }
+    }
+    let mode = scheduling.disruption_mode.as_ref();
+    let mode = preemption::mode(&at.field("disruptionMode"), mode, findings);
+    let policy = preemption::policy(at, scheduling.preemption_policy.as_deref(), findings);
+    for one in members.iter_mut() {
+        one.pinned.disruption = mode.or(one.pinned.disruption);
+        one.pinned.policy = policy.or(one.pinned.policy);
     }
     for (index, claim) in scheduling.resource_claims.iter().enumerate() {
         // A claim of the group is one set of devices that all its pods share.

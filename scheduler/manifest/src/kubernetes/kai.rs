@@ -6,6 +6,7 @@
 use super::members::{Members, NO_PRIORITIES, together, with_some};
 use super::pinned::{Entry, NO_QUEUES, Pinned};
 use super::pod::Object;
+use super::preemption;
 use crate::decode::{Rest, Verdict};
 use crate::finding::{At, Findings, quote};
 use crate::native::unit;
@@ -52,7 +53,7 @@ pub(super) fn annotation(pinned: &mut Pinned, entry: &Entry<'_>, findings: &mut 
         "kai.scheduler/topology" => {
             entry.ignored("there is one topology here, and levels have fixed names", findings);
         }
-        "kai.scheduler/preemption-delay" => entry.ignored("muster preempts nobody", findings),
+        "kai.scheduler/preemption-delay" => entry.ignored(NO_DELAY, findings),
         "kai.scheduler/staleness-grace-period" => {
             entry.ignored("muster replaces lost members instead of ending the job", findings);
         }
@@ -67,7 +68,9 @@ pub(super) fn label(pinned: &mut Pinned, entry: &Entry<'_>, findings: &mut Findi
             entry.ignored(NO_QUEUES, findings);
         }
         "kai.scheduler/subgroup-name" => pinned.kai_subgroup = entry.named(),
-        "kai.scheduler/preemptibility" => entry.ignored("muster preempts nobody", findings),
+        "kai.scheduler/preemptibility" => {
+            pinned.disruption = preemption::preemptibility(&entry.at, entry.value, findings);
+        }
         "priorityClassName" => findings.fault(&entry.at, NO_PRIORITIES),
         _ => entry.unknown("KAI", findings),
     }
@@ -89,6 +92,9 @@ fn fraction(at: &At, text: &str, findings: &mut Findings) -> Option<(At, u32)> {
     }
 }
 
+/// Why a delay is left aside.
+const NO_DELAY: &str = "a job that may preempt others does so as soon as nothing else helps";
+
 const QUEUE: Verdict = Verdict::Ignored(NO_QUEUES);
 
 /// What becomes of fields that the structs below do not name.
@@ -99,7 +105,7 @@ pub(super) const REST: Rest = &[
         &["priorityClassName"],
         Verdict::Refused("say a number in the annotation muster/priority, or leave it out"),
     ),
-    ("KaiSpec", &["preemptibility", "preemptionDelay"], Verdict::Ignored("muster preempts nobody")),
+    ("KaiSpec", &["preemptionDelay"], Verdict::Ignored(NO_DELAY)),
     (
         "KaiSpec",
         &["stalenessGracePeriod"],
@@ -125,6 +131,7 @@ pub(super) type KaiPodGroup = Object<KaiSpec>;
 pub(super) struct KaiSpec {
     pub(super) min_member: Option<u32>,
     pub(super) min_sub_group: Option<u32>,
+    preemptibility: Option<String>,
     pub(super) topology_constraint: KaiTopology,
     pub(super) sub_groups: Vec<SubGroup>,
 }
@@ -178,6 +185,12 @@ pub(super) fn pin(at: &At, group: &KaiPodGroup, members: &mut [Members], finding
         levels = group.spec.topology_constraint.levels(&constraint, findings);
         together(&constraint, meant, levels.0, false);
         together(&constraint, meant, levels.1, true);
+        let at_said = at_spec.field("preemptibility");
+        let said = group.spec.preemptibility.as_deref().filter(|said| !said.is_empty());
+        let said = said.and_then(|said| preemption::preemptibility(&at_said, said, findings));
+        for one in meant.iter_mut() {
+            one.pinned.disruption = said.or(one.pinned.disruption);
+        }
         if let Some(least) = group.spec.min_member {
             kai_minimum(&at_spec.field("minMember"), least, meant, findings);
         }

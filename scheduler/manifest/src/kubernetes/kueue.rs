@@ -7,6 +7,7 @@ use super::job::{Owner, name_of};
 use super::members::{Members, NO_PRIORITIES, deadline, priority, shorter, together, with_some};
 use super::pinned::{Entry, NO_QUEUES, Named, On, Pinned};
 use super::pod::{self, Object, PodTemplate};
+use super::preemption;
 use crate::decode::{Rest, Verdict, decode};
 use crate::document::Document;
 use crate::finding::{At, Findings, quote};
@@ -169,7 +170,7 @@ pub(super) const REST: Rest = &[
         &["priorityClassRef", "priorityClassName", "priorityClassSource"],
         Verdict::Refused("say a number in the annotation muster/priority, or leave it out"),
     ),
-    ("KueueSpec", &["preemptionGates"], Verdict::Ignored("muster preempts nobody")),
+    ("KueueSpec", &["preemptionGates"], Verdict::Ignored(preemption::BY_JOBS)),
     (
         "TopologyRequest",
         &["podIndexLabel", "subGroupIndexLabel", "subGroupCount"],

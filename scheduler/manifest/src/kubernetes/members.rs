@@ -6,6 +6,7 @@ use super::claim::Known;
 use super::pinned::{Named, On, Pinned};
 use super::placement;
 use super::pod::{LabelSelector, Metadata, PodAffinity, PodSpec, PodTerm, WorkloadRef};
+use super::preemption;
 use super::resources;
 use crate::finding::{At, Findings, quote};
 use crate::shape::{self, Devices};
@@ -92,9 +93,11 @@ impl Members {
         known: &Known,
         findings: &mut Findings,
     ) -> Self {
-        let pinned = Pinned::read(&at.field("metadata"), metadata, on, findings);
+        let mut pinned = Pinned::read(&at.field("metadata"), metadata, on, findings);
         let labels = metadata.labels.clone();
         let at_spec = at.field("spec");
+        let policy = preemption::policy(&at_spec, spec.preemption_policy.as_deref(), findings);
+        pinned.policy = policy.or(pinned.policy);
         let group = group(&at_spec, spec, &pinned, &labels, known, findings);
         let mut members = Self {
             at: at.clone(),

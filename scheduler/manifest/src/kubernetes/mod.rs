@@ -16,6 +16,7 @@ mod members;
 mod pinned;
 mod placement;
 pub(crate) mod pod;
+mod preemption;
 mod relation;
 mod resources;
 mod volcano;

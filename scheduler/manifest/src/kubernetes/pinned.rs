@@ -8,7 +8,7 @@ use super::pod::Metadata;
 use super::{kai, kueue, yunikorn};
 use crate::decode::word;
 use crate::finding::{At, Findings, quote};
-use crate::native::unit;
+use crate::native::{DISRUPTIONS, POLICIES, unit};
 use proto::v1;
 use std::collections::BTreeMap;
 
@@ -56,6 +56,9 @@ pub(crate) struct Pinned {
     pub(crate) rtt_us_max: u32,
     pub(crate) price_micro_usd_max: u64,
     pub(crate) priority: i32,
+    /// Whom the job may preempt, and who may preempt it.
+    pub(crate) policy: Option<v1::PreemptionPolicy>,
+    pub(crate) disruption: Option<v1::Disruption>,
     /// Labels that are no scheduler's words.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -304,6 +307,8 @@ impl Pinned {
         if self.priority == 0 {
             self.priority = other.priority;
         }
+        self.policy = self.policy.or(other.policy);
+        self.disruption = self.disruption.or(other.disruption);
         for (key, value) in other.labels {
             self.labels.entry(key).or_insert(value);
         }
@@ -331,12 +336,15 @@ impl Pinned {
                     0
                 });
             }
+            "preemption" => self.policy = word(at, entry.value, &POLICIES, findings),
+            "disruption" => self.disruption = word(at, entry.value, &DISRUPTIONS, findings),
             "duration" => {
                 self.duration_s = Some(bound(at, unit::seconds(entry.value), findings));
             }
             _ => findings.fault(
                 at,
-                "unknown; known are muster/kind, max-rtt, max-price, duration, priority",
+                "unknown; known are muster/kind, max-rtt, max-price, duration, priority, preemption, \
+                 disruption",
             ),
         }
     }

@@ -17,7 +17,6 @@ const VOLUMES: Verdict = Verdict::Ignored(
 );
 const SERVER: Verdict = Verdict::Ignored("set by the API server");
 const STATUS: Verdict = Verdict::Ignored("the state of an object is not a wish");
-const NO_PREEMPTION: Verdict = Verdict::Ignored("muster preempts nobody");
 const SCHEDULER: Verdict = Verdict::Ignored("muster is the scheduler here");
 
 /// What becomes of fields that the structs below do not name.
@@ -96,7 +95,6 @@ pub(crate) const REST: Rest = &[
     ),
     ("PodSpec", &["volumes"], VOLUMES),
     ("PodSpec", &["schedulerName"], SCHEDULER),
-    ("PodSpec", &["preemptionPolicy"], NO_PREEMPTION),
     ("PodTemplate", &["apiVersion", "kind"], POD),
     ("Object", &["status"], STATUS),
     (
@@ -176,6 +174,7 @@ pub(crate) struct PodSpec {
     pub(crate) topology_spread_constraints: Vec<SpreadConstraint>,
     pub(crate) priority_class_name: Option<String>,
     pub(crate) priority: Option<i32>,
+    pub(crate) preemption_policy: Option<String>,
     pub(crate) scheduling_gates: Vec<Gate>,
     pub(crate) scheduling_group: Option<SchedulingGroup>,
     pub(crate) workload_ref: Option<WorkloadRef>,

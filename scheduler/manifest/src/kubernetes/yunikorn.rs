@@ -5,7 +5,7 @@
 use super::members::{Members, terms, with_some};
 use super::pinned::{Entry, NO_QUEUES, Pinned};
 use super::pod::{self, Affinity, SpreadConstraint, Toleration};
-use super::{placement, resources};
+use super::{placement, preemption, resources};
 use crate::decode::{Rest, Scalar, Verdict, decode};
 use crate::finding::{At, Findings, quote};
 use crate::label::Conditions;
@@ -67,7 +67,9 @@ pub(super) fn annotation(
         "schedulingPolicyParameters" => parameters(entry, findings),
         "queue" => entry.ignored(NO_QUEUES, findings),
         "user.info" => entry.ignored("who submits follows from the token", findings),
-        "allow-preemption" => entry.ignored("muster preempts nobody", findings),
+        "allow-preemption" => {
+            pinned.disruption = preemption::allowed(at, entry.value, findings);
+        }
         _ => entry.unknown("YuniKorn", findings),
     }
 }

@@ -12,6 +12,7 @@ mod walk;
 mod write;
 
 pub use path::path;
+pub(crate) use read::{DISRUPTIONS, POLICIES};
 pub use unit::{microseconds, seconds};
 pub use write::Manifest;
 
@@ -39,6 +40,9 @@ A job file is YAML or JSON:
   compliance: [soc2]            # labels that every node must have as \"true\"
   labels: {app: train}
   priority: 100                 # who goes first among those that wait; -1000 to 1000
+  preemption:                   # who takes GPUs from whom; both sides must say so
+    policy: lower-priority      # never | lower-priority: takes them from jobs of a lower priority
+    disruption: all             # none | single | all: what higher ones may take; single: spare replicas
   begin: 2027-01-31T08:00:00Z   # not started before
   deadline: 2027-01-31T18:00:00Z  # over by then; FAILED if it could not be started in time
   min_duration: 1h              # not started later than this before the deadline; left out = duration

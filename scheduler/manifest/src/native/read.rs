@@ -6,9 +6,9 @@ use crate::finding::{At, Findings};
 use crate::mig;
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, DomainsMax, GpuAlternative, GpuVendor, Group, JobKind, JobSpec, Program, Repair,
-    Role, RttObjective, RttScope, Segment, Selector, SelectorOperator, Shape, Spread, Strategy,
-    TaintEffect, Toleration, TopologyLevel,
+    Affinity, Disruption, DomainsMax, GpuAlternative, GpuVendor, Group, JobKind, JobSpec,
+    Preemption, PreemptionPolicy, Program, Repair, Role, RttObjective, RttScope, Segment, Selector,
+    SelectorOperator, Shape, Spread, Strategy, TaintEffect, Toleration, TopologyLevel,
 };
 use serde_json::Value;
 
@@ -43,6 +43,10 @@ pub(super) const SCOPES: [(&str, RttScope); 3] = [
 ];
 pub(super) const OBJECTIVES: [(&str, RttObjective); 2] =
     [("diameter", RttObjective::Diameter), ("mean", RttObjective::Mean)];
+pub(crate) const POLICIES: [(&str, PreemptionPolicy); 2] =
+    [("never", PreemptionPolicy::Never), ("lower-priority", PreemptionPolicy::LowerPriority)];
+pub(crate) const DISRUPTIONS: [(&str, Disruption); 3] =
+    [("none", Disruption::None), ("single", Disruption::Single), ("all", Disruption::All)];
 pub(super) const ROLES: [(&str, Role); 2] = [("worker", Role::Worker), ("head", Role::Head)];
 pub(super) const OPERATORS: [(&str, SelectorOperator); 4] = [
     ("in", SelectorOperator::In),
@@ -90,6 +94,8 @@ pub(super) fn job(value: &Value, f: &mut Findings) -> JobSpec {
         let hourly = fields.amount("max_hourly_price", |text| unit::decimal(text, 6), f);
         spec.price_hour_micro_usd_max = fields.bound("max_hourly_price", hourly, f);
         spec.priority = fields.whole("priority", f).unwrap_or_default();
+        let path = fields.at("preemption");
+        spec.preemption = fields.get("preemption").and_then(|value| preemption(&path, value, f));
         let begin = fields.amount("begin", unit::time, f);
         spec.begin_time_ms = fields.bound("begin", begin, f);
         let deadline = fields.amount("deadline", unit::time, f);
@@ -125,6 +131,14 @@ fn each<T>(
 ) -> Vec<T> {
     let at = |index: usize| format!("{path}[{index}]");
     items.iter().enumerate().filter_map(|(index, item)| read(&at(index), item, faults)).collect()
+}
+
+fn preemption(path: &str, value: &Value, f: &mut Findings) -> Option<Preemption> {
+    let mut fields = Fields::open(path, value, f)?;
+    let policy = fields.word("policy", &POLICIES, f).unwrap_or_default().into();
+    let disruption = fields.word("disruption", &DISRUPTIONS, f).unwrap_or_default().into();
+    fields.end(f);
+    Some(Preemption { policy, disruption })
 }
 
 fn group(path: &str, value: &Value, f: &mut Findings) -> Option<Group> {

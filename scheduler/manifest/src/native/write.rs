@@ -1,7 +1,8 @@
 //! From `JobSpec` back to the form of a job file.
 
 use super::read::{
-    EFFECTS, KINDS, LEVELS, OBJECTIVES, OPERATORS, ROLES, SCOPES, STRATEGIES, VENDORS,
+    DISRUPTIONS, EFFECTS, KINDS, LEVELS, OBJECTIVES, OPERATORS, POLICIES, ROLES, SCOPES,
+    STRATEGIES, VENDORS,
 };
 use crate::text::{decimal, dollars, mebibytes, milli, rtt, seconds, time};
 use proto::v1::{
@@ -40,6 +41,8 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "is_zero")]
     priority: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    preemption: Option<PreemptionEntry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     begin: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<String>,
@@ -58,6 +61,14 @@ pub struct Manifest {
     #[serde(skip_serializing_if = "Option::is_none")]
     program: Option<ProgramEntry>,
     groups: Vec<GroupEntry>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct PreemptionEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disruption: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -224,6 +235,10 @@ impl From<&JobSpec> for Manifest {
             max_hourly_price: (spec.price_hour_micro_usd_max > 0)
                 .then(|| dollars(spec.price_hour_micro_usd_max)),
             priority: spec.priority,
+            preemption: spec.preemption.as_ref().map(|asked| PreemptionEntry {
+                policy: word(&POLICIES, asked.policy()),
+                disruption: word(&DISRUPTIONS, asked.disruption()),
+            }),
             begin: time(spec.begin_time_ms),
             deadline: time(spec.deadline_time_ms),
             min_duration: (spec.duration_s_min > 0).then(|| seconds(spec.duration_s_min)),

@@ -156,13 +156,13 @@ fn kueue_workload(spec: &str, set: &str) -> String {
     )
 }
 
-fn kai_group(spec: &str) -> String {
+pub(crate) fn kai_group(spec: &str) -> String {
     format!(
         "apiVersion: scheduling.run.ai/v2alpha2\nkind: PodGroup\nmetadata: {{name: g}}\nspec: {{{spec}}}\n"
     )
 }
 
-fn kai_pod(name: &str, subgroup: &str) -> String {
+pub(crate) fn kai_pod(name: &str, subgroup: &str) -> String {
     let label = match subgroup {
         "" => String::new(),
         of => format!(", labels: {{kai.scheduler/subgroup-name: {of}}}"),
@@ -695,16 +695,25 @@ fn what_has_no_counterpart_is_told() {
             "documents[0].spec.queue: ignored",
         ),
         (
-            kai_group("minMember: 1, preemptibility: preemptible") + &kai_pod("a", ""),
-            "documents[0].spec.preemptibility: ignored: muster preempts nobody",
+            kai_group("minMember: 1, preemptionDelay: 5s") + &kai_pod("a", ""),
+            "documents[0].spec.preemptionDelay: ignored: a job that may preempt others does so",
         ),
         (
             kueue_workload("preemptionGates: [{name: a}]", ""),
-            "spec.preemptionGates: ignored: muster preempts nobody",
+            "spec.preemptionGates: ignored: whom a job may preempt",
         ),
         (
-            kubernetes_job("", "scheduling: {disruptionMode: {all: {}}}", "", ""),
-            "spec.scheduling.disruptionMode: ignored: muster preempts nobody",
+            kubernetes_job("", "scheduling: {disruptionMode: {single: {}}}", "", ""),
+            "spec.scheduling.disruptionMode: read as: pods above the minimum",
+        ),
+        (
+            kubernetes_job(
+                "",
+                "",
+                "annotations: {yunikorn.apache.org/allow-preemption: \"true\"}",
+                "",
+            ),
+            "annotations[\"yunikorn.apache.org/allow-preemption\"]: ignored: whom a job may preempt",
         ),
         ("{bundles: [{CPU: 1}], ray_namespace: n}".to_owned(), "ray_namespace: ignored"),
         (

@@ -5,6 +5,7 @@
 mod conformance;
 mod hostile;
 mod kinds;
+mod preemption;
 mod round_trip;
 mod sets;
 mod traps;

@@ -7,8 +7,8 @@ use crate::understood;
 use proptest::prelude::*;
 use proto::v1::shape::Gpus;
 use proto::v1::{
-    Affinity, DomainsMax, GpuAlternative, Group, JobSpec, Program, Repair, Segment, Selector,
-    Shape, Spread, Toleration,
+    Affinity, DomainsMax, GpuAlternative, Group, JobSpec, Preemption, Program, Repair, Segment,
+    Selector, Shape, Spread, Toleration,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -216,6 +216,10 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             rtt_scope: bounds.3,
             rtt_objective: bounds.4,
             priority: bounds.5,
+            preemption: (times.2 % 3 > 0).then_some(Preemption {
+                policy: (times.0 % 3).try_into().unwrap_or_default(),
+                disruption: (times.1 % 4).try_into().unwrap_or_default(),
+            }),
             begin_time_ms: times.0,
             deadline_time_ms: times.1,
             duration_s_min: times.2,

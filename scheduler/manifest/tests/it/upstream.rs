@@ -2,7 +2,7 @@
 //! and what people put beside a job.
 
 use crate::{faults, group, indented, job, kubernetes_job, notes, ray_cluster};
-use proto::v1::{JobKind, Strategy, TopologyLevel};
+use proto::v1::{Disruption, JobKind, JobSpec, Strategy, TopologyLevel};
 
 /// Pods of one template, as a Job of four.
 fn workers(pod: &str) -> String {
@@ -115,7 +115,9 @@ spec:
         let copied = objects(reference, "");
         assert_eq!(group(&job(&copied), "train").replicas_min, 5);
         assert_eq!(job(&copied).topology_required(), TopologyLevel::Zone);
-        assert!(notes(&copied).contains("podGroupTemplates[0].disruptionMode: ignored: muster"));
+        let disruption = |spec: &JobSpec| spec.preemption.as_ref().map(|said| said.disruption());
+        assert_eq!(disruption(&own), Some(Disruption::Single));
+        assert_eq!(disruption(&job(&copied)), Some(Disruption::All));
     }
     let loose =
         faults(&objects("{workload: {workloadName: none, podGroupTemplateName: workers}}", ""));

@@ -8,7 +8,7 @@ use crate::status;
 use manifest::text::mebibytes;
 use proto::v1;
 use scheduler_core::duty::office::Check;
-use scheduler_core::job::{JobSpec, Level, Strategy};
+use scheduler_core::job::{JobSpec, Level, PreemptionPolicy, Strategy};
 use scheduler_core::plan::Verdict;
 use scheduler_core::plan::explain::change::widened;
 use scheduler_core::plan::explain::{Change, Rule};
@@ -17,6 +17,8 @@ use tonic::Status;
 
 /// Most groups told in one line.
 const GROUPS_TOLD_MAX: usize = 6;
+/// Most jobs told in one line.
+const OWN_TOLD_MAX: usize = 6;
 
 /// The plan that a submission means, if it means one. `path` stands before the names of fields.
 pub fn check(path: impl Display, index: u64, digest: &str) -> Result<Option<Check>, Status> {
@@ -129,6 +131,12 @@ fn change_of(change: &Change, sees_all: bool) -> v1::counterfactual::Change {
         Change::Disk { disk, .. } => To::DiskMib(disk.0),
         Change::NoRule { rule, .. } => To::RuleDropped(rule.field()),
         Change::Open { nodes } => To::NodesOpened(*nodes),
+        Change::Preempt { whole, part, gpu_milli, own } => To::Preempted(v1::Preempted {
+            jobs_whole: *whole,
+            jobs_part: *part,
+            gpu_milli: *gpu_milli,
+            job_ids_own: own.iter().map(|job| job.0).collect(),
+        }),
         Change::Wait { until, job, own } => To::Ending(v1::Ending {
             time_ms: until.0,
             job_id: if *own || sees_all { job.0 } else { 0 },
@@ -234,6 +242,28 @@ fn text(spec: &JobSpec, change: &Change) -> String {
         }
         Change::Open { nodes } => {
             format!("when {nodes} nodes that are down, cordoned or draining come back")
+        }
+        Change::Preempt { whole, part, gpu_milli, own } => {
+            let policy = match spec.preemption.policy {
+                PreemptionPolicy::LowerPriority => "by its preemption policy",
+                PreemptionPolicy::Never => "with the preemption policy LOWER_PRIORITY",
+            };
+            let mut told = Vec::new();
+            if *whole > 0 {
+                told.push(format!("{whole} job(s) of a lower priority would go back to the queue"));
+            }
+            if *part > 0 {
+                told.push(format!("{part} would lose spare replicas"));
+            }
+            let own = match own.as_slice() {
+                [] => String::new(),
+                own => {
+                    let told = own.iter().take(OWN_TOLD_MAX).map(|job| job.0.to_string());
+                    let more = if own.len() > OWN_TOLD_MAX { ", …" } else { "" };
+                    format!(", own jobs {}{more}", told.collect::<Vec<_>>().join(", "))
+                }
+            };
+            format!("{policy}: {} ({} GPUs{own})", told.join(", "), thousandths(*gpu_milli))
         }
         Change::Wait { .. } => "when running work has ended".to_owned(),
     }
@@ -361,6 +391,24 @@ mod tests {
         let least = [spec.groups[0].replicas, 1];
         let told = text(&two, &Change::Replicas(least.to_vec()));
         assert!(told.contains(&format!(" replicas (train 1 of {}), ", least[0])), "{told}");
+    }
+
+    #[test]
+    fn those_who_would_give_way_are_told_by_number_and_own_ones_by_name() {
+        let mut spec = spec();
+        let (own, gpu_milli) = (vec![JobId(3), JobId(9)], 24_500);
+        let change = Change::Preempt { whole: 2, part: 1, gpu_milli, own };
+        assert_eq!(
+            text(&spec, &change),
+            "with the preemption policy LOWER_PRIORITY: 2 job(s) of a lower priority would go back \
+             to the queue, 1 would lose spare replicas (24.5 GPUs, own jobs 3, 9)"
+        );
+        spec.preemption.policy = PreemptionPolicy::LowerPriority;
+        let change = Change::Preempt { whole: 0, part: 1, gpu_milli: 1_000, own: Vec::new() };
+        assert_eq!(
+            text(&spec, &change),
+            "by its preemption policy: 1 would lose spare replicas (1 GPUs)"
+        );
     }
 
     #[test]

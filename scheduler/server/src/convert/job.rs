@@ -14,7 +14,8 @@ use scheduler_core::command::Rejection;
 use scheduler_core::hash::Hasher;
 use scheduler_core::id::Name;
 use scheduler_core::job::{
-    Condition, GroupSpec, JobKind, JobSpec, Level, Program, Role, Selector, Strategy, Toleration,
+    Condition, Disruption, GroupSpec, JobKind, JobSpec, Level, Preemption, PreemptionPolicy,
+    Program, Role, Selector, Strategy, Toleration,
 };
 use scheduler_core::node::TaintEffect;
 use scheduler_core::unit::{CostMicroUsd, DurationMs, PriceMicroUsd, RttUs, TimeMs};
@@ -129,6 +130,7 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
             .then_some(CostMicroUsd(spec.price_hour_micro_usd_max)),
         domains_max: rules::domains_max("spec", &spec.domains_max)?,
         duration_min: (spec.duration_s_min > 0).then(|| DurationMs(spec.duration_s_min * 1000)),
+        preemption: preemption(spec.preemption.unwrap_or_default())?,
     };
     validate::job(&converted)?;
     at_most("spec.groups", converted.gpu_milli() / 1000, GPUS_MAX)
@@ -144,6 +146,23 @@ fn kind(value: i32) -> Taken<JobKind> {
         Ok(v1::JobKind::Unspecified) => bad("spec.kind", "is missing"),
         Err(_) => unknown("spec.kind", value),
     }
+}
+
+fn preemption(asked: v1::Preemption) -> Taken<Preemption> {
+    let policy = match v1::PreemptionPolicy::try_from(asked.policy) {
+        Ok(v1::PreemptionPolicy::Unspecified | v1::PreemptionPolicy::Never) => {
+            PreemptionPolicy::Never
+        }
+        Ok(v1::PreemptionPolicy::LowerPriority) => PreemptionPolicy::LowerPriority,
+        Err(_) => return unknown("spec.preemption.policy", asked.policy),
+    };
+    let disruption = match v1::Disruption::try_from(asked.disruption) {
+        Ok(v1::Disruption::Unspecified | v1::Disruption::None) => Disruption::None,
+        Ok(v1::Disruption::Single) => Disruption::Single,
+        Ok(v1::Disruption::All) => Disruption::All,
+        Err(_) => return unknown("spec.preemption.disruption", asked.disruption),
+    };
+    Ok(Preemption { policy, disruption })
 }
 
 fn strategy(field: &str, value: i32) -> Taken<Option<Strategy>> {

@@ -6,9 +6,10 @@ use crate::call::Offer;
 use proto::v1;
 use scheduler_core::id::{JobId, Name, NodeId, Rank, SiteId};
 use scheduler_core::job::{
-    Affinity, Condition, DomainsMax, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind, JobPhase,
-    JobSpec, Level, Reason, ReasonCode, Repair, Replica, ReplicaPhase, Role, RttObjective,
-    RttScope, Segment, Selector, Shape, Strategy, Target, Toleration,
+    Affinity, Condition, Disruption, DomainsMax, GpuAlternative, GpuAsk, GroupSpec, Job, JobKind,
+    JobPhase, JobSpec, Level, Preemption, PreemptionPolicy, Reason, ReasonCode, Repair, Replica,
+    ReplicaPhase, Role, RttObjective, RttScope, Segment, Selector, Shape, Strategy, Target,
+    Toleration,
 };
 use scheduler_core::node::{Labels, TaintEffect};
 use scheduler_core::plan::quote::GroupQuote;
@@ -40,6 +41,7 @@ pub fn job(state: &State, job: &Job) -> v1::Job {
         kind: kind(job.spec.kind).into(),
         priority: job.spec.priority.0.into(),
         groups_waiting: Vec::new(),
+        preemptions: job.preemptions,
     }
 }
 
@@ -285,6 +287,7 @@ pub fn reason(reason: &Reason) -> v1::Reason {
         ReasonCode::Budget => v1::ReasonCode::Budget,
         ReasonCode::Begin => v1::ReasonCode::Begin,
         ReasonCode::Deadline => v1::ReasonCode::Deadline,
+        ReasonCode::Preempted => v1::ReasonCode::Preempted,
     };
     v1::Reason { code: code.into(), message: reason.message.to_string() }
 }
@@ -389,6 +392,7 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
         begin_time_ms: millis(spec.begin),
         deadline_time_ms: millis(spec.deadline),
         duration_s_min: spec.duration_min.map_or(0, |least| least.0 / 1000),
+        preemption: preemption(spec.preemption),
         price_hour_micro_usd_max: spec.hourly_max.map_or(0, |price| price.0),
         domains_max: spec.domains_max.iter().map(domains_max).collect(),
     }
@@ -397,6 +401,21 @@ pub fn spec(spec: &JobSpec) -> v1::JobSpec {
 /// A bound on the domains of a level.
 pub(super) fn domains_max(bound: &DomainsMax) -> v1::DomainsMax {
     v1::DomainsMax { level: level(Some(bound.level)).into(), max: bound.max }
+}
+
+/// Left out where it is the usual one.
+fn preemption(of: Preemption) -> Option<v1::Preemption> {
+    let policy = match of.policy {
+        PreemptionPolicy::Never => v1::PreemptionPolicy::Unspecified,
+        PreemptionPolicy::LowerPriority => v1::PreemptionPolicy::LowerPriority,
+    };
+    let disruption = match of.disruption {
+        Disruption::None => v1::Disruption::Unspecified,
+        Disruption::Single => v1::Disruption::Single,
+        Disruption::All => v1::Disruption::All,
+    };
+    let shown = v1::Preemption { policy: policy.into(), disruption: disruption.into() };
+    (of != Preemption::default()).then_some(shown)
 }
 
 fn labels(labels: &Labels) -> BTreeMap<String, String> {

@@ -16,11 +16,16 @@ use scheduler_core::duty::office::look;
 use scheduler_core::fit::Around;
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
+use scheduler_core::plan::explain::Help;
 use scheduler_core::plan::explain::outlook::HELD_MAX;
+use scheduler_core::plan::preempt::{Asker, Candidates, SEARCH, choose, is_for_capacity};
 use scheduler_core::plan::quote::{Quote, digest};
-use scheduler_core::plan::{Budget, Explanation, Outlook, Policy, Request, Verdict, explain, plan};
+use scheduler_core::plan::{
+    Budget, Explanation, Outlook, Policy, Ranks, Request, Verdict, explain, plan,
+};
 use scheduler_core::state::State;
 use scheduler_core::view::View;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -180,7 +185,11 @@ impl Desk<'_> {
         let mut next = 0;
         let mut read_on = |state: &State| outlook.read_on(state, &mut next, READ_SLICE);
         while budget.steps_max > 0 && self.quorum.read(&mut read_on) {}
-        let answer = explain(self.view, request, self.policy, &outlook, budget);
+        let mut answer = explain(self.view, request, self.policy, &outlook, budget);
+        let is_busy = answer.verdict.is_some_and(|verdict| is_for_capacity(verdict.code()));
+        if budget.steps_max > 0 && is_busy && matches!(request.ranks, Ranks::All) {
+            answer.helps.extend(self.by_preemption(tenant, request));
+        }
         let over_quota = match answer.verdict {
             Some(Verdict::Quota) => {
                 let asked = scheduler_core::plan::explain::asked_gpu_milli(request);
@@ -189,6 +198,17 @@ impl Desk<'_> {
             _ => None,
         };
         no_plan(answer, over_quota)
+    }
+
+    /// Who would give way to a job that asked for it, or does.
+    fn by_preemption(&mut self, tenant: &TenantId, request: &Request<'_>) -> Option<Help> {
+        let (priority, now) = (request.spec.priority, clock::now());
+        let asker = Asker { tenant, priority, is_about_jobs: request.spec.is_about_jobs() };
+        let begin = |state: &State| Candidates::begin(state, priority, &BTreeSet::new());
+        let mut all = self.quorum.read(begin);
+        while self.quorum.read(|state: &State| all.read_on(state, asker, now, READ_SLICE)) {}
+        let found = choose(self.view, request, &all.found, self.policy, SEARCH)?;
+        Some(Help { change: found.to_change(&all.found), is_least: !found.is_cut })
     }
 }
 

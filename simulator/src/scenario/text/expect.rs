@@ -15,7 +15,7 @@ type Figure = (&'static str, fn(&Report) -> u64);
 type Comparison = (&'static str, fn(u64, u64) -> bool);
 
 /// All figures.
-const FIGURES: [Figure; 17] = [
+const FIGURES: [Figure; 18] = [
     ("jobs submitted", |report| report.jobs_submitted),
     ("jobs refused", |report| report.jobs_refused),
     ("jobs placed-at-once", |report| report.jobs_placed_at_once),
@@ -23,6 +23,7 @@ const FIGURES: [Figure; 17] = [
     ("jobs over", |report| report.jobs_over),
     ("jobs failed", |report| report.jobs_failed),
     ("jobs waiting", |report| report.jobs_waiting),
+    ("jobs preempted", |report| report.jobs_preempted),
     ("plans stale", |report| report.plans_stale),
     ("starts failed", |report| report.starts_failed),
     ("joins held", |report| report.joins_held),

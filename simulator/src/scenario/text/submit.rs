@@ -7,14 +7,18 @@ use crate::scenario::{Arrival, Latency, Nature, Work};
 use rand::rngs::StdRng;
 use scheduler_core::fixture::entry::{group, job_spec, models};
 use scheduler_core::id::{Name, TenantId};
-use scheduler_core::job::{GpuAsk, GroupSpec, JobKind, JobSpec, Level, Strategy};
+use scheduler_core::job::{
+    Disruption, GpuAsk, GroupSpec, JobKind, JobSpec, Level, PreemptionPolicy, Strategy,
+};
 use scheduler_core::unit::{CpuMilli, DurationMs, GPUS_PER_NODE_MAX, MemoryMib, TimeMs};
 use std::sync::Arc;
 
 const KINDS: [&str; 3] = ["ray", "kubernetes", "plain"];
 const STRATEGIES: [&str; 4] = ["pack", "spread", "strict_pack", "strict_spread"];
+const POLICIES: [&str; 2] = ["never", "lower_priority"];
+const DISRUPTIONS: [&str; 3] = ["none", "single", "all"];
 const LEVELS: [&str; 4] = ["region", "zone", "site", "rack"];
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 22] = [
     "name",
     "gpus",
     "per",
@@ -35,6 +39,8 @@ const KEYS: [&str; 20] = [
     "work",
     "crashing",
     "priority",
+    "preempts",
+    "disruption",
 ];
 /// GPUs of one replica when nothing else is said: those of a usual machine.
 const PER_REPLICA: u64 = 8;
@@ -86,6 +92,19 @@ impl Jobs {
         spec.price_max = pairs.read("max_price", |word| word.price())?;
         spec.duration = pairs.read("duration", |word| word.duration())?;
         spec.priority = pairs.read("priority", |word| word.priority())?.unwrap_or_default();
+        if let Some(word) = pairs.get("preempts") {
+            spec.preemption.policy = match word.choice(&POLICIES)? {
+                0 => PreemptionPolicy::Never,
+                _ => PreemptionPolicy::LowerPriority,
+            };
+        }
+        if let Some(word) = pairs.get("disruption") {
+            spec.preemption.disruption = match word.choice(&DISRUPTIONS)? {
+                0 => Disruption::None,
+                1 => Disruption::Single,
+                _ => Disruption::All,
+            };
+        }
         if let Some(word) = pairs.get("strategy") {
             spec.strategy = match word.choice(&STRATEGIES)? {
                 0 => Strategy::Pack,

@@ -5,7 +5,9 @@
 
 use super::look::{Accepted, Answer};
 use super::{Ask, STALE_MAX, Submission};
-use crate::command::{Actor, Command, Commit, Entry, Outcome, Plan, Rejection, Submit};
+use crate::command::{
+    Actor, Command, Commit, Entry, Outcome, Plan, Preempt, Rejection, Submit, Victim,
+};
 use crate::id::{JobId, NodeId};
 use crate::job::{
     Condition, GpuAlternative, GroupSpec, JobSpec, Priority, Reason, ReasonCode, Selector,
@@ -32,6 +34,10 @@ enum Item<T> {
         decide_us: u64,
     },
     Commit(JobId),
+    Preempt {
+        job: JobId,
+        victims: Vec<JobId>,
+    },
     Tell,
 }
 
@@ -66,6 +72,8 @@ pub struct Returned<T> {
     pub(super) placed: Vec<JobId>,
     /// Commits for waiting jobs, and whether they were accepted.
     pub(super) commits: Vec<(JobId, bool)>,
+    /// Jobs that were to give way, whether they did or not.
+    pub(super) victims: Vec<JobId>,
     /// A plan did not come true: what it held is free for those who were planned around it.
     pub(super) freed: bool,
 }
@@ -134,6 +142,16 @@ impl<T> Batch<T> {
         self.push(Command::Commit(Commit { job, plan }), Item::Commit(job), at);
     }
 
+    /// Binds a whole waiting job to what others give up.
+    pub(super) fn preempt(&mut self, job: JobId, plan: Plan, victims: Vec<Victim>, at: TimeMs) {
+        self.weigh(Some(&plan));
+        let ranks: usize = victims.iter().map(|victim| victim.ranks.len()).sum();
+        self.bytes += (victims.len() + ranks) * PLACEMENT_BYTES;
+        let jobs = victims.iter().map(|victim| victim.job).collect();
+        let item = Item::Preempt { job, victims: jobs };
+        self.push(Command::Preempt(Preempt { job, plan, victims }), item, at);
+    }
+
     /// Says why a job waits.
     pub(super) fn tell(&mut self, job: JobId, reason: Reason, at: TimeMs) {
         self.push(Command::SetReason { job, reason }, Item::Tell, at);
@@ -179,6 +197,7 @@ impl<T> Sent<T> {
                     fail(ask.ticket);
                 }
                 Item::Commit(job) => returned.commit(job, false),
+                Item::Preempt { job, victims } => returned.preempt(job, victims, false),
                 Item::Tell => {}
             }
         }
@@ -188,8 +207,8 @@ impl<T> Sent<T> {
     fn back(self) -> (Returned<T>, Vec<Item<T>>) {
         let Self { claim, items, nodes } = self;
         let (again, waiting, commits) = (Vec::new(), Vec::new(), Vec::new());
-        let placed = Vec::new();
-        (Returned { claim, nodes, again, waiting, placed, commits, freed: false }, items)
+        let (placed, victims) = (Vec::new(), Vec::new());
+        (Returned { claim, nodes, again, waiting, placed, commits, victims, freed: false }, items)
     }
 }
 
@@ -205,6 +224,9 @@ impl<T> Returned<T> {
             (Item::Tell, _) => {}
             (Item::Commit(job), result) => {
                 self.commit(job, result.is_some_and(|result| result.is_ok()));
+            }
+            (Item::Preempt { job, victims }, result) => {
+                self.preempt(job, victims, result.is_some_and(|result| result.is_ok()));
             }
             (Item::Submit { ask, planned, .. }, Some(Err(rejection))) => {
                 self.freed |= planned;
@@ -234,6 +256,11 @@ impl<T> Returned<T> {
     fn commit(&mut self, job: JobId, accepted: bool) {
         self.freed |= !accepted;
         self.commits.push((job, accepted));
+    }
+
+    fn preempt(&mut self, job: JobId, victims: Vec<JobId>, accepted: bool) {
+        self.victims.extend(victims);
+        self.commit(job, accepted);
     }
 
     /// A refused plan is not a refused job: it is planned again, and in the end it waits.

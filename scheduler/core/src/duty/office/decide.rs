@@ -8,7 +8,7 @@ use super::{Ask, BATCH_JOBS_MAX, Check, Office, Shell, Submission};
 use crate::command::{Plan, Rejection};
 use crate::fit::Around;
 use crate::id::TenantId;
-use crate::job::{JobSpec, Reason};
+use crate::job::{JobSpec, PreemptionPolicy, Reason};
 use crate::plan::{Request, Unplaceable, quote};
 use std::sync::Arc;
 
@@ -49,7 +49,9 @@ impl<T> Office<T> {
         let start_us = shell.work_us();
         self.view.note_arrival(&ask.call.spec);
         let found = self.find_new(shell, &ask.call);
-        let growth = found.is_err().then(|| self.backlog.growth());
+        // One that may take from others is looked at again as soon as it waits.
+        let takes = ask.call.spec.preemption.policy != PreemptionPolicy::Never;
+        let growth = (found.is_err() && !takes).then(|| self.backlog.growth());
         if let Ok(plan) = &found {
             self.claim(shell, batch, &ask.call.spec, plan);
         }

@@ -350,7 +350,9 @@ impl<T> Office<T> {
 }
 
 fn is_busy(phase: &JobPhase, reason: &Reason) -> bool {
-    *phase == JobPhase::Pending && reason.code == ReasonCode::Busy
+    // Who was preempted waits for busy capacity, and is told why it has to.
+    let waits = matches!(reason.code, ReasonCode::Busy | ReasonCode::Preempted);
+    *phase == JobPhase::Pending && waits
 }
 
 /// When so many have ended.

@@ -13,6 +13,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use std::cell::Cell;
 
+mod preempt;
 mod reserve;
 
 /// A leader's log, whose batches are applied when the test says so.

@@ -15,6 +15,9 @@ use crate::unit::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+/// Own jobs told at most that would give way: a line for people.
+pub const OWN_TOLD_MAX: usize = 64;
+
 /// One thing that could be changed. Changes of groups name their indexes in the spec.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Change {
@@ -86,6 +89,15 @@ pub enum Change {
     Open {
         nodes: u32,
     },
+    /// It may take what jobs of lower priorities let go: so many would go back whole, so many lose
+    /// spare replicas.
+    Preempt {
+        whole: u32,
+        part: u32,
+        gpu_milli: u64,
+        /// Those of the tenant who asks, at most [`OWN_TOLD_MAX`].
+        own: Vec<JobId>,
+    },
     /// At this time enough of what runs has ended, this job last, if nothing else comes before.
     Wait {
         until: TimeMs,
@@ -102,7 +114,9 @@ impl Change {
             groups.iter().for_each(|&at| new.groups.get_mut(at).into_iter().for_each(change));
         };
         match self {
-            Self::Quota { .. } | Self::Open { .. } | Self::Wait { .. } => return None,
+            Self::Quota { .. } | Self::Open { .. } | Self::Wait { .. } | Self::Preempt { .. } => {
+                return None;
+            }
             Self::NoRule { rule, .. } => return Some(rule.without(spec)),
             Self::Replicas(counts) => {
                 for (group, &count) in new.groups.iter_mut().zip(counts) {

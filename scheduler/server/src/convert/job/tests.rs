@@ -92,6 +92,9 @@ fn every_bad_field_of_a_job_is_named() {
     for priority in [i32::MIN, -1_001, 1_001, 1 << 16] {
         assert_eq!(fault(|spec| spec.priority = priority), field("spec.priority"));
     }
+    let asks = |policy, disruption| Some(v1::Preemption { policy, disruption });
+    assert_eq!(fault(|spec| spec.preemption = asks(3, 0)), field("spec.preemption.policy"));
+    assert_eq!(fault(|spec| spec.preemption = asks(0, -1)), field("spec.preemption.disruption"));
     assert_eq!(fault(|spec| spec.groups.clear()), field("spec.groups"));
     assert_eq!(fault(|spec| spec.groups = vec![spec.groups[0].clone(); 65]), field("spec.groups"));
     let twice = fault(|spec| spec.groups.push(spec.groups[0].clone()));

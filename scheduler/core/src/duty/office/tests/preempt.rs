@@ -1,0 +1,192 @@
+//! Jobs that take what others let go: who waits then, and what is promised to whom meanwhile.
+
+use super::*;
+use crate::command::Scale;
+use crate::fixture::entry::name;
+use crate::job::{Disruption, JobSpec, PreemptionPolicy};
+
+fn low(term: &Term, replicas: u32, priority: i16) -> Submission {
+    change(term.submission(replicas, 8), |spec| {
+        spec.priority = Priority(priority);
+        spec.preemption.disruption = Disruption::All;
+    })
+}
+
+fn high(term: &Term, replicas: u32, priority: i16) -> Submission {
+    change(term.submission(replicas, 8), |spec| {
+        spec.priority = Priority(priority);
+        spec.preemption.policy = PreemptionPolicy::LowerPriority;
+    })
+}
+
+fn change(call: Submission, change: impl FnOnce(&mut JobSpec)) -> Submission {
+    let mut spec = (*call.spec).clone();
+    change(&mut spec);
+    Submission { spec: Arc::new(spec), ..call }
+}
+
+impl Term {
+    /// Asks for the job, and goes on until nothing is left to do.
+    fn job(&mut self, call: Submission) -> JobId {
+        let ticket = self.ask_for(call);
+        self.settle(self.desk.now);
+        self.accepted(ticket).job
+    }
+
+    fn message(&self, job: JobId) -> String {
+        self.desk.world.state.job(job).expect("is known").reason.message.to_string()
+    }
+}
+
+#[test]
+fn the_fewest_jobs_give_way_and_come_back() {
+    let mut term = Term::new(4);
+    let kept = term.job(change(low(&term, 1, -5), |spec| spec.preemption = Default::default()));
+    let two = term.job(low(&term, 2, -5));
+    let one = term.job(low(&term, 1, -5));
+    let high = term.job(high(&term, 2, 500));
+    assert_eq!((term.phase(high), term.phase(kept)), (JobPhase::Placed, JobPhase::Placed));
+    assert_eq!((term.phase(two), term.phase(one)), (JobPhase::Pending, JobPhase::Placed));
+    // Tried in vain since, and it still says what befell it.
+    term.settle(TimeMs(60_000));
+    assert_eq!(term.reason(two), ReasonCode::Preempted);
+    let told = term.message(two);
+    assert!(told.starts_with("preempted by a job of priority 500; 0 of 4 nodes usable"), "{told}");
+    term.cancel(one);
+    term.settle(TimeMs(120_000));
+    assert_eq!((term.phase(two), term.reason(two)), (JobPhase::Pending, ReasonCode::Preempted));
+    term.cancel(high);
+    term.settle(TimeMs(180_000));
+    assert_eq!((term.phase(two), term.reason(two)), (JobPhase::Placed, ReasonCode::None));
+}
+
+#[test]
+fn priorities_fall_from_one_who_is_sent_back_to_the_next_and_no_further() {
+    let mut term = Term::new(3);
+    let chain = |term: &Term, priority| {
+        change(high(term, 1, priority), |spec| spec.preemption.disruption = Disruption::All)
+    };
+    let jobs: Vec<JobId> = [1, 2, 3].map(|at| term.job(chain(&term, at))).to_vec();
+    let fourth = term.job(chain(&term, 4));
+    term.settle(TimeMs(60_000));
+    let phases = |term: &Term| jobs.iter().map(|&job| term.phase(job)).collect::<Vec<_>>();
+    assert_eq!(phases(&term), [JobPhase::Pending, JobPhase::Placed, JobPhase::Placed]);
+    // Both above the lowest must go; the higher of them finds nobody below itself then.
+    let fifth = term.job(chain(&term, 5));
+    term.settle(TimeMs(120_000));
+    assert_eq!(phases(&term), [JobPhase::Pending, JobPhase::Pending, JobPhase::Placed]);
+    assert_eq!((term.phase(fourth), term.phase(fifth)), (JobPhase::Placed, JobPhase::Placed));
+    let equal = term.job(chain(&term, 3));
+    term.settle(TimeMs(180_000));
+    assert_eq!(term.phase(equal), JobPhase::Pending, "nobody below it runs");
+    let times: Vec<u32> = jobs
+        .iter()
+        .map(|&job| term.desk.world.state.job(job).expect("known").preemptions)
+        .collect();
+    assert_eq!(times, [1, 1, 0]);
+}
+
+#[test]
+fn what_is_given_up_is_promised_once() {
+    let mut term = Term::new(2);
+    let [a, b] = [1, 2].map(|_| term.job(low(&term, 1, -5)));
+    let tickets = [1, 2].map(|_| term.ask_for(high(&term, 1, 500)));
+    term.round();
+    term.commit();
+    // Both wait, and each takes another one in the batches that follow.
+    term.settle(term.desk.now);
+    let jobs = tickets.map(|ticket| term.accepted(ticket).job);
+    assert_eq!(jobs.map(|job| term.phase(job)), [JobPhase::Placed; 2]);
+    assert_eq!([a, b].map(|job| term.phase(job)), [JobPhase::Pending; 2]);
+    assert_eq!(term.office.view.claims_len(), 0);
+    assert!(term.office.preempting.giving.is_empty());
+}
+
+#[test]
+fn a_stale_or_lost_preemption_is_made_anew() {
+    for lost in [false, true] {
+        let mut term = Term::new(1);
+        let victim = term.job(low(&term, 1, -5));
+        let ticket = term.ask_for(high(&term, 1, 500));
+        term.round();
+        term.commit();
+        term.office.catch_up(&mut term.desk);
+        term.round();
+        let [Command::Preempt(asked)] = &commands(&term)[..] else {
+            panic!("{:?}", commands(&term))
+        };
+        assert_eq!(asked.victims.iter().map(|one| one.job).collect::<Vec<_>>(), [victim]);
+        if lost {
+            term.lose();
+        } else {
+            term.cancel(victim);
+            term.commit();
+        }
+        let job = term.accepted(ticket).job;
+        assert_eq!(term.phase(job), JobPhase::Pending);
+        term.settle(TimeMs(60_000));
+        assert_eq!(term.phase(job), JobPhase::Placed);
+        assert!(term.office.preempting.giving.is_empty());
+    }
+}
+
+#[test]
+fn who_does_not_ask_or_waits_for_something_else_takes_nothing() {
+    let mut term = Term::new(2);
+    let victims = [1, 2].map(|_| term.job(low(&term, 1, -5)));
+    let never = change(high(&term, 1, 500), |spec| spec.preemption = Default::default());
+    let too_much = high(&term, 3, 500);
+    let equal = high(&term, 1, -5);
+    let waits = [never, too_much, equal].map(|call| term.job(call));
+    let later = term.desk.world.at.after(DurationMs(3_600_000));
+    let begins = term.job(change(high(&term, 1, 500), |spec| spec.begin = Some(later)));
+    term.settle(TimeMs(60_000));
+    for job in waits.into_iter().chain([begins]) {
+        assert_eq!(term.phase(job), JobPhase::Pending);
+    }
+    assert_eq!(victims.map(|job| term.phase(job)), [JobPhase::Placed; 2]);
+    let (tenant, quota) = (tenant(TENANT), quota(16_000, 10));
+    term.apply(Command::PutTenant(PutTenant { tenant, quota })).expect("is known");
+    let over = term.job(high(&term, 1, 600));
+    assert_eq!((term.phase(over), term.reason(over)), (JobPhase::Pending, ReasonCode::Quota));
+}
+
+#[test]
+fn growth_waits_where_a_whole_job_would_not() {
+    let mut term = Term::new(2);
+    let grows = change(high(&term, 1, 500), |spec| spec.groups[0].replicas_max = 2);
+    let grows = term.job(grows);
+    let victim = term.job(low(&term, 1, -5));
+    let (group, request_id) = (name("w"), "more".into());
+    let more = Scale { job: grows, group, replicas: 2, expected: None, request_id };
+    term.apply(Command::Scale(more)).expect("may grow");
+    term.settle(TimeMs(60_000));
+    assert_eq!(term.phase(victim), JobPhase::Placed);
+}
+
+#[test]
+fn searches_leave_the_planner_time_for_others() {
+    let mut term = Term::new(2);
+    for _ in 0..2 {
+        term.job(low(&term, 1, -5));
+    }
+    let first = term.ask_for(high(&term, 1, 500));
+    let second = term.ask_for(high(&term, 1, 500));
+    term.round();
+    term.commit();
+    // Every look at the clock costs some time: one search is made, the other one waits its turn.
+    term.desk.work_step_us = 4_000;
+    term.office.catch_up(&mut term.desk);
+    term.round();
+    let preempts = |term: &Term| {
+        let all = term.desk.under_way.iter().flat_map(|batch| &batch.entries);
+        all.filter(|entry| matches!(entry.command, Command::Preempt(_))).count()
+    };
+    assert_eq!(preempts(&term), 1);
+    term.commit();
+    term.round();
+    assert_eq!(preempts(&term), 0);
+    term.settle(TimeMs(term.desk.now.0 + 60_000));
+    let jobs = [first, second].map(|ticket| term.accepted(ticket).job);
+    assert_eq!(jobs.map(|job| term.phase(job)), [JobPhase::Placed; 2]);
+}

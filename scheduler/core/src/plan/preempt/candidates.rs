@@ -1,0 +1,113 @@
+//! Candidates: running jobs that let others disrupt them, and what each could give back.
+//!
+//! **Invariant:** bounded, however much runs; where there are more, those of the lowest priorities
+//! are read.
+
+use crate::id::{JobId, Rank, TenantId};
+use crate::job::{Job, Priority, Replica};
+use crate::node::Resources;
+use crate::plan::explain::outlook::HELD_MAX;
+use crate::state::State;
+use crate::unit::{DurationMs, TimeMs};
+use crate::view::Held;
+use std::collections::BTreeSet;
+
+/// Most jobs looked at: whoever needs more than that to give way had better wait.
+const JOBS_MAX: usize = 4_096;
+
+/// A running job that may be disrupted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Candidate {
+    pub job: JobId,
+    pub priority: Priority,
+    /// Whether it belongs to the tenant who asks.
+    pub own: bool,
+    /// For how long it has been placed.
+    pub ran: DurationMs,
+    /// Replicas that may be taken alone, by rising rank; with the thousandths of GPUs of each.
+    pub spares: Vec<(Rank, u64, Held)>,
+    /// All others that hold something.
+    pub rest: Vec<Held>,
+    /// Thousandths of GPUs of the others.
+    pub rest_gpu_milli: u64,
+}
+
+/// All candidates for one job, as they are read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Candidates {
+    jobs: Vec<JobId>,
+    next: usize,
+    held: usize,
+    pub found: Vec<Candidate>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub tenant: &'a TenantId,
+    pub priority: Priority,
+    /// It wishes something of the tenant's other jobs: they are not to give way.
+    pub is_about_jobs: bool,
+}
+
+impl Candidates {
+    /// The jobs alone: call [`Candidates::read_on`] until it says that it is done.
+    pub fn begin(state: &State, below: Priority, but: &BTreeSet<JobId>) -> Self {
+        let jobs = state.disruptible(below).map(|(_, job)| job).filter(|job| !but.contains(job));
+        Self { jobs: jobs.take(JOBS_MAX).collect(), ..Self::default() }
+    }
+
+    /// All that there are.
+    pub fn all(state: &State, asker: Asker<'_>, now: TimeMs) -> Vec<Candidate> {
+        let mut all = Self::begin(state, asker.priority, &BTreeSet::new());
+        while all.read_on(state, asker, now, HELD_MAX) {}
+        all.found
+    }
+
+    /// Reads about `slice` replicas; whether there is more to read.
+    pub fn read_on(&mut self, state: &State, asker: Asker<'_>, now: TimeMs, slice: usize) -> bool {
+        let until = self.held.saturating_add(slice);
+        while self.held < until {
+            let Some(&id) = self.jobs.get(self.next).filter(|_| self.held < HELD_MAX) else {
+                return false;
+            };
+            self.next += 1;
+            let Some(job) = state.job(id) else { continue };
+            let own = job.tenant == *asker.tenant;
+            if own && asker.is_about_jobs {
+                continue;
+            }
+            let one = read(state, job, own, now);
+            self.held += one.spares.len() + one.rest.len() + 1;
+            if one.spares.len() + one.rest.len() > 0 {
+                self.found.push(one);
+            }
+        }
+        true
+    }
+}
+
+fn read(state: &State, job: &Job, own: bool, now: TimeMs) -> Candidate {
+    let spare = state.spare_ranks(job);
+    let ran = job.placed_at.map_or(DurationMs::ZERO, |placed| now.since(placed));
+    let (mut spares, mut rest, mut rest_gpu_milli) = (Vec::new(), Vec::new(), 0u64);
+    for (rank, replica) in state.replicas(job.id) {
+        let Some((held, gpu_milli)) = held(job, rank, &replica) else { continue };
+        if spare.binary_search(&rank).is_ok() {
+            spares.push((rank, gpu_milli, held));
+        } else {
+            rest_gpu_milli = rest_gpu_milli.saturating_add(gpu_milli);
+            rest.push(held);
+        }
+    }
+    Candidate { job: job.id, priority: job.spec.priority, own, ran, spares, rest, rest_gpu_milli }
+}
+
+/// What a replica would give back, and how many thousandths of GPUs that is.
+fn held(job: &Job, rank: Rank, replica: &Replica) -> Option<(Held, u64)> {
+    let live = replica.allocation.filter(|_| replica.phase.is_live())?;
+    let shape = &job.spec.groups.get(job.spec.group_of(rank)?)?.shape;
+    let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
+    let (gpus, share_milli, custom) = (live.gpus, live.share_milli, shape.custom.clone());
+    Some((Held { node: live.node, gpus, share_milli, used, custom }, shape.gpu_milli()))
+}

@@ -1,0 +1,279 @@
+//! Who gives way, held against every set of running jobs on tiny fleets, and against the state.
+
+use super::*;
+use crate::command::{Command, Preempt, PutTenant, Rejection};
+use crate::fixture::entry::{TENANT, World, group, job_spec, quota, submit, tenant};
+use crate::id::{NodeId, Rank};
+use crate::job::{Disruption, JobSpec, PreemptionPolicy, ReasonCode, Strategy};
+use crate::plan::plan;
+use crate::state::State;
+use crate::unit::CpuMilli;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// A few nodes full of jobs of all priorities, and the spec of one that does not fit.
+fn scene(seed: u64) -> (World, Vec<JobId>, JobSpec) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut world = World::new();
+    for node in 0..rng.random_range(1..=4) {
+        let gpus = rng.random_range(1..=4);
+        world.join(crate::fixture::entry::node_spec(&format!("n{node}"), gpus));
+    }
+    world.done(Command::PutTenant(PutTenant {
+        tenant: tenant("beta"),
+        quota: quota(u64::MAX, 1_000),
+    }));
+    let mut jobs = Vec::new();
+    for number in 0..7 {
+        let mut spec = some_job(&mut rng);
+        spec.priority = Priority(rng.random_range(-3..=1));
+        spec.preemption.disruption =
+            [Disruption::None, Disruption::Single, Disruption::All, Disruption::All]
+                [rng.random_range(0..4)];
+        let view = View::new(&world.state);
+        let Ok(found) = plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default())
+        else {
+            continue;
+        };
+        let mut asked = submit(&format!("low{number}"), spec, Some(found));
+        asked.tenant = tenant(if rng.random_range(0..3) == 0 { "beta" } else { TENANT });
+        jobs.push(world.submit(asked));
+        if rng.random_range(0..2) == 0 {
+            world.report_all(jobs[jobs.len() - 1], crate::command::Observed::Ready);
+        }
+    }
+    let mut spec = some_job(&mut rng);
+    spec.priority = Priority(rng.random_range(0..=1));
+    spec.preemption.policy = PreemptionPolicy::LowerPriority;
+    (world, jobs, spec)
+}
+
+fn some_job(rng: &mut StdRng) -> JobSpec {
+    let mut groups = Vec::new();
+    for at in 0..rng.random_range(1..=2) {
+        let mut one = group(&format!("g{at}"), rng.random_range(1..=3), rng.random_range(0..=3));
+        one.replicas_min = rng.random_range(1..=one.replicas);
+        if rng.random_range(0..4) == 0 {
+            one.shape.gpus = crate::job::GpuAsk::Share(rng.random_range(2..9) * 100);
+        }
+        one.shape.cpu = CpuMilli(rng.random_range(1..=20) * 1_000);
+        groups.push(one);
+    }
+    let mut spec = job_spec(groups);
+    spec.strategy =
+        [Strategy::Pack, Strategy::Spread, Strategy::StrictSpread][rng.random_range(0..3)];
+    spec
+}
+
+fn asker(spec: &JobSpec) -> (crate::id::TenantId, Priority) {
+    (tenant(TENANT), spec.priority)
+}
+
+fn candidates(state: &State, spec: &JobSpec) -> Vec<Candidate> {
+    let (tenant, priority) = asker(spec);
+    let asker = Asker { tenant: &tenant, priority, is_about_jobs: spec.is_about_jobs() };
+    Candidates::all(state, asker, state.now())
+}
+
+fn chosen(view: &mut View, state: &State, spec: &JobSpec) -> Option<Choice> {
+    let candidates = candidates(state, spec);
+    choose(view, &Request::whole(spec), &candidates, &Policy::BestFit, SEARCH)
+}
+
+/// Whether the planner finds room for the spec once these jobs have been cancelled for good.
+fn fits_without(seed: u64, gone: &[JobId]) -> bool {
+    let (mut world, _, spec) = scene(seed);
+    for &job in gone {
+        world.done(Command::Cancel { job, reason: Default::default() });
+    }
+    let view = View::new(&world.state);
+    plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default()).is_ok()
+}
+
+/// The state takes the choice, and none that leaves anybody out; whether there is one.
+fn check_against_state(seed: u64) -> Option<(u32, usize)> {
+    let (mut world, _, spec) = scene(seed);
+    let mut view = View::new(&world.state);
+    let request = Request::whole(&spec);
+    if find(&view, &request, &Policy::BestFit, Budget::default()).is_some() {
+        return None;
+    }
+    let before: Vec<_> = (0..view.node_end() as u32).map(|node| view.base(node)).collect();
+    let choice = chosen(&mut view, &world.state, &spec);
+    let after: Vec<_> = (0..view.node_end() as u32).map(|node| view.base(node)).collect();
+    assert_eq!(before, after, "seed {seed}: the view is put back");
+    let again = chosen(&mut View::new(&world.state), &world.state, &spec);
+    assert_eq!(choice, again, "seed {seed}: always the same");
+    let choice = choice?;
+    let job = world.submit(submit("high", spec, None));
+    let with = |victims: Vec<Victim>| {
+        Command::Preempt(Preempt { job, plan: choice.plan.clone(), victims })
+    };
+    let mut lesser = Vec::new();
+    for (at, victim) in choice.victims.iter().enumerate() {
+        let mut fewer = choice.victims.clone();
+        fewer.remove(at);
+        lesser.push(fewer);
+        for rank in (0..victim.ranks.len()).filter(|_| victim.ranks.len() > 1) {
+            let mut fewer = choice.victims.clone();
+            fewer[at].ranks.remove(rank);
+            lesser.push(fewer);
+        }
+    }
+    for fewer in lesser {
+        let refused = world.refused(with(fewer.clone()));
+        assert!(
+            matches!(refused, Rejection::StalePlan { .. }),
+            "seed {seed}: {fewer:?}: {refused}"
+        );
+    }
+    let held: u64 = held_milli(&world.state, &choice.victims);
+    assert_eq!(choice.cost.gpu_milli, held, "seed {seed}");
+    world.done(with(choice.victims.clone()));
+    let lost = world.state.jobs_after(None).filter(|job| job.reason.code == ReasonCode::Preempted);
+    assert_eq!(lost.count(), choice.victims.len());
+    Some((choice.cost.whole, choice.victims.len()))
+}
+
+fn held_milli(state: &State, victims: &[Victim]) -> u64 {
+    let mut sum = 0;
+    for victim in victims {
+        let job = state.job(victim.job).expect("there");
+        let live = state.replicas(victim.job).filter(|(_, one)| one.phase.is_live());
+        let taken = live.filter(|(rank, _)| victim.ranks.is_empty() || victim.ranks.contains(rank));
+        sum += taken
+            .map(|(rank, _)| {
+                job.spec.groups[job.spec.group_of(rank).expect("one")].shape.gpu_milli()
+            })
+            .sum::<u64>();
+    }
+    sum
+}
+
+#[test]
+fn the_state_takes_the_choice_and_nothing_less() {
+    let mut ends = std::collections::BTreeMap::new();
+    for seed in 0..2_000 {
+        let end = match check_against_state(seed) {
+            None => "none",
+            Some((0, _)) => "spares",
+            Some((1, 1)) => "one whole",
+            Some((_, 1..)) => "several",
+            Some(_) => panic!("seed {seed}: nobody gives way"),
+        };
+        *ends.entry(end).or_insert(0u32) += 1;
+    }
+    for end in ["none", "spares", "one whole", "several"] {
+        assert!(ends.get(end).is_some_and(|&count| count > 10), "{end}: {ends:?}");
+    }
+}
+
+/// Over all sets of running jobs that may be sent back whole: the lowest priority up to which some
+/// are enough, and the fewest of those. Where spares may be taken, too, sets do not say it all.
+#[test]
+fn on_tiny_fleets_the_fewest_jobs_give_way() {
+    let (mut cases, mut least_gpus, mut several) = (0, 0, 0);
+    for seed in 0..1_500 {
+        let (world, _, spec) = scene(seed);
+        let candidates = candidates(&world.state, &spec);
+        if candidates.is_empty()
+            || candidates.iter().any(|one| !one.spares.is_empty())
+            || fits_without(seed, &[])
+        {
+            continue;
+        }
+        let mut best: Option<(Priority, usize, u64)> = None;
+        for set in 1u32..1 << candidates.len() {
+            let all = candidates.iter().enumerate().filter(|(at, _)| set >> at & 1 == 1);
+            let all: Vec<&Candidate> = all.map(|(_, one)| one).collect();
+            let highest = all.iter().map(|one| one.priority).max().expect("some");
+            let cost = (highest, all.len(), all.iter().map(|one| one.rest_gpu_milli).sum());
+            let jobs: Vec<JobId> = all.iter().map(|one| one.job).collect();
+            if best.is_none_or(|best| cost < best) && fits_without(seed, &jobs) {
+                best = Some(cost);
+            }
+        }
+        let choice = chosen(&mut View::new(&world.state), &world.state, &spec);
+        let found = choice
+            .map(|choice| (choice.cost.highest, choice.cost.whole as usize, choice.cost.gpu_milli));
+        let short = |cost: Option<(Priority, usize, u64)>| cost.map(|cost| (cost.0, cost.1));
+        assert_eq!(short(found), short(best), "seed {seed}");
+        if let (Some(found), Some(best)) = (found, best) {
+            cases += 1;
+            several += u32::from(best.1 > 1);
+            least_gpus += u32::from(found.2 == best.2);
+        }
+    }
+    println!("{cases} cases, {several} with several; GPUs least in {least_gpus}");
+    assert!(cases > 100 && several > 20, "{cases} {several}");
+    assert!(least_gpus * 100 >= cases * 95, "{least_gpus} of {cases}");
+}
+
+/// Ten jobs spread over all nodes, and one that fills a node: one gives way, not ten.
+#[test]
+fn one_job_gives_way_rather_than_a_piece_of_each() {
+    let mut world = World::with_nodes(8, 8);
+    let low = |replicas: u32, gpus: u8| {
+        let mut spec = job_spec(vec![group("w", replicas, gpus)]);
+        spec.priority = Priority(-1);
+        spec.preemption.disruption = Disruption::All;
+        spec
+    };
+    for job in 0..8u64 {
+        let places: Vec<(u32, u64)> = (0..7).map(|node| (node, 1 << job)).collect();
+        let found = crate::fixture::entry::plan(&places);
+        world.submit(submit(&format!("wide{job}"), low(7, 1), Some(found)));
+    }
+    let found = crate::fixture::entry::plan(&[(7, 0xff)]);
+    let narrow = world.submit(submit("narrow", low(1, 8), Some(found)));
+    let mut spec = job_spec(vec![group("w", 1, 8)]);
+    spec.preemption.policy = PreemptionPolicy::LowerPriority;
+    let mut view = View::new(&world.state);
+    let choice = chosen(&mut view, &world.state, &spec).expect("fits");
+    assert_eq!(choice.victims, [Victim { job: narrow, ranks: Vec::new() }]);
+    assert_eq!(choice.plan.placements[0].node, NodeId(7));
+    // Of a gang whose spares are enough, no more than is needed.
+    let mut spec = job_spec(vec![group("w", 2, 1)]);
+    spec.preemption.policy = PreemptionPolicy::LowerPriority;
+    world.done(Command::Cancel { job: narrow, reason: Default::default() });
+    let mut wide = low(8, 1);
+    wide.preemption.disruption = Disruption::Single;
+    wide.groups[0].replicas_min = 2;
+    let places: Vec<(u32, u64)> = (0..8).map(|gpu| (7, 1 << gpu)).collect();
+    let found = crate::fixture::entry::plan(&places);
+    let elastic = world.submit(submit("elastic", wide, Some(found)));
+    let choice = chosen(&mut View::new(&world.state), &world.state, &spec).expect("fits");
+    let [victim] = choice.victims.as_slice() else { panic!("{choice:?}") };
+    assert_eq!((victim.job, victim.ranks.len(), choice.cost.whole), (elastic, 2, 0));
+    assert!(victim.ranks.iter().all(|rank| *rank >= Rank(2)));
+}
+
+/// A search that is cut short still says only what holds.
+#[test]
+fn a_search_that_is_cut_short_sends_nobody_back_for_nothing() {
+    for seed in 0..300 {
+        let (mut world, _, spec) = scene(seed);
+        let mut view = View::new(&world.state);
+        let request = Request::whole(&spec);
+        if find(&view, &request, &Policy::BestFit, Budget::default()).is_some() {
+            continue;
+        }
+        let all = candidates(&world.state, &spec);
+        let best = choose(&mut view, &request, &all, &Policy::BestFit, SEARCH);
+        for steps_max in [0, 1, 5_000, 20_000, 100_000] {
+            let budget = Budget { steps_max };
+            let choice = choose(&mut view, &request, &all, &Policy::BestFit, budget);
+            assert_eq!(choice.is_some(), best.is_some(), "seed {seed}");
+            let Some(choice) = choice else { continue };
+            let best = best.as_ref().expect("some");
+            assert!(best.cost.highest <= choice.cost.highest, "seed {seed}");
+            let job = world.submit(submit(&format!("high{steps_max}"), spec.clone(), None));
+            for at in 0..choice.victims.len() {
+                let mut victims = choice.victims.clone();
+                victims.remove(at);
+                let plan = choice.plan.clone();
+                world.refused(Command::Preempt(Preempt { job, plan, victims }));
+            }
+        }
+    }
+}
