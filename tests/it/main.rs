@@ -15,6 +15,7 @@ mod placement;
 mod probing;
 mod queue;
 mod quorum;
+mod repairing;
 mod reservation;
 mod scaling;
 mod sessions;
