@@ -31,6 +31,12 @@ fn fleet() -> Fleet {
     fleet
 }
 
+/// Selectors of 64 values that each of so many groups may have.
+fn selectors(groups: usize) -> u32 {
+    let all = validate::SELECTOR_VALUES_MAX / 64;
+    u32::try_from((all / groups).min(validate::LIST_MAX)).expect("few")
+}
+
 /// So many groups of so many replicas, with all the alternatives and conditions allowed.
 fn heavy(groups: usize, replicas: u32, condition: fn(u32) -> Condition) -> JobSpec {
     let each = (0..groups).map(|at| {
@@ -46,7 +52,7 @@ fn heavy(groups: usize, replicas: u32, condition: fn(u32) -> Condition) -> JobSp
             key: format!("key-{}", nth % 20).into(),
             condition: condition(nth),
         };
-        group.selectors = (0..64).map(selector).collect();
+        group.selectors = (0..selectors(groups)).map(selector).collect();
         let toleration =
             |nth: u32| Toleration { key: format!("t{nth}").into(), value: None, effect: None };
         group.tolerations = (0..64).map(toleration).collect();
@@ -74,6 +80,7 @@ fn hardly(nth: u32) -> Condition {
 
 /// Every group with conditions that no other has.
 fn own_lists(mut spec: JobSpec) -> JobSpec {
+    let groups = spec.groups.len();
     for (at, group) in spec.groups.iter_mut().enumerate() {
         let selector = |nth: u32| Selector {
             key: format!("key-{}", nth % 20).into(),
@@ -83,7 +90,7 @@ fn own_lists(mut spec: JobSpec) -> JobSpec {
                     .collect(),
             ),
         };
-        group.selectors = (0..64).map(selector).collect();
+        group.selectors = (0..selectors(groups)).map(selector).collect();
     }
     spec
 }
