@@ -19,51 +19,60 @@ use crate::node::Gpu;
 use crate::unit::GpuSet;
 use crate::view::Free;
 
-/// Replicas of one group on each node of a stretch.
-#[derive(Clone, Copy, Debug)]
+/// Replicas of one group on each of some nodes in a row of a pool.
+#[derive(Clone, Debug)]
 struct Load {
     /// Place in the ask.
     group: usize,
-    /// Place among the group's ranks of the first replica on the first node.
+    /// Place in the pool of the first of the nodes.
+    from: u32,
+    /// Place among the group's ranks of the first replica on that node.
     rank: usize,
     /// Replicas on each node.
     each: u32,
+    /// What each node has left with them.
+    left: Free,
+    /// Place in the list of loads of what these nodes, and perhaps some more, had before.
+    before: Option<u32>,
 }
 
 /// Nodes of one pool on each of which the same lies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Stretch {
     /// Number of the pool.
-    pool: usize,
+    pool: u32,
     site: u16,
     /// Places in the pool: from this one to before that.
-    from: usize,
-    to: usize,
-    /// What each node has left; `None` = as much as it had.
-    left: Option<Free>,
-    loads: Vec<Load>,
+    from: u32,
+    to: u32,
+    /// Place in the list of loads of the last that came; `None` = nothing lies there.
+    last: Option<u32>,
 }
 
 impl Stretch {
     fn len(&self) -> usize {
-        self.to - self.from
+        (self.to - self.from) as usize
     }
 
     /// Cuts off the first so many nodes, of which there are more.
-    fn cut(&mut self, nodes: usize) -> Self {
-        let mut head = self.clone();
-        head.to = self.from + nodes;
+    fn cut(&mut self, nodes: u32) -> Self {
+        let head = Self { to: self.from + nodes, ..*self };
         self.from = head.to;
-        for load in &mut self.loads {
-            load.rank += nodes * load.each as usize;
-        }
         head
     }
+}
+
+/// The loads of a stretch, the last one first.
+fn loads_of<'a>(loads: &'a [Load], stretch: &Stretch) -> impl Iterator<Item = &'a Load> {
+    let at = |place: Option<u32>| loads.get(place? as usize);
+    std::iter::successors(at(stretch.last), move |load| at(load.before))
 }
 
 /// What of a group lies on each node of a stretch.
 struct Part<'a> {
     load: &'a Load,
+    /// Place among all placements of the group's first.
+    start: usize,
     group: &'a GroupAsk,
     fit: GpuFit,
 }
@@ -106,6 +115,7 @@ impl Seat<'_> {
 pub(super) struct Bulk {
     /// Those on which something lies.
     stretches: Vec<Stretch>,
+    loads: Vec<Load>,
     /// Replicas of each group of the ask.
     targets: Vec<u32>,
 }
@@ -115,7 +125,8 @@ impl Bulk {
     pub(super) fn members(&self) -> Members {
         let mut members = Members::new();
         for stretch in &self.stretches {
-            let each: u64 = stretch.loads.iter().map(|load| u64::from(load.each)).sum();
+            let loads = loads_of(&self.loads, stretch);
+            let each: u64 = loads.map(|load| u64::from(load.each)).sum();
             *members.entry(SiteId(stretch.site)).or_default() += each * stretch.len() as u64;
         }
         members
@@ -137,18 +148,21 @@ impl Bulk {
             starts.push(placements.len());
             placements.resize(placements.len() + target as usize, nowhere);
         }
+        let mut parts: Vec<Part<'_>> = Vec::new();
         for stretch in &self.stretches {
-            let first = stretch.loads.first()?;
-            let pool = pools.get(first.group)?.get(stretch.pool).copied().flatten()?;
-            let loads = stretch.loads.iter().map(|load| {
-                let fit = pools.get(load.group)?.get(stretch.pool).copied().flatten()?.gpus;
-                Some(Part { load, group: ask.groups.get(load.group)?, fit })
-            });
-            let parts: Vec<Part<'_>> = loads.collect::<Option<_>>()?;
+            parts.clear();
+            for load in loads_of(&self.loads, stretch) {
+                let fit = pool_of(&pools, load.group, stretch)?.gpus;
+                let (group, start) = (ask.groups.get(load.group)?, *starts.get(load.group)?);
+                parts.push(Part { load, start, group, fit });
+            }
+            // In the order in which they came.
+            parts.reverse();
+            let pool = pool_of(&pools, parts.first()?.load.group, stretch)?;
             // That there is room was seen when it was packed; which GPUs is all that is open.
             let plain = parts.iter().all(|part| part.plain_gpus().is_some());
-            for (nth, at) in (stretch.from..stretch.to).enumerate() {
-                let node = pool.get(at)?;
+            for at in stretch.from..stretch.to {
+                let node = pool.get(at as usize)?;
                 let brief = ask.view.brief(node);
                 let (id, node_epoch) = (NodeId(node), brief.epoch);
                 let mut seat = match pool.free {
@@ -161,8 +175,8 @@ impl Bulk {
                 };
                 for part in &parts {
                     let each = part.load.each as usize;
-                    let rank = part.load.rank + nth * each;
-                    let own = starts.get(part.load.group)? + rank;
+                    let rank = part.load.rank + (at - part.load.from) as usize * each;
+                    let own = part.start + rank;
                     let own = placements.get_mut(own..own + each)?;
                     for (cell, &rank) in own.iter_mut().zip(part.group.ranks.get(rank..)?) {
                         let (gpus, share_milli) = seat.take(part)?;
@@ -173,6 +187,13 @@ impl Bulk {
         }
         Some(placements)
     }
+}
+
+/// Per group, by number: the pools on which it may go.
+type Pools<'a, 'v> = Vec<Vec<Option<&'a Pool<'v>>>>;
+
+fn pool_of<'a, 'v>(pools: &Pools<'a, 'v>, group: usize, stretch: &Stretch) -> Option<&'a Pool<'v>> {
+    pools.get(group)?.get(stretch.pool as usize).copied().flatten()
 }
 
 /// The group's pools by their numbers.
@@ -189,8 +210,7 @@ fn by_number<'f, 'v>(field: &'f Field<'v>, group: usize) -> Vec<Option<&'f Pool<
 /// A part of the fleet on which nothing of the job lies yet.
 pub(super) struct Floor<'a> {
     lots: Vec<Lot<'a>>,
-    /// Per group, by number: the pools on which it may go.
-    pools: Vec<Vec<Option<&'a Pool<'a>>>>,
+    pools: Pools<'a, 'a>,
     stretches: Vec<Stretch>,
 }
 
@@ -211,11 +231,11 @@ impl<'a> Floor<'a> {
         for (at, group) in ask.groups.iter().enumerate() {
             let mut own = vec![None; field.numbers()];
             for pool in field.pools(at, domain, shunned) {
-                let number = pool.number? as usize;
-                *own.get_mut(number)? = Some(pool);
-                if !std::mem::replace(seen.get_mut(number)?, true) {
-                    let (site, to, loads) = (pool.site, pool.len(), Vec::new());
-                    let stretch = Stretch { pool: number, site, from: 0, to, left: None, loads };
+                let number = pool.number?;
+                *own.get_mut(number as usize)? = Some(pool);
+                if !std::mem::replace(seen.get_mut(number as usize)?, true) {
+                    let (site, to) = (pool.site, u32::try_from(pool.len()).ok()?);
+                    let stretch = Stretch { pool: number, site, from: 0, to, last: None };
                     floor.stretches.push(stretch);
                 }
             }
@@ -227,20 +247,22 @@ impl<'a> Floor<'a> {
 
     /// Packs so many replicas of each group, the groups in this order.
     pub(super) fn pack(&self, order: &[usize], targets: &[u32], steps: &mut Steps) -> Option<Bulk> {
-        let mut packing = Packing { floor: self, stretches: self.stretches.clone() };
+        let stretches = self.stretches.clone();
+        let mut packing = Packing { floor: self, stretches, loads: Vec::new() };
         let whole = order.iter().all(|&at| {
             let Some((lot, &target)) = self.lots.get(at).zip(targets.get(at)) else { return false };
             target == 0 || packing.group(lot, target, steps).is_some()
         });
-        let mut stretches = packing.stretches;
-        stretches.retain(|stretch| !stretch.loads.is_empty());
-        whole.then(|| Bulk { stretches, targets: targets.to_vec() })
+        let Packing { mut stretches, loads, .. } = packing;
+        stretches.retain(|stretch| stretch.last.is_some());
+        whole.then(|| Bulk { stretches, loads, targets: targets.to_vec() })
     }
 }
 
 struct Packing<'f, 'a> {
     floor: &'f Floor<'a>,
     stretches: Vec<Stretch>,
+    loads: Vec<Load>,
 }
 
 impl Packing<'_, '_> {
@@ -278,19 +300,24 @@ impl Packing<'_, '_> {
     fn sight(&self, lot: &Lot<'_>, stretch: &Stretch) -> Option<Sight> {
         let pool = self.pool(lot.at, stretch)?;
         let node = first_of(pool, stretch)?;
-        let (room, idle) = match &stretch.left {
+        let (room, idle) = match self.left(stretch) {
             None => (pool.room, pool.idle),
             Some(free) => {
                 let (gpus, most) = (gpus_of(lot, pool, node)?, lot.group.wanted());
                 (room(lot.group, gpus, free, pool.gpus, most), free.idle.len())
             }
         };
-        let (members, shuns) = (u32::from(stretch.left.is_some()), pool.shuns);
+        let (members, shuns) = (u32::from(stretch.last.is_some()), pool.shuns);
         (room > 0).then_some(Sight { node, room, idle, members, shuns })
     }
 
     fn pool(&self, group: usize, stretch: &Stretch) -> Option<&Pool<'_>> {
-        self.floor.pools.get(group)?.get(stretch.pool).copied().flatten()
+        pool_of(&self.floor.pools, group, stretch)
+    }
+
+    /// What each node has left; `None` = as much as it had.
+    fn left(&self, stretch: &Stretch) -> Option<&Free> {
+        self.loads.get(stretch.last? as usize).map(|load| &load.left)
     }
 
     /// Puts replicas of a group on the first so many nodes of a stretch: from this place among its
@@ -309,28 +336,30 @@ impl Packing<'_, '_> {
         let pool = self.pool(lot.at, stretch)?;
         let (node, fit) = (first_of(pool, stretch)?, pool.gpus);
         let gpus = gpus_of(lot, pool, node)?;
-        let mut free = match (&stretch.left, pool.free) {
+        let mut left = match (self.left(stretch), pool.free) {
             (Some(free), _) | (None, Some(free)) => free.clone(),
             (None, None) => lot.field.base.free(lot.ask.view.slot(node)?),
         };
         for _ in 0..each {
-            take(lot.group, gpus, &mut free, fit)?;
+            take(lot.group, gpus, &mut left, fit)?;
         }
-        let load = Load { group: lot.at, rank: rank as usize, each };
+        let (group, from, before) = (lot.at, stretch.from, stretch.last);
+        let last = Some(u32::try_from(self.loads.len()).ok()?);
+        self.loads.push(Load { group, from, rank: rank as usize, each, left, before });
         let stretch = self.stretches.get_mut(at)?;
-        let head = (nodes < stretch.len()).then(|| stretch.cut(nodes));
-        let mut loaded = head;
-        let stretch = loaded.as_mut().unwrap_or(stretch);
-        stretch.left = Some(free);
-        stretch.loads.push(load);
-        self.stretches.extend(loaded);
+        if nodes < stretch.len() {
+            let head = stretch.cut(u32::try_from(nodes).ok()?);
+            self.stretches.push(Stretch { last, ..head });
+        } else {
+            stretch.last = last;
+        }
         Some(())
     }
 }
 
 /// The least node of a stretch of the pool.
 fn first_of(pool: &Pool<'_>, stretch: &Stretch) -> Option<u32> {
-    if stretch.from == 0 { Some(pool.first) } else { pool.get(stretch.from) }
+    if stretch.from == 0 { Some(pool.first) } else { pool.get(stretch.from as usize) }
 }
 
 /// GPUs of a node of the pool; none where they are alike and so are not looked at.

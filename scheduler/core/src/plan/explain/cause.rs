@@ -4,6 +4,7 @@
 //! applies in the order of [`Cause`].
 
 use crate::fit::Misfit;
+use crate::id::SiteId;
 use crate::node::{Gpu, NodeStatus};
 use crate::plan::ask::{Ask, Fit, GroupAsk};
 use crate::plan::field::Domain;
@@ -96,10 +97,16 @@ impl<'a> Reach<'a> {
         Self { domain, apart }
     }
 
-    /// Whether other nodes at the site of this one fare as it does.
-    fn is_alike_at(&self, slot: &Slot) -> bool {
-        let inside = |domain: &Domain| domain.sites.contains(&slot.site.0);
-        self.domain.as_ref().is_none_or(|domain| domain.rack.is_none() || !inside(domain))
+    /// What keeps the group off nodes with room at this site; `None` where not all fare alike.
+    fn cause_at(&self, SiteId(site): SiteId) -> Option<Cause> {
+        if self.apart.is_some() {
+            return None;
+        }
+        let Some(domain) = &self.domain else { return Some(Cause::Usable) };
+        match domain.sites.binary_search(&site) {
+            Err(_) => Some(Cause::TooFar),
+            Ok(_) => domain.rack.is_none().then_some(Cause::Usable),
+        }
     }
 
     /// What keeps the group off a node with room.
@@ -215,17 +222,14 @@ impl Count<'_> {
                         self.add(cause, nodes.len());
                         continue;
                     }
-                    match nodes.first().and_then(|node| view.slot(node)) {
-                        // Nodes of one class stand at one site.
-                        Some(first) if self.reach.is_alike_at(first) => {
-                            self.add(self.reach.cause(first), nodes.len());
-                        }
-                        Some(_) => {
-                            let slots = nodes.iter().filter_map(|node| view.slot(node));
-                            slots.for_each(|slot| self.add(self.reach.cause(slot), 1));
-                        }
-                        None => {}
+                    // Nodes of one class stand at one site.
+                    let site = view.classes().get(class).map(|class| class.site);
+                    if let Some(cause) = site.and_then(|site| self.reach.cause_at(site)) {
+                        self.add(cause, nodes.len());
+                        continue;
                     }
+                    let slots = nodes.iter().filter_map(|node| view.slot(node));
+                    slots.for_each(|slot| self.add(self.reach.cause(slot), 1));
                 }
             }
         }
