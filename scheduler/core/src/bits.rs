@@ -10,6 +10,21 @@ pub(crate) fn words(count: usize) -> usize {
     count.div_ceil(WORD_BITS).max(1)
 }
 
+/// The word in which the number is.
+pub(crate) fn word_of(at: usize) -> usize {
+    at / WORD_BITS
+}
+
+/// The number's bit in its word.
+pub(crate) fn single(at: usize) -> u64 {
+    1 << (at % WORD_BITS)
+}
+
+/// The number at this place of this word.
+pub(crate) fn number(word: usize, bit: u32) -> usize {
+    word * WORD_BITS + bit as usize
+}
+
 pub(crate) fn set(bits: &mut [u64], at: usize) {
     if let Some(word) = bits.get_mut(at / WORD_BITS) {
         *word |= 1 << (at % WORD_BITS);

@@ -5,7 +5,7 @@
 //! **Invariant:** what is left out is in no choice as good as the first one found here.
 
 use super::problem::{Cost, pair};
-use super::{Question, Vertex};
+use super::{Question, Vertex, telling};
 use crate::topology::FAR;
 
 /// Balls whose diameter is looked at; the others have larger radii.
@@ -38,22 +38,64 @@ pub(super) struct First {
     pub(super) cost: u32,
 }
 
-/// What each site holds, by site id.
-struct Rooms<'a>(Vec<Option<&'a Vertex>>);
+/// What each site holds of what is needed, by site id, side by side: balls look at little else.
+struct Rooms<'a> {
+    vertices: Vec<Option<&'a Vertex>>,
+    /// Row by row, in the dimensions of the need.
+    have: Vec<u64>,
+    need: Vec<u64>,
+}
 
 impl<'a> Rooms<'a> {
     fn new(question: &'a Question<'_>) -> Self {
-        let mut rooms = vec![None; question.net.len()];
+        let dimensions = telling::dimensions(question);
+        let need: Vec<u64> = dimensions.iter().map(|&at| question.need[at]).collect();
+        let mut vertices = vec![None; question.net.len()];
+        let mut have = vec![0; question.net.len() * need.len()];
         for vertex in question.vertices {
-            if let Some(cell) = rooms.get_mut(usize::from(vertex.site)) {
-                *cell = Some(vertex);
-            }
+            let site = usize::from(vertex.site);
+            let Some(cell) = vertices.get_mut(site) else { continue };
+            *cell = Some(vertex);
+            let row = &mut have[site * need.len()..(site + 1) * need.len()];
+            let amount = |&at: &usize| vertex.have.get(at).copied().unwrap_or(0);
+            row.iter_mut().zip(&dimensions).for_each(|(cell, at)| *cell = amount(at));
         }
-        Self(rooms)
+        Self { vertices, have, need }
     }
 
     fn at(&self, site: u16) -> Option<&'a Vertex> {
-        *self.0.get(usize::from(site))?
+        *self.vertices.get(usize::from(site))?
+    }
+
+    fn have(&self, site: u16) -> &[u64] {
+        let (site, dims) = (usize::from(site), self.need.len());
+        self.have.get(site * dims..(site + 1) * dims).unwrap_or(&[])
+    }
+}
+
+/// Costs of one site with all others.
+struct Ways<'a> {
+    usual: &'a [u32],
+    high: &'a [u32],
+    bound: u32,
+    cost: Cost,
+}
+
+impl<'a> Ways<'a> {
+    fn new(question: &'a Question<'_>, site: u16, cost: Cost) -> Self {
+        let (usual, high) = (question.net.median_row(site), question.net.high_row(site));
+        Self { usual, high, bound: question.bound_us.unwrap_or(FAR - 1), cost }
+    }
+
+    /// As [`pair`] has it.
+    fn to(&self, site: u16) -> u32 {
+        let look = |row: &[u32]| row.get(usize::from(site)).copied().unwrap_or(FAR);
+        let high = look(self.high);
+        match self.cost {
+            _ if high > self.bound => FAR,
+            Cost::High => high,
+            Cost::Median => look(self.usual),
+        }
     }
 }
 
@@ -152,12 +194,13 @@ fn radius(
     most: u32,
     looks: &mut Looks,
 ) -> Option<u32> {
-    let mut held = Held::new(question.need);
+    let mut missing = Missing(rooms.need.clone());
     let mut far = reach(question, centre, cost)?;
+    let ways = Ways::new(question, centre.site, cost);
     for vertex in around(question, rooms, centre.site, most) {
         looks.take(1);
         let itself = vertex.site == centre.site;
-        let way = if itself { far } else { pair(question, centre.site, vertex.site, cost) };
+        let way = if itself { far } else { ways.to(vertex.site) };
         if way == FAR {
             continue;
         }
@@ -165,8 +208,7 @@ fn radius(
         if far >= most {
             return None;
         }
-        held.add(&vertex.have);
-        if held.covers() {
+        if missing.take(rooms.have(vertex.site)) {
             return Some(far);
         }
     }
@@ -183,31 +225,32 @@ fn ball(
     most: u32,
     looks: &mut Looks,
 ) -> Option<First> {
-    let mut held = Held::new(question.need);
+    let mut missing = Missing(rooms.need.clone());
     let mut chosen = vec![centre];
     let own = rooms.at(centre)?;
     let mut widest = reach(question, own, cost)?;
-    held.add(&own.have);
+    let mut covers = missing.take(rooms.have(centre));
     for vertex in around(question, rooms, centre, most) {
-        if held.covers() {
+        if covers {
             break;
         }
-        let adds = vertex.have.iter().any(|&amount| amount > 0);
+        let adds = rooms.have(vertex.site).iter().any(|&amount| amount > 0);
         if !adds || vertex.site == centre {
             continue;
         }
         looks.take(chosen.len());
-        let ways = chosen.iter().map(|&site| pair(question, site, vertex.site, cost));
-        let far = ways.fold(reach(question, vertex, cost).unwrap_or(FAR), u32::max);
+        let itself = reach(question, vertex, cost).unwrap_or(FAR);
+        let ways = Ways::new(question, vertex.site, cost);
+        let far = chosen.iter().fold(itself, |far, &site| far.max(ways.to(site)));
         if far >= most {
             continue;
         }
         widest = widest.max(far);
         chosen.push(vertex.site);
-        held.add(&vertex.have);
+        covers = missing.take(rooms.have(vertex.site));
     }
     chosen.sort_unstable();
-    (held.covers() && widest < most).then_some(First { sites: chosen, cost: widest })
+    (covers && widest < most).then_some(First { sites: chosen, cost: widest })
 }
 
 /// Vertices that together with all within the bound and the cost hold the need, going by one
@@ -263,29 +306,17 @@ fn sum(parts: impl Iterator<Item = (bool, u32)>) -> u32 {
     parts.map(|(counts, room)| if counts { room } else { 0 }).fold(0, u32::wrapping_add)
 }
 
-/// What some vertices hold together.
-struct Held<'a> {
-    sums: Vec<u64>,
-    need: &'a [u64],
-    /// Dimensions before this one are covered.
-    covered: usize,
-}
+/// What is still missing of the need while vertices come.
+struct Missing(Vec<u64>);
 
-impl<'a> Held<'a> {
-    fn new(need: &'a [u64]) -> Self {
-        Self { sums: vec![0; need.len()], need, covered: 0 }
-    }
-
-    fn add(&mut self, more: &[u64]) {
-        for (total, more) in self.sums.iter_mut().zip(more) {
-            *total = total.saturating_add(*more);
+impl Missing {
+    /// Whether nothing is missing any more.
+    fn take(&mut self, have: &[u64]) -> bool {
+        let mut any = 0;
+        for (missing, have) in self.0.iter_mut().zip(have) {
+            *missing = missing.saturating_sub(*have);
+            any |= *missing;
         }
-    }
-
-    /// Whether that is what is needed. Sums only grow, so what was covered once still is.
-    fn covers(&mut self) -> bool {
-        let rest = self.sums.iter().zip(self.need).skip(self.covered);
-        self.covered += rest.take_while(|(have, need)| have >= need).count();
-        self.covered == self.need.len()
+        any == 0
     }
 }

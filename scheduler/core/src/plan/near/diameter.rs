@@ -85,7 +85,11 @@ pub(super) fn least(
     effort: &Effort,
     steps: &mut Steps,
 ) -> Result<Best, Found> {
-    let found = first.map_or_else(|| decide(problem, FAR - 1, effort.decide, steps), Found::Clique);
+    let mut within = None;
+    let found = match first {
+        Some(first) => Found::Clique(first),
+        None => decide(problem, FAR - 1, effort.decide, &mut within, steps),
+    };
     let first = match found {
         Found::Clique(vertices) => problem.lean(vertices),
         other => return Err(other),
@@ -98,7 +102,7 @@ pub(super) fn least(
         && !steps.is_spent()
     {
         let middle = low + (best.cost - low) / 2;
-        match decide(problem, middle, effort.tighten, steps) {
+        match decide(problem, middle, effort.tighten, &mut within, steps) {
             Found::Clique(vertices) => {
                 best.vertices = problem.lean(vertices);
                 best.cost = problem.diameter(&best.vertices);
@@ -120,13 +124,24 @@ pub(super) fn least(
     Ok(best)
 }
 
-/// Whether a clique of at most this cost covers.
-fn decide(problem: &Problem<'_>, cost_max: u32, work_max: u64, steps: &mut Steps) -> Found {
-    let graph = Graph::new(problem, cost_max);
+/// Whether a clique of at most this cost covers. `within`: vertices alive at a higher cost; those
+/// at this one, once there is a clique: after that only lower costs are asked for.
+fn decide(
+    problem: &Problem<'_>,
+    cost_max: u32,
+    work_max: u64,
+    within: &mut Option<Vec<u64>>,
+    steps: &mut Steps,
+) -> Found {
+    let graph = Graph::new(problem, cost_max, within.as_deref());
     let (count, words) = (problem.len() as u64, problem.words as u64);
     // Laying out the graph looks at 64 pairs in some 30 ns; pruning and the quick way are alike.
     steps.spend(count * words * 8);
-    settle(problem, &graph, work_max, steps)
+    let found = settle(problem, &graph, work_max, steps);
+    if matches!(found, Found::Clique(_)) {
+        *within = Some(graph.alive);
+    }
+    found
 }
 
 /// Whether a clique of the graph covers.
@@ -182,7 +197,7 @@ fn through_lenses(problem: &Problem<'_>, best: &mut Best, work_max: u64, steps: 
         // the laying out.
         if graph.is_none() || cost > laid {
             laid = cost.saturating_add(cost / 64);
-            graph = Some(Graph::new(problem, laid.min(FAR - 1)));
+            graph = Some(Graph::new(problem, laid.min(FAR - 1), None));
             work = work.saturating_sub(problem.len() as u64 * words * 8);
         }
         let Some(graph) = &graph else { break };

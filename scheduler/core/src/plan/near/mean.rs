@@ -55,7 +55,7 @@ fn around(
     problem: &Problem<'_>,
     steps: &mut Steps,
 ) -> Answer {
-    let graph = Graph::new(problem, FAR - 1);
+    let graph = Graph::new(problem, FAR - 1, None);
     let sums = Sums::new(question, problem);
     let mut fills = stars(question, problem, &graph, &sums, steps);
     if fills.is_empty() {

@@ -1,6 +1,6 @@
 //! Near: which sites a gang takes, so that its members lie close in measured RTT.
 //!
-//! `cut` finds a first choice and what cannot be better, `problem` lays the question out,
+//! `telling` leaves out what need not be looked at, `cut` finds a first choice and what cannot be better, `problem` lays the question out,
 //! `diameter` keeps a bound and makes the largest RTT small (by `shed` and `dive`, exactly, and by
 //! `rough` and `swap` where that would take too long), `mean` makes the mean small, `head` does both for the way
 //! between a head and its members only, `miss` says how far off a refused gang was.
@@ -21,6 +21,7 @@ mod problem;
 mod rough;
 mod shed;
 mod swap;
+mod telling;
 
 pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};

@@ -5,7 +5,7 @@
 //! and is never chosen together; nothing here assumes that costs keep the triangle inequality.
 //! Sums of what vertices have do not overflow.
 
-use super::{Question, Vertex, cut};
+use super::{Question, Vertex, cut, telling};
 use crate::bits;
 use crate::topology::FAR;
 use std::cell::OnceCell;
@@ -40,6 +40,8 @@ pub(super) struct Problem<'a> {
     /// Per vertex and dimension that is needed at all; never more than is needed.
     have: Vec<u64>,
     pub(super) need: Vec<u64>,
+    /// Dimensions that say whether all are covered.
+    pub(super) telling: Vec<usize>,
     /// The scarcest dimension, by which vertices are ordered.
     pub(super) lead: usize,
     /// The same dimension in the question's own numbering.
@@ -53,6 +55,8 @@ impl<'a> Problem<'a> {
         let wanted: Vec<usize> =
             (0..question.need.len()).filter(|&at| question.need[at] > 0).collect();
         let need: Vec<u64> = wanted.iter().map(|&at| question.need[at]).collect();
+        let telling = telling::dimensions(question);
+        let telling = (0..wanted.len()).filter(|&at| telling.contains(&wanted[at])).collect();
         let amount = |vertex: &Vertex, at: usize| vertex.have.get(at).copied().unwrap_or(0);
         let lead = scarcest(&wanted, &need, |at| {
             let vertices = question.vertices.iter();
@@ -84,6 +88,7 @@ impl<'a> Problem<'a> {
             words: bits::words(sites.len()),
             sites,
             need,
+            telling,
             lead,
             dimension: lead_at,
         }
@@ -105,43 +110,60 @@ impl<'a> Problem<'a> {
     fn laid_out(&self) -> &[u32] {
         self.costs.get_or_init(|| {
             let count = self.len();
-            let mut costs = vec![FAR; count * count];
+            let (mut costs, mut by_site) = (vec![FAR; count * count], Vec::new());
             for vertex in 0..count {
-                self.price(vertex, &mut costs[vertex * count..(vertex + 1) * count]);
+                let row = &mut costs[vertex * count..(vertex + 1) * count];
+                self.price(vertex, row, &mut by_site);
             }
             costs
         })
     }
 
-    /// Writes what the vertex costs with each; for itself what its site costs inside.
-    pub(super) fn price(&self, vertex: usize, costs: &mut [u32]) {
+    /// Writes what the vertex costs with each; for itself what its site costs inside. What
+    /// `by_site` holds does not matter.
+    pub(super) fn price(&self, vertex: usize, costs: &mut [u32], by_site: &mut Vec<u32>) {
         let Question { net, bound_us, .. } = self.question;
         let bound = bound_us.unwrap_or(FAR - 1).min(FAR - 1);
         let most = self.cost_max.min(FAR - 1);
         let high = net.high_row(self.sites[vertex]);
-        let look = |row: &[u32], site: &u16| row.get(usize::from(*site)).copied().unwrap_or(FAR);
+        // First all sites as they lie, many at a time; then those of the vertices are picked.
+        by_site.clear();
         match self.by {
             Cost::High => {
                 let most = most.min(bound);
-                for (cost, site) in costs.iter_mut().zip(&self.sites) {
-                    let high = look(high, site);
-                    *cost = if high <= most { high } else { FAR };
-                }
+                by_site.extend(high.iter().map(|&high| if high <= most { high } else { FAR }));
             }
             Cost::Median => {
                 let usual = net.median_row(self.sites[vertex]);
-                for (cost, site) in costs.iter_mut().zip(&self.sites) {
-                    let (high, usual) = (look(high, site), look(usual, site));
-                    // Both looked at always: which is true is a toss-up, and a wrong guess costs
-                    // more.
-                    *cost = if (high <= bound) & (usual <= most) { usual } else { FAR };
-                }
+                let price = |(&high, &usual): (&u32, &u32)| {
+                    if (high <= bound) & (usual <= most) { usual } else { FAR }
+                };
+                by_site.extend(high.iter().zip(usual).map(price));
             }
+        }
+        for (cost, &site) in costs.iter_mut().zip(&self.sites) {
+            *cost = by_site.get(usize::from(site)).copied().unwrap_or(FAR);
         }
         // A lone member is no distance from itself.
         if self.lone[vertex] {
             costs[vertex] = 0;
         }
+    }
+
+    /// What the vertices of the set have, each dimension side by side; `None` where sums of it need
+    /// more than 32 bits.
+    pub(super) fn rooms(&self, set: &[u64]) -> Option<Vec<u32>> {
+        let (count, dims) = (self.len(), self.need.len());
+        let mut rooms = vec![0u32; count * dims];
+        for dimension in 0..dims {
+            let mut all = 0u32;
+            for vertex in bits::iter(set) {
+                let room = u32::try_from(self.have(vertex)[dimension]).ok()?;
+                all = all.checked_add(room)?;
+                rooms[dimension * count + vertex] = room;
+            }
+        }
+        Some(rooms)
     }
 
     pub(super) fn have(&self, vertex: usize) -> &[u64] {
@@ -184,9 +206,9 @@ impl<'a> Problem<'a> {
     pub(super) fn diameter(&self, vertices: &[usize]) -> u32 {
         let mut widest = vertices.iter().map(|&vertex| self.reach[vertex]).max().unwrap_or(0);
         for (at, &a) in vertices.iter().enumerate() {
-            for &b in &vertices[at + 1..] {
-                widest = widest.max(self.cost(a, b));
-            }
+            let costs = self.costs(a);
+            let far = vertices[at + 1..].iter().map(|&b| costs[b]).max().unwrap_or(0);
+            widest = widest.max(far);
         }
         widest
     }

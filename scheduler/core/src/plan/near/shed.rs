@@ -297,7 +297,7 @@ mod tests {
             let made = Made::of_seed(seed);
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
-            let graph = Graph::new(&problem, FAR - 1);
+            let graph = Graph::new(&problem, FAR - 1, None);
             let mut work = 10_000_000;
             let other = dive::clique(&problem, &graph, &mut work);
             let mut work = u64::MAX;
@@ -326,7 +326,7 @@ mod tests {
             let made = Made::new(&mut rng, 60);
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
-            let graph = Graph::new(&problem, FAR - 1);
+            let graph = Graph::new(&problem, FAR - 1, None);
             let whole = clique(&problem, &graph, &mut (u64::MAX - 1));
             let mut work = rng.random_range(0..600);
             let short = clique(&problem, &graph, &mut work);
@@ -342,7 +342,7 @@ mod tests {
             let made = Made::of_seed(seed);
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
-            let graph = Graph::new(&problem, FAR - 1);
+            let graph = Graph::new(&problem, FAR - 1, None);
             let add = |mut sum: Vec<u64>, vertex| {
                 problem.add(&mut sum, vertex);
                 sum

@@ -16,7 +16,7 @@ use std::collections::BinaryHeap;
 const OUT_MOVES: u64 = 7;
 /// So many different such times in turn, lest moves go round in a circle.
 const OUT_VARIES: u64 = 10;
-/// Makes the gain of a vertex that is in, or not alive, less than that of any other.
+/// Makes the gain of a vertex that is in, stays out, or is not alive less than that of any other.
 const NEVER: i64 = i64::MIN / 4;
 /// Parts of a need in which rooms of several dimensions are told, to be added up.
 const PARTS: u128 = 1 << 20;
@@ -31,6 +31,7 @@ pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Op
     }
     while !problem.covers(&swap.sum) {
         *work = work.checked_sub(swap.cost())?;
+        swap.let_back();
         let next = swap.best()?;
         swap.enter(next);
         swap.moves += 1;
@@ -45,8 +46,8 @@ struct Swap<'a> {
     worth: Vec<i64>,
     /// Per vertex: what the clique wins by it, less what those count that leave for it.
     gain: Vec<i64>,
-    /// Per vertex: the move from which on it may come in.
-    out_until: Vec<u64>,
+    /// Those that stay out, each with the move from which on it may come in.
+    out: Vec<(u64, usize)>,
     chosen: Vec<u64>,
     /// What those chosen have together.
     sum: Vec<u64>,
@@ -63,7 +64,7 @@ impl<'a> Swap<'a> {
             graph,
             worth,
             gain,
-            out_until: vec![0; problem.len()],
+            out: Vec::new(),
             chosen: vec![0; problem.words],
             sum: problem.nothing(),
             moves: 0,
@@ -102,33 +103,56 @@ impl<'a> Swap<'a> {
         open
     }
 
-    /// The vertex that wins most, or loses least.
+    /// Ends the time out of those whose move has come.
+    fn let_back(&mut self) {
+        let Self { out, gain, moves, .. } = self;
+        out.retain(|&(until, vertex)| {
+            let stays = until > *moves;
+            if !stays {
+                gain[vertex] -= NEVER;
+            }
+            stays
+        });
+    }
+
+    /// The vertex that wins most, or loses least; of equals the first.
     fn best(&self) -> Option<usize> {
-        let each = self.gain.iter().zip(&self.out_until).enumerate();
-        let free = each.filter(|(_, (_, until))| **until <= self.moves);
-        let best = free.max_by_key(|(vertex, (gain, _))| (**gain, std::cmp::Reverse(*vertex)));
-        best.filter(|(_, (gain, _))| **gain > NEVER / 2).map(|(vertex, _)| vertex)
+        let (mut best, mut most) = (None, NEVER / 2);
+        for (vertex, &gain) in self.gain.iter().enumerate() {
+            if gain > most {
+                (best, most) = (Some(vertex), gain);
+            }
+        }
+        best
     }
 
     /// Its foes leave for it.
     fn enter(&mut self, vertex: usize) {
-        let foes = self.graph.foes(vertex);
-        for foe in bits::iter(&bits::and(&foes, &self.chosen)) {
-            self.leave(foe);
+        let graph = self.graph;
+        for word in 0..self.chosen.len() {
+            let leaving = graph.foes_word(vertex, word) & self.chosen[word];
+            bits::iter_word(leaving).for_each(|bit| self.leave(bits::number(word, bit)));
         }
         bits::set(&mut self.chosen, vertex);
         self.problem.add(&mut self.sum, vertex);
         self.gain[vertex] += NEVER;
-        bits::iter(&foes).for_each(|foe| self.gain[foe] -= self.worth[vertex]);
+        self.tell_foes(vertex, -self.worth[vertex]);
     }
 
     fn leave(&mut self, vertex: usize) {
         bits::clear(&mut self.chosen, vertex);
         self.problem.take(&mut self.sum, vertex);
-        self.gain[vertex] -= NEVER;
-        self.out_until[vertex] = self.moves + OUT_MOVES + self.moves % OUT_VARIES;
-        let foes = self.graph.foes(vertex);
-        bits::iter(&foes).for_each(|foe| self.gain[foe] += self.worth[vertex]);
+        // From now on it is kept back by its time out, no longer by being in.
+        self.out.push((self.moves + OUT_MOVES + self.moves % OUT_VARIES, vertex));
+        self.tell_foes(vertex, self.worth[vertex]);
+    }
+
+    /// Adds to the gains of all foes.
+    fn tell_foes(&mut self, vertex: usize, more: i64) {
+        for word in 0..self.chosen.len() {
+            let foes = bits::iter_word(self.graph.foes_word(vertex, word));
+            foes.for_each(|bit| self.gain[bits::number(word, bit)] += more);
+        }
     }
 }
 
