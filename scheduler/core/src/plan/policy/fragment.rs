@@ -33,13 +33,11 @@ pub(super) fn frequent<'a>(
 }
 
 /// Kinds of replicas with the same GPUs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Row {
     /// Whole GPUs; 0 for a share.
     count: u32,
     milli: u16,
-    /// Weight of the kinds that ask for at most the CPU of each rank below: [0] is none of them.
-    within: Vec<f64>,
     /// Weight of all of them.
     all: f64,
 }
@@ -50,6 +48,9 @@ struct Table {
     /// Weight of the kinds that can never run there or need no GPU.
     never: f64,
     rows: Vec<Row>,
+    /// By rank of CPU, then by row: weight of the kinds that ask for at most the CPU of each rank
+    /// below; at rank 0 of none. A node is held against all rows at one rank, so these lie together.
+    within: Vec<f64>,
 }
 
 /// Weighted kinds, ready to be held against nodes.
@@ -85,7 +86,9 @@ impl Fragment {
         let holes: u32 = shared.iter().map(|&left| u32::from(left)).sum();
         let total = f64::from(free);
         let mut lost = table.never * total;
-        for row in &table.rows {
+        let rows = table.rows.len();
+        let within = table.within.get(rank * rows..(rank + 1) * rows).unwrap_or(&[]);
+        for (row, within) in table.rows.iter().zip(within) {
             let (hosts, unusable) = if row.count > 0 {
                 (spare.idle >= row.count, holes)
             } else {
@@ -101,7 +104,6 @@ impl Fragment {
                 (roomy, small)
             };
             lost += if hosts {
-                let within = row.within.get(rank).copied().unwrap_or(row.all);
                 within * f64::from(unusable) + (row.all - within) * total
             } else {
                 row.all * total
@@ -114,6 +116,7 @@ impl Fragment {
 impl Table {
     fn new(weighted: &[Weighted<'_>], cpus: &[u64], gpus: &[Gpu], models: &Models) -> Self {
         let mut table = Self::default();
+        let mut within_of_rows: Vec<Vec<f64>> = Vec::new();
         let mut asks: Vec<GpuAsk> = weighted.iter().map(|(kind, _)| kind.gpus).collect();
         asks.sort_unstable();
         asks.dedup();
@@ -150,8 +153,13 @@ impl Table {
                 within.push(sum);
             }
             if all > 0.0 {
-                table.rows.push(Row { count, milli, within, all: sum });
+                table.rows.push(Row { count, milli, all: sum });
+                within_of_rows.push(within);
             }
+        }
+        for rank in 0..=cpus.len() {
+            let at_rank = within_of_rows.iter().filter_map(|within| within.get(rank));
+            table.within.extend(at_rank);
         }
         table
     }
