@@ -22,8 +22,9 @@ pub(crate) use entry::{encode_entries, entries};
 
 /// Format number of everything but the core's values.
 pub(crate) const FORMAT: u8 = 1;
-/// Format number of rows of the core's values but jobs. 2 had tenants without a highest priority.
-pub(crate) const PLAIN_FORMAT: u8 = 5;
+/// Format number of rows of the core's values but jobs. 2 had tenants without a highest priority; 5
+/// is one of entries and jobs.
+pub(crate) const PLAIN_FORMAT: u8 = 4;
 /// Format number of entries, and of rows of jobs, which share what jobs have in common. 3 had jobs
 /// without priorities, times, order of starting and repair, 5 without preemption and bounds on the
 /// price per hour and on domains.
