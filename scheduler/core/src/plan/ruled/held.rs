@@ -69,3 +69,48 @@ impl Held {
         self.left() > 0 || self.holds(path[self.depth])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    use std::collections::BTreeSet;
+
+    /// Against the list of members, told by its distinct domains.
+    #[test]
+    fn what_is_counted_is_what_a_recount_finds() {
+        let mut closed = 0;
+        for seed in 0..300 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (depth, max) = (rng.random_range(0..5), rng.random_range(1..4));
+            let mut held = Held { depth, max, group: None, counts: vec![0; 6], domains: 0 };
+            let mut members: Vec<Path> = Vec::new();
+            for _ in 0..60 {
+                if rng.random_range(0..2) == 0 && !members.is_empty() {
+                    let path = members.swap_remove(rng.random_range(0..members.len()));
+                    held.change(&path, false);
+                } else {
+                    let path = std::array::from_fn(|_| rng.random_range(0..6));
+                    members.push(path);
+                    held.change(&path, true);
+                }
+                let domains: BTreeSet<u32> = members.iter().map(|path| path[depth]).collect();
+                assert_eq!(held.left(), (max as usize).saturating_sub(domains.len()));
+                for domain in 0..6 {
+                    let mut path = [9; 5];
+                    path[depth] = domain;
+                    let open = domains.contains(&domain) || domains.len() < max as usize;
+                    assert_eq!(
+                        held.admits(&path),
+                        open,
+                        "SEED={seed}: {domain} beside {domains:?}"
+                    );
+                    assert_eq!(held.holds(domain), domains.contains(&domain));
+                    closed += u32::from(!open);
+                }
+            }
+        }
+        assert!(closed > 10_000, "{closed}");
+    }
+}

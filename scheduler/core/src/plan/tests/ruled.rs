@@ -367,6 +367,38 @@ fn big_gangs_with_rules_are_accepted() {
     }
 }
 
+/// The roomiest node stands in a rack that does not hold the gang; too large to try every way.
+#[test]
+fn domains_are_chosen_before_nodes() {
+    let mut world = World::new();
+    let racks = [("a", 8), ("b", 4), ("b", 4), ("b", 4), ("c", 7), ("d", 6), ("d", 5)];
+    for (number, (rack, gpus)) in racks.into_iter().enumerate() {
+        let mut spec = node_spec(&format!("n{number}"), gpus);
+        spec.place.rack = name(rack);
+        world.done(register(spec));
+    }
+    let view = View::new(&world.state);
+    let racks = |spec: &JobSpec| {
+        let found = plan(&view, &Request::whole(spec), &Policy::default(), Budget::default());
+        let found = found.unwrap_or_else(|refusal| panic!("{refusal}: {spec:?}"));
+        let rack = |one: &crate::command::Placement| {
+            world.state.node(one.node).expect("known").place.rack.to_string()
+        };
+        found.placements.iter().map(rack).collect::<std::collections::BTreeSet<String>>()
+    };
+    let bound = |max| vec![DomainsMax { level: Level::Rack, max }];
+    let mut of_job = job_spec(vec![group("w", 12, 1)]);
+    of_job.domains_max = bound(1);
+    assert_eq!(racks(&of_job), ["b".to_owned()].into());
+    let mut own = job_spec(vec![group("w", 12, 1)]);
+    own.groups[0].rules.domains_max = bound(1);
+    assert_eq!(racks(&own), ["b".to_owned()].into());
+    // Two groups together need the two racks that no group alone would take first.
+    let mut two = job_spec(vec![group("w", 3, 4), group("x", 11, 1)]);
+    two.domains_max = bound(2);
+    assert_eq!(racks(&two), ["b".to_owned(), "d".to_owned()].into());
+}
+
 /// Members that stay count: growth and repairs use the racks that the job is in before new ones.
 #[test]
 fn growth_and_repairs_keep_to_as_many_domains() {
