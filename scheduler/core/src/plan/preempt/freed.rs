@@ -94,16 +94,18 @@ impl<'a> Freed<'a> {
         (0..self.is_free.len()).filter(|&unit| self.is_free(unit)).collect()
     }
 
-    /// Frees these and no others.
-    pub(super) fn set(&mut self, wanted: impl Fn(usize) -> bool) {
-        let mut touched = BTreeSet::new();
+    /// Frees these and no others; how many replicas that is about which were not so before.
+    pub(super) fn set(&mut self, wanted: impl Fn(usize) -> bool) -> usize {
+        let (mut touched, mut replicas) = (BTreeSet::new(), 0);
         for (at, (unit, is_free)) in self.units.iter().zip(&mut self.is_free).enumerate() {
             if *is_free != wanted(at) {
                 *is_free = !*is_free;
+                replicas += unit.len();
                 touched.extend(unit.nodes());
             }
         }
         touched.into_iter().for_each(|node| self.renew(node));
+        replicas
     }
 
     /// Frees one, or takes it back.

@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const TRY_STEPS: u64 = 2_000_000;
 /// What a try costs beside the looks at nodes, in steps: some 20 us.
 const TRY_STEPS_MIN: u64 = 4_000;
-/// What it costs to free one replica, in steps: about 100 ns.
-const FREE_STEPS: u64 = 20;
+/// What it costs to free one replica or to take it back, in steps: some 300 ns.
+const FREE_STEPS: u64 = 60;
 /// Jobs tried each by itself, of those that hold enough; for a third of the steps at most.
 const SINGLES_MAX: usize = 256;
 /// Sets of jobs tried, the smallest first, where a smaller one may be enough than is known.
@@ -312,14 +312,16 @@ impl<'a> Search<'a> {
     }
 
     /// Whether as many GPUs are free as are needed, whichever they are.
-    fn is_enough(&self) -> bool {
+    fn is_enough(&mut self) -> bool {
+        self.steps.spend(self.freed.units.len() as u64);
         let freed = self.freed.all().into_iter().map(|unit| self.milli(unit));
         freed.fold(self.idle_milli, u64::saturating_add) >= self.needed_milli
     }
 
     fn free_all(&mut self, wanted: impl Fn(usize) -> bool) {
-        self.steps.spend(self.freed.units.len() as u64);
-        self.freed.set(wanted);
+        let replicas = self.freed.set(wanted) as u64;
+        let units = self.freed.units.len() as u64;
+        self.steps.spend(units.saturating_add(replicas.saturating_mul(FREE_STEPS)));
     }
 
     fn turn(&mut self, unit: usize, free: bool) {
