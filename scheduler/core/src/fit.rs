@@ -166,7 +166,7 @@ impl Needs {
         Self {
             gpus: shape.gpus,
             alternatives: alternatives.map(|one| Alternative::new(one, models)).collect(),
-            resources: Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk },
+            resources: shape.resources(),
             bandwidth_up_min: shape.bandwidth_up_min,
             bandwidth_down_min: shape.bandwidth_down_min,
             custom: shape.custom.clone(),

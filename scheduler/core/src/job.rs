@@ -4,7 +4,7 @@
 //! from its replicas and is changed by `State::apply` alone.
 
 use crate::id::{AssignmentId, JobId, Name, NodeId, Rank, TenantId};
-use crate::node::{Custom, Labels, TaintEffect, Vendor};
+use crate::node::{Custom, Labels, Resources, TaintEffect, Vendor};
 use crate::unit::{
     BandwidthMbps, ComputeCapability, CostMicroUsd, CpuMilli, DiskMib, DurationMs, GpuSet,
     MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
@@ -522,6 +522,11 @@ impl Shape {
     /// The most vRAM that one of its alternatives demands.
     pub fn vram_min(&self) -> VramMib {
         self.alternatives.iter().map(|one| one.vram_min).max().unwrap_or_default()
+    }
+
+    /// What one replica takes beside GPUs and countable resources.
+    pub fn resources(&self) -> Resources {
+        Resources { cpu: self.cpu, memory: self.memory, disk: self.disk }
     }
 
     /// GPUs of one replica in thousandths.

@@ -27,7 +27,7 @@ pub(crate) use states::{NodeState, StateId, States};
 use crate::command::Plan;
 use crate::id::{Epoch, NodeId, SiteId};
 use crate::job::{JobSpec, Shape};
-use crate::node::{Models, Node, Resources};
+use crate::node::{Models, Node};
 use crate::plan::policy::{Boards, Outlook};
 use crate::state::{State, Usage};
 use crate::topology::{Net, Sites};
@@ -215,7 +215,7 @@ impl View {
                 group += 1;
             }
             let Some(shape) = spec.groups.get(group).map(|group| &group.shape) else { return };
-            let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
+            let used = shape.resources();
             let (gpus, share_milli) = (placement.gpus, placement.share_milli);
             let part = Part { claim, gpus, share_milli, used, custom: shape.custom.clone() };
             self.take(placement.node.0, part);

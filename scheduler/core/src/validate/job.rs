@@ -15,7 +15,7 @@ use crate::job::{
     Condition, GpuAlternative, GpuAsk, GroupSpec, JobSpec, Program, Role, Selector, Shape,
     Toleration,
 };
-use crate::node::{LABEL_BYTES_MAX, Resources};
+use crate::node::LABEL_BYTES_MAX;
 use crate::told::{Long, Utc};
 use crate::unit::{GPUS_PER_NODE_MAX, TimeMs};
 use std::collections::BTreeSet;
@@ -192,7 +192,7 @@ fn shape(path: &str, shape: &Shape) -> Valid {
     bandwidth(|| format!("{path}.bandwidth_up_mbps_min"), shape.bandwidth_up_min)?;
     bandwidth(|| format!("{path}.bandwidth_down_mbps_min"), shape.bandwidth_down_min)?;
     custom(&format!("{path}.custom"), &shape.custom)?;
-    resources(path, &Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk })
+    resources(path, &shape.resources())
 }
 
 /// Where the fields of an alternative stand; up to and with the beginning of their names.

@@ -4,6 +4,8 @@
 //! more free than the whole of it less its claims.
 
 use super::{Free, View};
+use crate::id::{NodeId, Rank};
+use crate::job::{JobSpec, Replica};
 use crate::node::{Custom, Resources};
 use crate::unit::GpuSet;
 
@@ -11,12 +13,23 @@ use crate::unit::GpuSet;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Held {
     /// Id of the node.
-    pub node: crate::id::NodeId,
+    pub node: NodeId,
     pub gpus: GpuSet,
     /// 0 = the GPUs are whole; else thousandths of the one GPU.
     pub share_milli: u16,
     pub used: Resources,
     pub custom: Custom,
+}
+
+impl Held {
+    /// What a replica holds if it is live, and how many thousandths of GPUs that is.
+    pub(crate) fn of(job: &JobSpec, rank: Rank, replica: &Replica) -> Option<(Self, u64)> {
+        let live = replica.allocation.filter(|_| replica.phase.is_live())?;
+        let shape = &job.groups.get(job.group_of(rank)?)?.shape;
+        let (used, custom) = (shape.resources(), shape.custom.clone());
+        let (node, gpus, share_milli) = (live.node, live.gpus, live.share_milli);
+        Some((Self { node, gpus, share_milli, used, custom }, shape.gpu_milli()))
+    }
 }
 
 /// One change of an overlay.

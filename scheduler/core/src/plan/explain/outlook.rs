@@ -5,8 +5,6 @@
 //! however much runs.
 
 use crate::id::{JobId, TenantId};
-use crate::job::Allocation;
-use crate::node::Resources;
 use crate::state::State;
 use crate::unit::TimeMs;
 use crate::view::Held;
@@ -92,14 +90,9 @@ impl Outlook {
                 continue;
             };
             for (rank, replica) in state.replicas(end.job) {
-                let live = replica.allocation.filter(|_| replica.phase.is_live());
-                let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
-                if let Some((Allocation { node, gpus, share_milli, .. }, group)) = live.zip(group) {
-                    let shape = &group.shape;
-                    let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
-                    let custom = shape.custom.clone();
-                    end.held.push(Held { node, gpus, share_milli, used, custom });
-                    end.gpu_milli = end.gpu_milli.saturating_add(shape.gpu_milli());
+                if let Some((held, gpu_milli)) = Held::of(&job.spec, rank, &replica) {
+                    end.held.push(held);
+                    end.gpu_milli = end.gpu_milli.saturating_add(gpu_milli);
                 }
             }
             read += end.held.len().max(1);

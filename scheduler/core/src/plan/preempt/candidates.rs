@@ -4,8 +4,7 @@
 //! are read.
 
 use crate::id::{JobId, Rank, TenantId};
-use crate::job::{Job, Priority, Replica};
-use crate::node::Resources;
+use crate::job::{Job, Priority};
 use crate::plan::explain::outlook::HELD_MAX;
 use crate::state::State;
 use crate::unit::{DurationMs, TimeMs};
@@ -92,7 +91,7 @@ fn read(state: &State, job: &Job, own: bool, now: TimeMs) -> Candidate {
     let ran = job.placed_at.map_or(DurationMs::ZERO, |placed| now.since(placed));
     let (mut spares, mut rest, mut rest_gpu_milli) = (Vec::new(), Vec::new(), 0u64);
     for (rank, replica) in state.replicas(job.id) {
-        let Some((held, gpu_milli)) = held(job, rank, &replica) else { continue };
+        let Some((held, gpu_milli)) = Held::of(&job.spec, rank, &replica) else { continue };
         if spare.binary_search(&rank).is_ok() {
             spares.push((rank, gpu_milli, held));
         } else {
@@ -101,13 +100,4 @@ fn read(state: &State, job: &Job, own: bool, now: TimeMs) -> Candidate {
         }
     }
     Candidate { job: job.id, priority: job.spec.priority, own, ran, spares, rest, rest_gpu_milli }
-}
-
-/// What a replica would give back, and how many thousandths of GPUs that is.
-fn held(job: &Job, rank: Rank, replica: &Replica) -> Option<(Held, u64)> {
-    let live = replica.allocation.filter(|_| replica.phase.is_live())?;
-    let shape = &job.spec.groups.get(job.spec.group_of(rank)?)?.shape;
-    let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
-    let (gpus, share_milli, custom) = (live.gpus, live.share_milli, shape.custom.clone());
-    Some((Held { node: live.node, gpus, share_milli, used, custom }, shape.gpu_milli()))
 }

@@ -7,7 +7,6 @@ use super::Candidate;
 use crate::command::Placement;
 use crate::id::Rank;
 use crate::job::JobSpec;
-use crate::node::Resources;
 use crate::view::{Free, Held, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -137,7 +136,7 @@ impl<'a> Freed<'a> {
                 return false;
             };
             let (shape, gpus) = (&group.shape, one.gpus);
-            let used = Resources { cpu: shape.cpu, memory: shape.memory, disk: shape.disk };
+            let used = shape.resources();
             let free = left.entry(one.node.0).or_insert_with(|| slot.free.clone());
             let has_room = slot.open
                 && free.has_gpus(gpus, one.share_milli)
