@@ -1,8 +1,10 @@
 //! Who may take from whom, and what becomes of those who lose something.
 
 use scheduler_core::command::{
-    Actor, Command, Commit, Observed, Plan, Preempt, PutTenant, Rejection, Spared, Stale, Victim,
+    Actor, Command, Commit, Entry, Observed, Plan, Preempt, PutTenant, Rejection, Spared, Stale,
+    Victim,
 };
+use scheduler_core::event::Event;
 use scheduler_core::fixture::entry::{
     TENANT, World, group, job_spec, placement, plan, quota, submit, tenant,
 };
@@ -146,6 +148,86 @@ fn spare_replicas_are_taken_alone_and_the_job_stays_ready() {
     let back = Plan { placements: vec![placement(1, 1, 0xff)] };
     world.done(Command::Commit(Commit { job: low, plan: back }));
     assert_eq!(world.state.job(low).map(|job| job.reason.code), Some(ReasonCode::None));
+}
+
+/// Whether ranks of the job may be taken alone by one of a higher priority that fits on node 4.
+fn spares(world: &mut World, low: JobId, ranks: &[u32]) -> bool {
+    let high = world.submit(submit(&format!("high at {}", world.at.0), high(1), None));
+    let ranks = ranks.iter().map(|&rank| Rank(rank)).collect();
+    let asked = preempt(high, &[(4, 0xff)], vec![Victim { job: low, ranks }]);
+    match world.system(asked) {
+        Ok(_) => {
+            world.done(Command::Cancel { job: high, reason: Default::default() });
+            true
+        }
+        Err(refused) => {
+            assert_eq!(why(refused), Spared::Needed);
+            false
+        }
+    }
+}
+
+#[test]
+fn a_replica_is_spared_once_and_only_while_its_job_is_as_far_without_it() {
+    let placed = |replicas: u32, min: u32| {
+        let mut world = World::with_nodes(5, 8);
+        let places: Vec<(u32, u64)> = (0..replicas).map(|node| (node, 0xff)).collect();
+        let spec = low(replicas, min, Disruption::Single);
+        let low = world.submit(submit("low", spec, Some(plan(&places))));
+        (world, low)
+    };
+    // Before it is ready, too, it keeps its minimum.
+    let (mut world, low) = placed(2, 2);
+    assert!(!spares(&mut world, low, &[1]));
+    // Of three that are bound the two that are ready make it ready.
+    let (mut world, low) = placed(3, 2);
+    world.report(low, 0, Observed::Ready);
+    world.report(low, 1, Observed::Ready);
+    assert!(!spares(&mut world, low, &[1]));
+    assert!(spares(&mut world, low, &[2]));
+    let (mut world, low) = placed(4, 1);
+    world.report_all(low, Observed::Ready);
+    assert!(!spares(&mut world, low, &[2, 2]) && !spares(&mut world, low, &[3, 2]));
+    assert!(spares(&mut world, low, &[2]));
+    assert!(!spares(&mut world, low, &[2]) && !spares(&mut world, low, &[2, 3]), "it waits");
+    assert!(spares(&mut world, low, &[3]));
+}
+
+#[test]
+fn what_has_ended_before_gives_nothing_back() {
+    let (mut world, low, high) = taken(low(2, 1, Disruption::All), high(1));
+    world.report(low, 1, Observed::Succeeded);
+    let other = world.submit(submit("other", job_spec(vec![group("w", 1, 8)]), None));
+    world.done(Command::Commit(Commit { job: other, plan: plan(&[(1, 0xff)]) }));
+    let refused = world.refused(preempt(high, &[(1, 0xff)], whole(&[low])));
+    assert!(matches!(refused, Rejection::StalePlan { why: Stale::GpuTaken { .. } }), "{refused}");
+    world.done(preempt(high, &[(0, 0xff)], whole(&[low])));
+    assert_eq!(phase(&world, other), JobPhase::Placed);
+}
+
+#[test]
+fn failures_of_one_who_goes_back_are_not_forgotten_and_who_watches_it_is_told() {
+    let (mut world, low, high) = taken(low(2, 2, Disruption::All), high(1));
+    world.report(low, 1, Observed::Failed { exit_code: 1 });
+    let failed = world.state.replica(low, Rank(1)).expect("there");
+    assert_eq!((phase(&world, low), failed.failures), (JobPhase::Repairing, 1));
+    let command = preempt(high, &[(0, 0xff)], whole(&[low]));
+    let entry = Entry { at: world.at, by: Actor::System, command };
+    let index = world.state.index() + 1;
+    let events = world.state.apply(index, &entry).events;
+    assert!(events.contains(&Event::JobChanged(low)), "{events:?}");
+    assert_eq!(world.state.job(low).map(|job| job.modified_index), Some(index));
+    let back = world.state.replica(low, Rank(1)).expect("there");
+    assert_eq!((back.phase, back.failures), (ReplicaPhase::Waiting, 1));
+}
+
+#[test]
+fn one_that_lost_all_it_had_is_no_victim() {
+    let (mut world, low, high) = taken(low(2, 2, Disruption::All), high(1));
+    world.report_all(low, Observed::Failed { exit_code: 1 });
+    assert_eq!(phase(&world, low), JobPhase::Repairing);
+    let refused = world.refused(preempt(high, &[(0, 0xff)], whole(&[low])));
+    assert_eq!(why(refused), Spared::HoldsNothing);
 }
 
 #[test]

@@ -152,6 +152,66 @@ fn who_does_not_ask_or_waits_for_something_else_takes_nothing() {
 }
 
 #[test]
+fn who_waits_in_vain_is_looked_at_again_when_capacity_grows() {
+    let mut term = Term::new(2);
+    let kept = term.job(change(low(&term, 1, -5), |spec| spec.preemption = Default::default()));
+    let victim = term.job(low(&term, 1, -5));
+    let high = term.job(high(&term, 2, 500));
+    term.settle(TimeMs(60_000));
+    assert_eq!((term.phase(high), term.phase(victim)), (JobPhase::Pending, JobPhase::Placed));
+    term.cancel(kept);
+    term.settle(TimeMs(120_000));
+    assert_eq!((term.phase(high), term.phase(victim)), (JobPhase::Placed, JobPhase::Pending));
+}
+
+#[test]
+fn while_somebody_gives_way_nobody_else_asks_it_or_takes_the_rest_or_gives_up() {
+    let under_way = |term: &Term| -> Vec<Command> {
+        let all = term.desk.under_way.iter().flat_map(|batch| &batch.entries);
+        all.map(|entry| entry.command.clone()).collect()
+    };
+    // Of two nodes that one job leaves, each of two others takes one: the second once it is free.
+    let mut term = Term::new(2);
+    let victim = term.job(low(&term, 2, -5));
+    let tickets = [1, 2].map(|_| term.ask_for(high(&term, 1, 500)));
+    term.round();
+    term.commit();
+    term.round();
+    term.round();
+    assert!(matches!(under_way(&term)[..], [Command::Preempt(_)]), "{:?}", under_way(&term));
+    // If that is lost, it is tried anew, and so is the second, for whom nobody was left.
+    term.lose();
+    term.settle(TimeMs(term.desk.now.0 + 60_000));
+    let jobs = tickets.map(|ticket| term.accepted(ticket).job);
+    assert_eq!(jobs.map(|job| term.phase(job)), [JobPhase::Placed; 2]);
+    assert_eq!(term.phase(victim), JobPhase::Pending);
+
+    // What is free and goes to the same plan is taken.
+    let mut term = Term::new(2);
+    term.job(low(&term, 1, -5));
+    term.ask_for(high(&term, 2, 500));
+    term.round();
+    term.commit();
+    term.round();
+    term.ask_for(term.submission(1, 8));
+    term.round();
+    let all = under_way(&term);
+    let [Command::Preempt(_), Command::Submit(late)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!(late.plan, None);
+}
+
+#[test]
+fn who_never_asks_is_not_even_tried() {
+    let mut term = Term::new(1);
+    term.job(low(&term, 1, -5));
+    term.ask_for(change(high(&term, 1, 500), |spec| spec.preemption = Default::default()));
+    term.round();
+    term.commit();
+    term.round();
+    assert!(term.desk.under_way.is_empty());
+}
+
+#[test]
 fn growth_waits_where_a_whole_job_would_not() {
     let mut term = Term::new(2);
     let grows = change(high(&term, 1, 500), |spec| spec.groups[0].replicas_max = 2);
