@@ -69,6 +69,8 @@ struct Weights {
     rooms: bool,
     /// Of GPUs that others are bound to.
     bound: f64,
+    /// The price up to which such GPUs are plenty, see [`Bounds::over`].
+    plenty: f64,
     played: f64,
     /// Sequences played through.
     sequences: usize,
@@ -85,7 +87,9 @@ impl Weights {
             hole: 1.0,
             free: 0.003,
             rooms: !roomy,
-            bound: 0.0,
+            // What is bound and what is not arrive in any order, and what is taken stays taken.
+            bound: 0.02,
+            plenty: 1.0,
             played: if roomy { 0.0 } else { 0.7 },
             sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
@@ -103,6 +107,7 @@ impl Weights {
             rooms: false,
             // Where it is tight the future tells more exactly who needs what.
             bound: 0.1 - 0.097 * tight,
+            plenty: 0.0,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },
@@ -164,6 +169,7 @@ impl Outlook {
         let bounds = if weights.bound > 0.0 {
             let free_milli = &fleet.free_milli_by_kind;
             Bounds::new(mix, view.classes(), view.models(), fleet.gpus, free_milli)
+                .over(weights.plenty)
         } else {
             Bounds::default()
         };
