@@ -1,13 +1,15 @@
-//! How long it takes to find who gives way on a full fleet of 2,000 and of 69,000 nodes.
+//! How long it takes to find who gives way on a full fleet of 2,000 and of 69,000 nodes: whole jobs,
+//! spares, or nobody because all of them are not enough.
 //!
 //! **Invariant:** the fleet comes from a seed, so figures of two runs are of the same case.
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use scheduler_core::command::{Placement, Plan};
 use scheduler_core::fixture::fleet::{Fleet, apply, gang, submission};
 use scheduler_core::fixture::noise::Dice;
 use scheduler_core::id::{NodeId, Rank};
-use scheduler_core::job::{Disruption, GpuAsk, Priority};
+use scheduler_core::job::{Disruption, GpuAsk, JobSpec, Level, Priority};
 use scheduler_core::plan::preempt::{Asker, Candidates, SEARCH, choose};
 use scheduler_core::plan::{Policy, Request};
 use scheduler_core::state::State;
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 /// Fills every node with one replica of some job of one to 64, all of which give way.
-fn fill(state: &mut State) {
+fn fill(state: &mut State, disruption: Disruption) {
     let mut dice = Dice::new(7);
     let mut by_size: BTreeMap<usize, Vec<NodeId>> = BTreeMap::new();
     for node in state.nodes() {
@@ -30,7 +32,8 @@ fn fill(state: &mut State) {
             let taken: Vec<NodeId> = nodes.drain(..wanted.min(nodes.len())).collect();
             let mut spec = gang("low", taken.len() as u32, GpuAsk::Whole(gpus as u8));
             spec.priority = Priority(-1 - dice.below(3) as i16);
-            spec.preemption.disruption = Disruption::All;
+            spec.preemption.disruption = disruption;
+            spec.groups[0].replicas_min = 1;
             let placement = |(rank, &node): (u32, &NodeId)| Placement {
                 rank: Rank(rank),
                 node,
@@ -48,28 +51,45 @@ fn fill(state: &mut State) {
 fn searches(c: &mut Criterion) {
     for nodes in [2_000, 69_000] {
         let mut state = Fleet::new(nodes, 300, 7).state();
-        fill(&mut state);
-        let mut view = View::new(&state);
+        fill(&mut state, Disruption::All);
         let mut group = c.benchmark_group(format!("preempt/{nodes}"));
         group.sample_size(10);
         for replicas in [1, 16, 250] {
             let spec = gang("high", replicas, GpuAsk::Whole(8));
-            let tenant = scheduler_core::fixture::entry::tenant("acme");
-            let asker = Asker { tenant: &tenant, priority: spec.priority, is_about_jobs: false };
-            let request = Request::whole(&spec);
-            let policy = Policy::default();
-            let all = Candidates::all(&state, asker, TimeMs(2_000));
-            let found = choose(&mut view, &request, &all, &policy, SEARCH).expect("fits");
-            eprintln!("{replicas}x8 among {} jobs: {:?}", all.len(), found.cost);
-            group.bench_function(format!("{replicas}x8"), |b| {
-                b.iter(|| {
-                    let all = Candidates::all(&state, asker, TimeMs(2_000));
-                    black_box(choose(&mut view, &request, &all, &policy, SEARCH))
-                });
-            });
+            search(&mut group, &state, &format!("{replicas}x8"), &spec);
         }
+        // In vain, however much is freed: no rack is so large.
+        let mut spec = gang("high", 250, GpuAsk::Whole(8));
+        spec.topology_required = Some(Level::Rack);
+        search(&mut group, &state, "250x8 in a rack", &spec);
         group.finish();
     }
+    let mut state = Fleet::new(69_000, 300, 7).state();
+    fill(&mut state, Disruption::Single);
+    let mut group = c.benchmark_group("preempt/69000/spares");
+    group.sample_size(10);
+    for replicas in [1, 16, 250] {
+        let spec = gang("high", replicas, GpuAsk::Whole(8));
+        search(&mut group, &state, &format!("{replicas}x8"), &spec);
+    }
+    group.finish();
+}
+
+fn search(group: &mut BenchmarkGroup<'_, WallTime>, state: &State, name: &str, spec: &JobSpec) {
+    let mut view = View::new(state);
+    let tenant = scheduler_core::fixture::entry::tenant("acme");
+    let asker = Asker { tenant: &tenant, priority: spec.priority, is_about_jobs: false };
+    let (request, policy) = (Request::whole(spec), Policy::default());
+    let all = Candidates::all(state, asker, TimeMs(2_000));
+    let found = choose(&mut view, &request, &all, &policy, SEARCH);
+    let cost = found.map(|found| (found.cost.whole, found.victims.len(), found.cost.gpu_milli));
+    eprintln!("{name} among {} jobs: {cost:?} (whole, jobs, thousandths of GPUs)", all.len());
+    group.bench_function(name, |b| {
+        b.iter(|| {
+            let all = Candidates::all(state, asker, TimeMs(2_000));
+            black_box(choose(&mut view, &request, &all, &policy, SEARCH))
+        });
+    });
 }
 
 criterion_group!(benches, searches);

@@ -22,10 +22,16 @@ pub struct Held {
 }
 
 impl Held {
-    /// What a replica holds if it is live, and how many thousandths of GPUs that is.
-    pub(crate) fn of(job: &JobSpec, rank: Rank, replica: &Replica) -> Option<(Self, u64)> {
+    /// What a replica holds if it is live, and how many thousandths of GPUs that is; `starts` are
+    /// the job's [`JobSpec::group_starts`].
+    pub(crate) fn of(
+        job: &JobSpec,
+        starts: &[u32],
+        rank: Rank,
+        replica: &Replica,
+    ) -> Option<(Self, u64)> {
         let live = replica.allocation.filter(|_| replica.phase.is_live())?;
-        let shape = &job.groups.get(job.group_of(rank)?)?.shape;
+        let shape = &job.groups.get(JobSpec::group_within(starts, rank)?)?.shape;
         let (used, custom) = (shape.resources(), shape.custom.clone());
         let (node, gpus, share_milli) = (live.node, live.gpus, live.share_milli);
         Some((Self { node, gpus, share_milli, used, custom }, shape.gpu_milli()))

@@ -89,8 +89,9 @@ impl Outlook {
             let Some(job) = state.job(end.job).filter(|job| job.modified_index <= index) else {
                 continue;
             };
+            let starts = job.spec.group_starts();
             for (rank, replica) in state.replicas(end.job) {
-                if let Some((held, gpu_milli)) = Held::of(&job.spec, rank, &replica) {
+                if let Some((held, gpu_milli)) = Held::of(&job.spec, &starts, rank, &replica) {
                     end.held.push(held);
                     end.gpu_milli = end.gpu_milli.saturating_add(gpu_milli);
                 }

@@ -89,9 +89,14 @@ impl Candidates {
 fn read(state: &State, job: &Job, own: bool, now: TimeMs) -> Candidate {
     let spare = state.spare_ranks(job);
     let ran = job.placed_at.map_or(DurationMs::ZERO, |placed| now.since(placed));
-    let (mut spares, mut rest, mut rest_gpu_milli) = (Vec::new(), Vec::new(), 0u64);
+    let live = state.counts(job.id).map_or(0, |counts| counts.total.live()) as usize;
+    let mut rest = Vec::with_capacity(live.saturating_sub(spare.len()));
+    let (mut spares, mut rest_gpu_milli) = (Vec::with_capacity(spare.len()), 0u64);
+    let starts = job.spec.group_starts();
     for (rank, replica) in state.replicas(job.id) {
-        let Some((held, gpu_milli)) = Held::of(&job.spec, rank, &replica) else { continue };
+        let Some((held, gpu_milli)) = Held::of(&job.spec, &starts, rank, &replica) else {
+            continue;
+        };
         if spare.binary_search(&rank).is_ok() {
             spares.push((rank, gpu_milli, held));
         } else {

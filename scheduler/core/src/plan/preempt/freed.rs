@@ -7,7 +7,9 @@ use super::Candidate;
 use crate::command::Placement;
 use crate::id::Rank;
 use crate::job::JobSpec;
+use crate::unit::GPU_MILLI_WHOLE;
 use crate::view::{Free, Held, View};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What one candidate can give back at a time.
@@ -18,23 +20,23 @@ pub(super) struct Unit<'a> {
     /// A spare replica; `None` = all that cannot be spared, with which the job goes back whole.
     pub(super) spare: Option<Rank>,
     pub(super) gpu_milli: u64,
-    held: Vec<&'a Held>,
+    held: &'a [Held],
 }
 
 impl<'a> Unit<'a> {
     /// Of all candidates, spares before what cannot be spared.
     pub(super) fn all(candidates: &'a [Candidate]) -> Vec<Self> {
-        let mut units = Vec::new();
+        let mut units = Vec::with_capacity(candidates.len());
         for (of, one) in candidates.iter().enumerate() {
             units.extend(one.spares.iter().map(|(rank, gpu_milli, held)| Unit {
                 of,
                 spare: Some(*rank),
                 gpu_milli: *gpu_milli,
-                held: vec![held],
+                held: std::slice::from_ref(held),
             }));
             if !one.rest.is_empty() {
-                let held = one.rest.iter().collect();
-                units.push(Unit { of, spare: None, gpu_milli: one.rest_gpu_milli, held });
+                let gpu_milli = one.rest_gpu_milli;
+                units.push(Unit { of, spare: None, gpu_milli, held: &one.rest });
             }
         }
         units
@@ -44,40 +46,40 @@ impl<'a> Unit<'a> {
         self.held.iter().map(|held| held.node.0)
     }
 
+    /// Thousandths of GPUs of each replica, and their nodes.
+    pub(super) fn gpus(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.held.iter().map(|held| {
+            let whole = u64::from(held.gpus.len()) * u64::from(GPU_MILLI_WHOLE);
+            let milli = if held.share_milli > 0 { u64::from(held.share_milli) } else { whole };
+            (held.node.0, milli)
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 }
 
-/// What is free on a node with nothing freed, and all that could be.
+/// What is free on a node with nothing freed, and what is: by rising unit.
 #[derive(Debug)]
 struct OnNode<'a> {
     before: Free,
-    units: Vec<(usize, &'a Held)>,
+    freed: Vec<(usize, &'a Held)>,
 }
 
+/// Knows the nodes alone on which something was freed so far, so that a search costs what it
+/// touches and not what runs.
 #[derive(Debug)]
 pub(super) struct Freed<'a> {
     view: &'a mut View,
     pub(super) units: &'a [Unit<'a>],
     nodes: BTreeMap<u32, OnNode<'a>>,
-    is_free: Vec<bool>,
+    is_free: BTreeSet<usize>,
 }
 
 impl<'a> Freed<'a> {
     pub(super) fn new(view: &'a mut View, units: &'a [Unit<'a>]) -> Self {
-        let mut nodes: BTreeMap<u32, OnNode<'a>> = BTreeMap::new();
-        for (at, unit) in units.iter().enumerate() {
-            for &held in &unit.held {
-                let node = held.node.0;
-                if let Some(known) = nodes.get_mut(&node) {
-                    known.units.push((at, held));
-                } else if let Some(before) = view.base(node) {
-                    nodes.insert(node, OnNode { before, units: vec![(at, held)] });
-                }
-            }
-        }
-        Self { view, units, nodes, is_free: vec![false; units.len()] }
+        Self { view, units, nodes: BTreeMap::new(), is_free: BTreeSet::new() }
     }
 
     pub(super) fn view(&self) -> &View {
@@ -85,43 +87,72 @@ impl<'a> Freed<'a> {
     }
 
     pub(super) fn is_free(&self, unit: usize) -> bool {
-        self.is_free.get(unit).copied().unwrap_or(false)
+        self.is_free.contains(&unit)
     }
 
-    /// Units that are freed, rising.
-    pub(super) fn all(&self) -> Vec<usize> {
-        (0..self.is_free.len()).filter(|&unit| self.is_free(unit)).collect()
+    /// Units that are freed.
+    pub(super) fn all_free(&self) -> &BTreeSet<usize> {
+        &self.is_free
+    }
+
+    /// The same, rising.
+    pub(super) fn all(&self) -> impl Iterator<Item = usize> {
+        self.is_free.iter().copied()
     }
 
     /// Frees these and no others; how many replicas that is about which were not so before.
-    pub(super) fn set(&mut self, wanted: impl Fn(usize) -> bool) -> usize {
-        let (mut touched, mut replicas) = (BTreeSet::new(), 0);
-        for (at, (unit, is_free)) in self.units.iter().zip(&mut self.is_free).enumerate() {
-            if *is_free != wanted(at) {
-                *is_free = !*is_free;
-                replicas += unit.len();
-                touched.extend(unit.nodes());
-            }
+    pub(super) fn set(&mut self, wanted: &BTreeSet<usize>) -> usize {
+        let changed: Vec<usize> = self.is_free.symmetric_difference(wanted).copied().collect();
+        let (mut touched, mut replicas) = (Vec::new(), 0);
+        for unit in changed {
+            replicas += self.note(unit, wanted.contains(&unit), &mut touched);
         }
+        touched.sort_unstable();
+        touched.dedup();
         touched.into_iter().for_each(|node| self.renew(node));
         replicas
     }
 
     /// Frees one, or takes it back.
     pub(super) fn turn(&mut self, unit: usize, free: bool) {
-        let (Some(is_free), Some(of)) = (self.is_free.get_mut(unit), self.units.get(unit)) else {
-            return;
-        };
-        if *is_free != free {
-            *is_free = free;
-            of.nodes().for_each(|node| self.renew(node));
+        if self.is_free(unit) != free {
+            let mut touched = Vec::new();
+            self.note(unit, free, &mut touched);
+            touched.dedup();
+            touched.into_iter().for_each(|node| self.renew(node));
         }
     }
 
+    /// Notes on its nodes, which are to be renewed, what becomes of a unit; its replicas.
+    fn note(&mut self, unit: usize, free: bool, touched: &mut Vec<u32>) -> usize {
+        let Some(of) = self.units.get(unit) else { return 0 };
+        match free {
+            true => self.is_free.insert(unit),
+            false => self.is_free.remove(&unit),
+        };
+        for held in of.held {
+            let node = held.node.0;
+            let there = match self.nodes.entry(node) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let Some(before) = self.view.base(node) else { continue };
+                    new.insert(OnNode { before, freed: Vec::new() })
+                }
+            };
+            let at = there.freed.partition_point(|(known, _)| *known < unit);
+            match free {
+                true => there.freed.insert(at, (unit, held)),
+                false => there.freed.retain(|(known, _)| *known != unit),
+            }
+            touched.push(node);
+        }
+        of.len()
+    }
+
     fn renew(&mut self, node: u32) {
-        let Some(OnNode { before, units }) = self.nodes.get(&node) else { return };
+        let Some(OnNode { before, freed }) = self.nodes.get(&node) else { return };
         let mut free = before.clone();
-        for (_, held) in units.iter().filter(|(unit, _)| self.is_free(*unit)) {
+        for (_, held) in freed {
             self.view.give_to(node, &mut free, held);
         }
         self.view.rebase(node, free);
@@ -151,6 +182,6 @@ impl<'a> Freed<'a> {
 
 impl Drop for Freed<'_> {
     fn drop(&mut self) {
-        self.set(|_| false);
+        self.set(&BTreeSet::new());
     }
 }

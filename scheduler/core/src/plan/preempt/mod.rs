@@ -12,6 +12,7 @@
 
 mod candidates;
 mod freed;
+mod reach;
 mod search;
 
 pub use candidates::{Asker, Candidate, Candidates};

@@ -1,14 +1,17 @@
 //! Search: some candidates that are enough, of as few as can be found.
 //!
+//! It costs what it frees, so it frees little: the largest of the lowest priority first, and what
+//! gives too few GPUs where the request may go is not even tried.
 //! **Invariant:** what it says fits was placed by the planner itself; whoever it spares was shown
 //! not to be needed.
 
 use super::freed::Freed;
+use super::reach::Reach;
 use super::{Candidate, Cost, Request, Steps, Victim, probe};
 use crate::command::Placement;
-use crate::id::Rank;
+use crate::id::{JobId, Rank};
 use crate::job::Priority;
-use crate::plan::ahead::{free_gpu_milli, least, least_gpu_milli};
+use crate::plan::ahead::least;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,27 +19,33 @@ use std::collections::{BTreeMap, BTreeSet};
 const TRY_STEPS: u64 = 2_000_000;
 /// What a try costs beside the looks at nodes, in steps: some 20 us.
 const TRY_STEPS_MIN: u64 = 4_000;
-/// What it costs to free one replica or to take it back, in steps: some 300 ns.
-const FREE_STEPS: u64 = 60;
+/// What it costs to free one replica or to take it back, in steps: some 1,000 ns.
+const FREE_STEPS: u64 = 200;
+/// What it costs to look at one unit of a list or of a set, in steps.
+const UNIT_STEPS: u64 = 10;
+/// Where what is enough by its GPUs does not do, so many times as many are freed next.
+const MORE: usize = 4;
 /// Jobs tried each by itself, of those that hold enough; for a third of the steps at most.
 const SINGLES_MAX: usize = 256;
-/// Sets of jobs tried, the smallest first, where a smaller one may be enough than is known.
+/// Sets of jobs tried, the smallest first, where a smaller one may be enough than is known; and
+/// looked at for whether they hold enough.
 const SETS_MAX: usize = 2_048;
+const SETS_LOOKED_MAX: usize = 65_536;
 
 pub(super) struct Search<'a> {
     freed: Freed<'a>,
     request: Request<'a>,
     candidates: &'a [Candidate],
+    /// By candidate: thousandths of GPUs that it holds.
+    wholes: Vec<u64>,
+    reach: Reach,
     steps: Steps,
-    /// Thousandths of GPUs: free with nothing freed, and needed at least.
-    idle_milli: u64,
-    needed_milli: u64,
 }
 
 /// A set that is enough, and where the request goes with it.
 struct Found {
     cost: Cost,
-    units: Vec<usize>,
+    units: BTreeSet<usize>,
     placements: Vec<Placement>,
 }
 
@@ -45,16 +54,12 @@ impl<'a> Search<'a> {
         freed: Freed<'a>,
         request: Request<'a>,
         candidates: &'a [Candidate],
-        steps: Steps,
+        mut steps: Steps,
     ) -> Self {
-        let idle_milli = free_gpu_milli(freed.view());
-        let needed_milli = least_gpu_milli(request.spec);
-        // Where part of the job is done already, less is needed than that.
-        let needed_milli = match request.ranks {
-            crate::plan::Ranks::All => needed_milli,
-            crate::plan::Ranks::Some(_) => 0,
-        };
-        Self { freed, request, candidates, steps, idle_milli, needed_milli }
+        let reach = Reach::new(freed.view(), &request, freed.units.len());
+        let wholes = candidates.iter().map(whole_milli).collect();
+        steps.spend(freed.units.len() as u64 * UNIT_STEPS);
+        Self { freed, request, candidates, wholes, reach, steps }
     }
 
     pub(super) fn view(&self) -> &crate::view::View {
@@ -69,60 +74,96 @@ impl<'a> Search<'a> {
     /// Frees what is enough, of as few jobs as it finds; where the request goes then. `None` if all
     /// candidates together are not enough.
     pub(super) fn run(&mut self) -> Option<Vec<Placement>> {
-        let ceiling = self.ceiling()?;
-        let may: Vec<bool> =
-            (0..self.freed.units.len()).map(|unit| self.priority(unit) <= ceiling).collect();
-        let may = |unit: usize| may.get(unit).copied().unwrap_or(false);
-        let spares = |this: &Self, unit: usize| may(unit) && this.spare_rank(unit).is_some();
-        let with_spares: BTreeSet<usize> =
-            (0..self.freed.units.len()).filter(|&unit| spares(self, unit)).collect();
-        self.free_all(|unit| with_spares.contains(&unit));
-        let placements = match self.fits() {
-            Some(placements) => placements,
+        let known = self.ceiling()?;
+        let ceiling = known.cost.highest;
+        let may = |this: &Self, unit: &usize| this.priority(*unit) <= ceiling;
+        let (spares, wholes): (Vec<usize>, Vec<usize>) = (0..self.freed.units.len())
+            .filter(|unit| may(self, unit))
+            .partition(|&unit| self.spare_rank(unit).is_some());
+        // The youngest lose the least.
+        let mut by_age = spares.clone();
+        by_age.sort_by_cached_key(|&unit| (self.ran(unit), unit));
+        self.steps.spend(by_age.len() as u64 * UNIT_STEPS);
+        let placements = match self.first(&by_age) {
+            Some(found) => found.placements,
             None => {
-                let wholes: Vec<usize> = (0..self.freed.units.len())
-                    .filter(|&unit| may(unit) && self.spare_rank(unit).is_none())
-                    .collect();
-                let found = self.wholes(&with_spares, wholes)?;
-                self.free_all(|unit| found.units.binary_search(&unit).is_ok());
+                let spares = spares.into_iter().collect();
+                let found = self.wholes(&spares, wholes).unwrap_or(known);
+                self.free_all(&found.units);
                 found.placements
             }
         };
         // Spares of those who go back whole are free anyway.
         let gone = self.gone();
-        let spares: Vec<usize> =
-            with_spares.into_iter().filter(|&unit| !gone.contains(&self.of(unit))).collect();
-        Some(self.reprieve(spares, placements))
+        by_age.retain(|&unit| !gone.contains(&self.of(unit)));
+        by_age.reverse();
+        Some(self.reprieve(by_age, placements))
     }
 
-    /// Highest priority up to which candidates must give way.
-    fn ceiling(&mut self) -> Option<Priority> {
-        let levels: BTreeSet<Priority> = self.candidates.iter().map(|one| one.priority).collect();
-        let levels: Vec<Priority> = levels.into_iter().collect();
-        let up_to = |this: &mut Self, count: usize| {
-            let highest = count.checked_sub(1).and_then(|last| levels.get(last)).copied();
-            let all: Vec<bool> = (0..this.freed.units.len())
-                .map(|unit| highest.is_some_and(|highest| this.priority(unit) <= highest))
-                .collect();
-            this.free_all(|unit| all.get(unit).copied().unwrap_or(false));
-            this.fits().is_some()
-        };
-        if !up_to(self, levels.len()) {
-            return None;
-        }
-        let enough = least(0, levels.len(), 1, |count| {
-            (!self.steps.is_spent()).then(|| count == levels.len() || up_to(self, count))
+    /// Some that are enough, of priorities as low as can be.
+    fn ceiling(&mut self) -> Option<Found> {
+        let mut order: Vec<usize> = (0..self.freed.units.len()).collect();
+        order.sort_by_cached_key(|&unit| {
+            (self.priority(unit), Reverse(self.whole_milli(unit)), unit)
         });
-        let enough = enough.unwrap_or(levels.len());
-        enough.checked_sub(1).and_then(|last| levels.get(last)).copied()
+        let mut known = self.first(&order)?;
+        let mut levels: Vec<Priority> = order.iter().map(|&unit| self.priority(unit)).collect();
+        levels.dedup();
+        levels.retain(|level| *level < known.cost.highest);
+        self.steps.spend(order.len() as u64 * UNIT_STEPS);
+        // The one after the last is known to do.
+        least(0, levels.len() + 1, 1, |count| {
+            let Some(highest) = count.checked_sub(1).and_then(|last| levels.get(last)) else {
+                return Some(true);
+            };
+            if self.steps.is_spent() {
+                return None;
+            }
+            let below = order.partition_point(|&unit| self.priority(unit) <= *highest);
+            let below = order.iter().take(below).copied();
+            let below = below.filter(|&unit| self.reach_of(unit).is_some()).collect();
+            let placements = self.attempt(&below);
+            let fits = placements.is_some();
+            if let Some(placements) = placements {
+                known = self.found(placements);
+            }
+            Some(fits)
+        });
+        Some(known)
+    }
+
+    /// So many of the first of them that they are enough, if all are. Without steps, all at once.
+    fn first(&mut self, order: &[usize]) -> Option<Found> {
+        let (mut sum, needed) = (self.reach.idle_milli, self.reach.needed_milli);
+        let enough = order.iter().position(|&unit| {
+            let given = self.reach_of(unit);
+            sum = sum.saturating_add(given.unwrap_or(0));
+            given.is_some() && sum >= needed
+        });
+        let mut count = enough?.saturating_add(1);
+        loop {
+            count = if self.steps.is_spent() { order.len() } else { count.min(order.len()) };
+            let first = order.iter().take(count).copied();
+            let first: BTreeSet<usize> =
+                first.filter(|&unit| self.reach_of(unit).is_some()).collect();
+            if let Some(placements) = self.attempt(&first) {
+                return Some(self.found(placements));
+            }
+            if count == order.len() {
+                return None;
+            }
+            count = count.saturating_mul(MORE);
+        }
     }
 
     /// The fewest jobs that are enough when they go back whole, beside all spares.
     fn wholes(&mut self, spares: &BTreeSet<usize>, mut all: Vec<usize>) -> Option<Found> {
-        all.sort_by_key(|&unit| (self.whole_milli(unit), self.lost(unit), self.job(unit)));
+        all.sort_by_cached_key(|&unit| (self.whole_milli(unit), self.lost(unit), self.job(unit)));
+        self.steps.spend(all.len() as u64 * UNIT_STEPS);
         if let Some(found) = self.single(spares, &all) {
             return Some(found);
         }
+        all.retain(|&unit| self.reach_of(unit).is_some());
         let crowds = self.crowds(&all);
         let crowd = |unit: usize| crowds.get(&unit).copied().unwrap_or(usize::MAX);
         let mut best: Option<Found> = None;
@@ -135,6 +176,7 @@ impl<'a> Search<'a> {
                 // The youngest.
                 _ => order_of.sort_by_key(|&unit| self.ran(unit)),
             }
+            self.steps.spend(all.len() as u64 * UNIT_STEPS);
             let Some(found) = self.prefix(spares, &order_of) else { continue };
             if best.as_ref().is_none_or(|best| found.cost < best.cost) {
                 best = Some(found);
@@ -149,20 +191,19 @@ impl<'a> Search<'a> {
 
     /// The least job that is enough alone.
     fn single(&mut self, spares: &BTreeSet<usize>, all: &[usize]) -> Option<Found> {
-        let spare = spares.iter().map(|&unit| self.milli(unit));
-        let given = spare.fold(self.idle_milli, u64::saturating_add);
+        let given = self.given(spares);
         let reserve = self.steps.left() / 3 * 2;
-        let enough = all
-            .iter()
-            .copied()
-            .filter(|&unit| given.saturating_add(self.milli(unit)) >= self.needed_milli);
-        let enough: Vec<usize> = enough.take(SINGLES_MAX).collect();
-        for unit in enough {
-            if self.steps.left() < reserve {
+        let mut tries = 0;
+        for &unit in all {
+            if self.steps.left() < reserve || tries == SINGLES_MAX {
                 return None;
             }
-            self.free_all(|one| one == unit || spares.contains(&one));
-            if let Some(placements) = self.fits() {
+            let Some(more) = self.reach_of(unit) else { continue };
+            if given.saturating_add(more) < self.reach.needed_milli {
+                continue;
+            }
+            tries += 1;
+            if let Some(placements) = self.attempt(&with(spares, [unit])) {
                 return Some(self.found(placements));
             }
         }
@@ -176,18 +217,15 @@ impl<'a> Search<'a> {
             if self.steps.is_spent() && placed.is_some() {
                 return None;
             }
-            let first: BTreeSet<usize> = order.iter().take(count).copied().collect();
-            self.free_all(|unit| first.contains(&unit) || spares.contains(&unit));
-            let found = self.fits();
+            let found = self.attempt(&with(spares, order.iter().take(count).copied()));
             let fits = found.is_some();
             placed = found.or(placed.take());
             Some(fits)
         })?;
-        let first: BTreeSet<usize> = order.iter().take(count).copied().collect();
-        self.free_all(|unit| first.contains(&unit) || spares.contains(&unit));
-        let mut order: Vec<usize> = order.iter().take(count).copied().collect();
-        order.sort_by_key(|&unit| Reverse((self.whole_milli(unit), self.lost(unit))));
-        let placements = self.reprieve(order, placed?);
+        let mut first: Vec<usize> = order.iter().take(count).copied().collect();
+        self.free_all(&with(spares, first.iter().copied()));
+        first.sort_by_key(|&unit| Reverse((self.whole_milli(unit), self.lost(unit))));
+        let placements = self.reprieve(first, placed?);
         Some(self.found(placements))
     }
 
@@ -198,30 +236,38 @@ impl<'a> Search<'a> {
         all: &[usize],
         best: &Found,
     ) -> Option<Found> {
-        let most = usize::try_from(best.cost.whole).unwrap_or(usize::MAX);
-        let mut tries = 0usize;
+        let most = usize::try_from(best.cost.whole).unwrap_or(usize::MAX).min(all.len());
+        let (given, needed) = (self.given(spares), self.reach.needed_milli);
+        let mut largest: Vec<u64> = all.iter().filter_map(|&unit| self.reach_of(unit)).collect();
+        largest.sort_unstable_by_key(|&milli| Reverse(milli));
+        let (mut tries, mut looked) = (0usize, 0usize);
         // All sets of one were tried, unless there were too many; of as many as are known, a
         // cheaper one may be found.
         for size in 2..=most {
+            if largest.iter().take(size).fold(given, |sum, &milli| sum.saturating_add(milli))
+                < needed
+            {
+                continue;
+            }
             let mut found: Option<Found> = None;
             let mut places: Vec<usize> = (0..size).collect();
-            if size > all.len() {
-                return None;
-            }
             loop {
-                if tries == SETS_MAX || self.steps.is_spent() {
+                if tries == SETS_MAX || looked == SETS_LOOKED_MAX || self.steps.is_spent() {
                     return found.filter(|found| found.cost < best.cost);
                 }
-                let set: BTreeSet<usize> =
-                    places.iter().filter_map(|&place| all.get(place).copied()).collect();
-                self.free_all(|unit| set.contains(&unit) || spares.contains(&unit));
-                tries += 1;
-                let known = found.as_ref().unwrap_or(best);
-                if self.is_enough()
-                    && self.cost() < known.cost
-                    && let Some(placements) = self.fits()
-                {
-                    found = Some(self.found(placements));
+                looked += 1;
+                self.steps.spend(size as u64);
+                let set = places.iter().filter_map(|&place| all.get(place).copied());
+                let more = set.clone().filter_map(|unit| self.reach_of(unit));
+                if more.fold(given, u64::saturating_add) >= needed {
+                    let set = with(spares, set);
+                    tries += 1;
+                    let known = found.as_ref().unwrap_or(best);
+                    if self.cost_of(&set) < known.cost
+                        && let Some(placements) = self.attempt(&set)
+                    {
+                        found = Some(self.found(placements));
+                    }
                 }
                 if !next_set(&mut places, all.len()) {
                     break;
@@ -239,10 +285,15 @@ impl<'a> Search<'a> {
     fn reprieve(&mut self, order: Vec<usize>, placements: Vec<Placement>) -> Vec<Placement> {
         let mut placements = placements;
         self.spare(&order, &placements);
+        let mut given = self.given_now();
         loop {
             let mut spared = false;
             for &unit in &order {
                 if !self.freed.is_free(unit) || self.steps.is_spent() {
+                    continue;
+                }
+                let left = given.saturating_sub(self.reach_of(unit).unwrap_or(0));
+                if left < self.reach.needed_milli {
                     continue;
                 }
                 self.turn(unit, false);
@@ -250,6 +301,7 @@ impl<'a> Search<'a> {
                     Some(found) => {
                         (placements, spared) = (found, true);
                         self.spare(&order, &placements);
+                        given = self.given_now();
                     }
                     None => self.turn(unit, true),
                 }
@@ -262,13 +314,13 @@ impl<'a> Search<'a> {
 
     /// Takes back all that these very placements do not need.
     pub(super) fn spare_unneeded(&mut self, placements: &[Placement]) {
-        let mut all = self.freed.all();
-        all.retain(|&unit| self.spare_rank(unit).is_none());
+        let all = self.freed.all().filter(|&unit| self.spare_rank(unit).is_none());
+        let mut all: Vec<usize> = all.collect();
         all.sort_by_key(|&unit| Reverse((self.whole_milli(unit), self.lost(unit))));
         self.spare(&all, placements);
         let gone = self.gone();
-        let mut spares = self.freed.all();
-        spares.retain(|&unit| !gone.contains(&self.of(unit)));
+        let spares = self.freed.all().filter(|&unit| !gone.contains(&self.of(unit)));
+        let spares: Vec<usize> = spares.collect();
         self.spare(&spares, placements);
     }
 
@@ -297,11 +349,17 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Where the least of the request would go now.
-    fn fits(&mut self) -> Option<Vec<Placement>> {
-        if !self.is_enough() {
+    /// Frees these alone, and says where the least of the request would go then.
+    fn attempt(&mut self, wanted: &BTreeSet<usize>) -> Option<Vec<Placement>> {
+        if self.given(wanted) < self.reach.needed_milli {
             return None;
         }
+        self.free_all(wanted);
+        self.fits()
+    }
+
+    /// Where the least of the request would go now.
+    fn fits(&mut self) -> Option<Vec<Placement>> {
         self.steps.spend(TRY_STEPS_MIN);
         let (view, request) = (self.freed.view(), &self.request);
         // A try always gets something, or a search that is cut short would end with nothing.
@@ -311,17 +369,31 @@ impl<'a> Search<'a> {
         found
     }
 
-    /// Whether as many GPUs are free as are needed, whichever they are.
-    fn is_enough(&mut self) -> bool {
-        self.steps.spend(self.freed.units.len() as u64);
-        let freed = self.freed.all().into_iter().map(|unit| self.milli(unit));
-        freed.fold(self.idle_milli, u64::saturating_add) >= self.needed_milli
+    /// GPUs that the request could have if these were freed, in thousandths: at most.
+    fn given(&mut self, wanted: &BTreeSet<usize>) -> u64 {
+        self.steps.spend(wanted.len() as u64 * UNIT_STEPS);
+        wanted.iter().fold(self.reach.idle_milli, |sum, &unit| {
+            sum.saturating_add(self.reach_of(unit).unwrap_or(0))
+        })
     }
 
-    fn free_all(&mut self, wanted: impl Fn(usize) -> bool) {
+    /// As [`Search::given`], of what is freed.
+    fn given_now(&mut self) -> u64 {
+        let all = self.freed.all_free().clone();
+        self.given(&all)
+    }
+
+    /// Thousandths of GPUs that the unit may give to the request; `None` if it cannot help it.
+    fn reach_of(&mut self, unit: usize) -> Option<u64> {
+        let of = self.freed.units.get(unit)?;
+        self.reach.of(self.freed.view(), unit, of, &mut self.steps)
+    }
+
+    fn free_all(&mut self, wanted: &BTreeSet<usize>) {
+        let units = wanted.len().saturating_add(self.freed.all().count()) as u64;
         let replicas = self.freed.set(wanted) as u64;
-        let units = self.freed.units.len() as u64;
-        self.steps.spend(units.saturating_add(replicas.saturating_mul(FREE_STEPS)));
+        let turned = replicas.saturating_mul(FREE_STEPS);
+        self.steps.spend(units.saturating_mul(UNIT_STEPS).saturating_add(turned));
     }
 
     fn turn(&mut self, unit: usize, free: bool) {
@@ -331,32 +403,48 @@ impl<'a> Search<'a> {
     }
 
     /// For each of the units: the fewest of them that share one of its nodes.
-    fn crowds(&self, all: &[usize]) -> BTreeMap<usize, usize> {
-        let mut on: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
-        let nodes =
-            |unit: &usize| self.freed.units.get(*unit).into_iter().flat_map(|one| one.nodes());
+    fn crowds(&mut self, all: &[usize]) -> BTreeMap<usize, usize> {
+        let units = self.freed.units;
+        let nodes = |unit: &usize| units.get(*unit).into_iter().flat_map(|one| one.nodes());
+        // By node: how many units, and the last of them, as one may be there with several replicas.
+        let mut on = vec![(0usize, usize::MAX); self.freed.view().node_end()];
+        let mut replicas = on.len() / 8;
         for unit in all {
-            nodes(unit).for_each(|node| {
-                on.entry(node).or_default().insert(*unit);
-            });
+            for node in nodes(unit) {
+                replicas += 1;
+                if let Some((count, last)) =
+                    on.get_mut(node as usize).filter(|(_, last)| last != unit)
+                {
+                    (*count, *last) = (*count + 1, *unit);
+                }
+            }
         }
-        let fewest =
-            |unit: &usize| nodes(unit).filter_map(|node| on.get(&node)).map(BTreeSet::len).min();
+        self.steps.spend(replicas as u64 * UNIT_STEPS);
+        let count = |node: u32| on.get(node as usize).map(|(count, _)| *count);
+        let fewest = |unit: &usize| nodes(unit).filter_map(count).min();
         all.iter().map(|unit| (*unit, fewest(unit).unwrap_or(usize::MAX))).collect()
     }
 
     fn found(&self, placements: Vec<Placement>) -> Found {
-        Found { cost: self.cost(), units: self.freed.all(), placements }
+        Found { cost: self.cost(), units: self.freed.all().collect(), placements }
     }
 
     /// Candidates that go back whole.
     fn gone(&self) -> BTreeSet<usize> {
-        let all = self.freed.all().into_iter();
-        all.filter(|&unit| self.spare_rank(unit).is_none()).map(|unit| self.of(unit)).collect()
+        self.gone_of(self.freed.all())
+    }
+
+    fn gone_of(&self, units: impl Iterator<Item = usize>) -> BTreeSet<usize> {
+        units.filter(|&unit| self.spare_rank(unit).is_none()).map(|unit| self.of(unit)).collect()
     }
 
     pub(super) fn cost(&self) -> Cost {
-        let gone = self.gone();
+        self.cost_of(self.freed.all_free())
+    }
+
+    /// What it costs to free these.
+    fn cost_of(&self, units: &BTreeSet<usize>) -> Cost {
+        let gone = self.gone_of(units.iter().copied());
         let whole = u32::try_from(gone.len()).unwrap_or(u32::MAX);
         let (mut highest, mut gpu_milli, mut lost) = (Priority::MIN, 0u64, 0u128);
         let mut jobs = BTreeSet::new();
@@ -367,11 +455,11 @@ impl<'a> Search<'a> {
             jobs.insert(one.job);
         };
         for &of in &gone {
-            if let Some(one) = self.candidates.get(of) {
-                add(one, whole_milli(one));
+            if let (Some(one), Some(&milli)) = (self.candidates.get(of), self.wholes.get(of)) {
+                add(one, milli);
             }
         }
-        for unit in self.freed.all() {
+        for &unit in units {
             let of = self.of(unit);
             if let Some(one) = self.candidates.get(of).filter(|_| !gone.contains(&of)) {
                 add(one, self.milli(unit));
@@ -417,17 +505,17 @@ impl<'a> Search<'a> {
         self.candidate(unit).map_or(Priority::MAX, |one| one.priority)
     }
 
-    fn job(&self, unit: usize) -> Option<crate::id::JobId> {
+    fn job(&self, unit: usize) -> Option<JobId> {
         self.candidate(unit).map(|one| one.job)
     }
 
-    fn ran(&self, unit: usize) -> (u64, Option<crate::id::JobId>) {
+    fn ran(&self, unit: usize) -> (u64, Option<JobId>) {
         (self.candidate(unit).map_or(0, |one| one.ran.0), self.job(unit))
     }
 
     /// All that the unit's job holds.
     fn whole_milli(&self, unit: usize) -> u64 {
-        self.candidate(unit).map_or(0, whole_milli)
+        self.wholes.get(self.of(unit)).copied().unwrap_or(0)
     }
 
     fn lost(&self, unit: usize) -> u128 {
@@ -439,6 +527,10 @@ impl<'a> Search<'a> {
 fn whole_milli(one: &Candidate) -> u64 {
     let spares = one.spares.iter().map(|(_, milli, _)| *milli);
     spares.fold(one.rest_gpu_milli, u64::saturating_add)
+}
+
+fn with(spares: &BTreeSet<usize>, more: impl IntoIterator<Item = usize>) -> BTreeSet<usize> {
+    spares.iter().copied().chain(more).collect()
 }
 
 /// The next set of as many of the first `all` places, in order; false after the last.

@@ -301,6 +301,27 @@ fn of_equal_jobs_those_that_ran_least_give_way() {
     assert!(choice.expect("fits").is_cut, "every try counts");
 }
 
+#[test]
+fn the_spares_that_ran_least_are_taken_of_as_few_jobs_as_are_enough() {
+    let mut world = World::with_nodes(9, 8);
+    let mut place = |first: u32| {
+        world.at = TimeMs(world.at.0 + 3_600_000);
+        let mut spec = victim(Disruption::Single, 3);
+        spec.groups[0].replicas_min = 1;
+        let places: Vec<(u32, u64)> = (first..first + 3).map(|node| (node, 0xff)).collect();
+        let found = crate::fixture::entry::plan(&places);
+        world.submit(submit(&format!("elastic{first}"), spec, Some(found)))
+    };
+    let jobs = [6, 0, 3].map(&mut place);
+    for (wanted, of) in [(1, &jobs[2..]), (2, &jobs[2..]), (3, &jobs[1..]), (6, &jobs[..])] {
+        let spec = taker(wanted);
+        let choice = chosen(&mut View::new(&world.state), &world.state, &spec).expect("fits");
+        let victims: Vec<JobId> = choice.victims.iter().map(|victim| victim.job).collect();
+        assert_eq!((victims, choice.cost.whole), (of.to_vec(), 0));
+        assert_eq!(choice.cost.gpu_milli, u64::from(wanted) * 8_000);
+    }
+}
+
 /// More is placed than the least, where what is given up holds it; and what is done is not needed.
 #[test]
 fn all_that_fits_goes_where_others_gave_way() {

@@ -202,11 +202,10 @@ fn while_somebody_gives_way_nobody_else_asks_it_or_takes_the_rest_or_gives_up() 
 
 #[test]
 fn who_never_asks_is_not_even_tried() {
-    let mut term = Term::new(1);
-    term.job(low(&term, 1, -5));
-    term.ask_for(change(high(&term, 1, 500), |spec| spec.preemption = Default::default()));
-    term.round();
-    term.commit();
+    let mut term = Term::new(2);
+    let [ends, _] = [1, 2].map(|_| term.job(low(&term, 1, -5)));
+    term.job(change(high(&term, 2, 500), |spec| spec.preemption = Default::default()));
+    term.cancel(ends);
     term.round();
     assert!(term.desk.under_way.is_empty());
 }
