@@ -75,6 +75,25 @@ pub(crate) fn set_up_to(row: &mut [u64], values: &[u32], most: u32) {
     }
 }
 
+/// Turns a square of bits so that rows become columns, halves of it at a time (Warren's Hacker's
+/// Delight, 7-3).
+pub(crate) fn transpose(square: &mut [u64; WORD_BITS]) {
+    let mut width = WORD_BITS / 2;
+    let mut low = u64::MAX >> width;
+    while width > 0 {
+        for rows in square.chunks_mut(2 * width) {
+            let (upper, lower) = rows.split_at_mut(width);
+            for (upper, lower) in upper.iter_mut().zip(lower) {
+                let other = (*upper >> width ^ *lower) & low;
+                *lower ^= other;
+                *upper ^= other << width;
+            }
+        }
+        width /= 2;
+        low ^= low << width;
+    }
+}
+
 pub(crate) fn and(a: &[u64], b: &[u64]) -> Vec<u64> {
     a.iter().zip(b).map(|(a, b)| a & b).collect()
 }
@@ -101,6 +120,19 @@ mod tests {
     use super::*;
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn rows_become_columns() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let square: [u64; WORD_BITS] = std::array::from_fn(|_| rng.random());
+        let mut turned = square;
+        transpose(&mut turned);
+        for (at, row) in square.iter().enumerate() {
+            let column = turned.iter().enumerate().filter(|(_, row)| has(&[**row], at));
+            let column: Vec<usize> = column.map(|(to, _)| to).collect();
+            assert_eq!(column, iter(&[*row]).collect::<Vec<usize>>());
+        }
+    }
 
     #[test]
     fn values_up_to_some_value_are_set_and_no_others() {

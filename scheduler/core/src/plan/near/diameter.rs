@@ -11,7 +11,7 @@ use super::graph::Graph;
 use super::problem::Problem;
 use super::rough;
 use super::shed;
-use super::swap;
+use super::swap::Swap;
 use crate::bits;
 use crate::topology::FAR;
 
@@ -25,6 +25,8 @@ const FIRST_BOUNDS: usize = 64;
 /// Steps for a local search where the exact one ran out of them: some 300 moves among a thousand
 /// sites, of which most that find anything need fewer.
 const SWAP_STEPS: u64 = 150_000;
+/// Moves of it before the exact search branches: of the cliques that there are, these find most.
+const GUESS_MOVES: u64 = 200;
 
 /// How hard to look.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +48,7 @@ impl Effort {
     /// Deciding a bound takes a millisecond with a thousand sites, some three where it is hard;
     /// each tightening a fraction of that.
     pub(super) const QUICK: Self =
-        Self { decide: 300_000, tighten: 60_000, undecided_max: 2, precision: 32, lens: 0 };
+        Self { decide: 220_000, tighten: 60_000, undecided_max: 2, precision: 32, lens: 0 };
     /// The smallest diameter was asked for: below 6 ms over 242 measured cities, some 70 ms with a
     /// thousand sites of which half are needed.
     pub(super) const THOROUGH: Self = Self {
@@ -161,20 +163,28 @@ fn settle(problem: &Problem<'_>, graph: &Graph, work_max: u64, steps: &mut Steps
     // Its bound alone often says no, whichever search is the quicker one.
     let part = if is_sparse { limit } else { limit.min((alive * FIRST_BOUNDS) as u64) };
     let mut work = part;
-    let mut found = shed::clique(problem, graph, &mut work);
+    let mut swap = Swap::new(problem, graph);
+    let swaps_max = SWAP_STEPS.min(steps.left());
+    let mut swaps = swaps_max;
+    let mut found = shed::clique(problem, graph, &mut work, || {
+        if !is_sparse {
+            return None;
+        }
+        let mut guess = swap.steps(GUESS_MOVES).min(swaps);
+        swaps -= guess;
+        let found = swap.clique(&mut guess);
+        swaps += guess;
+        found
+    });
     work += limit - part;
     if found == Found::Aborted && !is_sparse {
         found = dive::clique(problem, graph, &mut work);
     }
-    steps.spend(limit - work);
-    if found != Found::Aborted {
-        return found;
+    if found == Found::Aborted {
+        found = swap.clique(&mut swaps).map_or(found, Found::Clique);
     }
-    let limit = SWAP_STEPS.min(steps.left());
-    let mut work = limit;
-    let found = swap::clique(problem, graph, &mut work);
-    steps.spend(limit - work);
-    found.map_or(Found::Aborted, Found::Clique)
+    steps.spend(limit - work + swaps_max - swaps);
+    found
 }
 
 /// Pairs by rising cost from the floor up, as the widest of a clique that lies near both.

@@ -1,8 +1,8 @@
 //! Near: which sites a gang takes, so that its members lie close in measured RTT.
 //!
 //! `telling` leaves out what need not be looked at, `cut` finds a first choice and what cannot be better, `problem` lays the question out,
-//! `diameter` keeps a bound and makes the largest RTT small (by `shed` and `dive`, exactly, and by
-//! `rough` and `swap` where that would take too long), `mean` makes the mean small, `head` does both for the way
+//! `diameter` keeps a bound and makes the largest RTT small (by `shed`, with what `halves` prove, and
+//! by `dive`, exactly, and by `rough` and `swap` where that would take too long), `mean` makes the mean small, `head` does both for the way
 //! between a head and its members only, `miss` says how far off a refused gang was.
 //! **Invariant:** what is chosen covers the need on paper and no two of its sites are farther apart
 //! than the bound; running out of steps may cost nearness or the answer, and is told apart from
@@ -12,6 +12,7 @@ mod cut;
 mod diameter;
 mod dive;
 mod graph;
+mod halves;
 mod head;
 #[cfg(test)]
 mod made;

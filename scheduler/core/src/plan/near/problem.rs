@@ -121,12 +121,24 @@ impl<'a> Problem<'a> {
 
     /// Writes what the vertex costs with each; for itself what its site costs inside. What
     /// `by_site` holds does not matter.
-    pub(super) fn price(&self, vertex: usize, costs: &mut [u32], by_site: &mut Vec<u32>) {
+    fn price(&self, vertex: usize, costs: &mut [u32], by_site: &mut Vec<u32>) {
+        // First all sites as they lie, many at a time; then those of the vertices are picked.
+        self.price_by_site(vertex, by_site);
+        for (cost, &site) in costs.iter_mut().zip(&self.sites) {
+            *cost = by_site.get(usize::from(site)).copied().unwrap_or(FAR);
+        }
+        // A lone member is no distance from itself.
+        if self.lone[vertex] {
+            costs[vertex] = 0;
+        }
+    }
+
+    /// Writes what the vertex's site costs with each site, as sites are numbered.
+    pub(super) fn price_by_site(&self, vertex: usize, by_site: &mut Vec<u32>) {
         let Question { net, bound_us, .. } = self.question;
         let bound = bound_us.unwrap_or(FAR - 1).min(FAR - 1);
         let most = self.cost_max.min(FAR - 1);
         let high = net.high_row(self.sites[vertex]);
-        // First all sites as they lie, many at a time; then those of the vertices are picked.
         by_site.clear();
         match self.by {
             Cost::High => {
@@ -141,13 +153,11 @@ impl<'a> Problem<'a> {
                 by_site.extend(high.iter().zip(usual).map(price));
             }
         }
-        for (cost, &site) in costs.iter_mut().zip(&self.sites) {
-            *cost = by_site.get(usize::from(site)).copied().unwrap_or(FAR);
-        }
-        // A lone member is no distance from itself.
-        if self.lone[vertex] {
-            costs[vertex] = 0;
-        }
+    }
+
+    /// One more than the largest number of a site.
+    pub(super) fn sites_end(&self) -> usize {
+        self.sites.iter().map(|&site| usize::from(site) + 1).max().unwrap_or(0)
     }
 
     /// What the vertices of the set have, each dimension side by side; `None` where sums of it need

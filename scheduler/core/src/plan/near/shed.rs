@@ -4,25 +4,52 @@
 //! to ask which sites leave: every two foes lose at least one, so what must be lost is a weighted
 //! vertex cover of the foes. Sites leave that cannot stay within what may be lost, or that a foe
 //! outweighs; a dual of the cover, by cliques of foes, bounds what is lost at least (the local ratio
-//! of Bar-Yehuda and Even), and its slack decides further sites (reduced costs). Then the site with
-//! the heaviest foes leaves, or they do.
+//! of Bar-Yehuda and Even), and its slack decides further sites (reduced costs). Where foes are far
+//! regions of the world more than cliques, sites that leave by half bound it better and mostly
+//! settle it (`halves`). Then the site with the heaviest foes leaves, or they do.
 //! **Invariant:** what is found is a clique that covers; "none" is a proof, "aborted" is not.
 
 use super::dive::Found;
 use super::graph::Graph;
+use super::halves::{Ending, Halves};
 use super::problem::Problem;
 use crate::bits;
 
-/// Searches with at most `work` steps of the planner's budget; takes off what was used.
-pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Found {
+/// Halves are asked for where at least one part in so many is needed: of less they say next to
+/// nothing, since at most half of everything is lost by them.
+const HALVES_PART: u64 = 3;
+/// A bound is close to what may be lost where less than one part in so many lies between.
+const CLOSE_PART: u64 = 7;
+/// Where all leave by half and what may be lost beyond that is at least one part in so many, they
+/// are not asked for again.
+const HALVES_FAR: u64 = 8;
+
+/// Searches with at most `work` steps of the planner's budget, and takes off what was used. Where
+/// the first bounds leave the question open, a guess may answer it.
+pub(super) fn clique(
+    problem: &Problem<'_>,
+    graph: &Graph,
+    work: &mut u64,
+    guess: impl FnOnce() -> Option<Vec<usize>>,
+) -> Found {
     let mut shed = Shed::new(problem, graph, *work);
-    let stand = shed.start(graph);
-    let found = shed.step(stand);
+    let mut stand = shed.start(graph);
+    let (look, mut guessed) = (shed.bounds(&mut stand), None);
+    let found = match look {
+        Look::Dead => None,
+        Look::Done => Some(stand.open),
+        Look::Fewer | Look::Open => {
+            // Near the end of what may be lost few are found and most is proven by halves.
+            guessed = if shed.is_close && stand.halves.is_some() { None } else { guess() };
+            if guessed.is_some() { None } else { shed.step(stand) }
+        }
+    };
     *work = shed.left;
-    match (found, shed.is_out) {
-        (Some(open), _) => Found::Clique(bits::iter(&open).collect()),
-        (None, true) => Found::Aborted,
-        (None, false) => Found::None,
+    match (guessed, found, shed.is_out) {
+        (Some(vertices), ..) => Found::Clique(vertices),
+        (_, Some(open), _) => Found::Clique(bits::iter(&open).collect()),
+        (_, None, true) => Found::Aborted,
+        (_, None, false) => Found::None,
     }
 }
 
@@ -30,6 +57,10 @@ struct Shed<'a> {
     problem: &'a Problem<'a>,
     /// Per vertex, row by row: those with which it may not stand.
     foes: Vec<u64>,
+    /// The dimension in which halves are asked for.
+    halves_at: usize,
+    /// The last bound left little that may be lost.
+    is_close: bool,
     left: u64,
     is_out: bool,
 }
@@ -42,6 +73,8 @@ struct Stand {
     sum: Vec<u64>,
     /// Per vertex and dimension: what its open foes have.
     against: Vec<u64>,
+    /// Where they may say something.
+    halves: Option<Halves>,
 }
 
 /// What a look at all open vertices came to.
@@ -66,7 +99,11 @@ impl<'a> Shed<'a> {
             bits::remove(row, graph.row(vertex));
             bits::clear(row, vertex);
         }
-        Self { problem, foes, left: work, is_out: false }
+        let halves_at = match problem.telling[..] {
+            [telling] => telling,
+            _ => problem.lead,
+        };
+        Self { problem, foes, halves_at, is_close: false, left: work, is_out: false }
     }
 
     fn start(&mut self, graph: &Graph) -> Stand {
@@ -80,7 +117,13 @@ impl<'a> Shed<'a> {
                 .for_each(|(to, foes)| *to = foes);
         }
         self.spend(self.problem.len() as u64 * 8);
-        Stand { open, sum: graph.sum().to_vec(), against }
+        let mut stand = Stand { open, sum: graph.sum().to_vec(), against, halves: None };
+        let at = self.halves_at;
+        if self.problem.need[at] * HALVES_PART >= stand.sum[at] {
+            let have = (0..self.problem.len()).map(|vertex| self.problem.have(vertex)[at]);
+            stand.halves = Some(Halves::new(&stand.open, have.collect()));
+        }
+        stand
     }
 
     fn foes(&self, vertex: usize) -> &[u64] {
@@ -95,11 +138,10 @@ impl<'a> Shed<'a> {
     /// A covering clique among what is open.
     fn step(&mut self, mut stand: Stand) -> Option<Vec<u64>> {
         loop {
-            let at = self.tightest(&stand);
-            let look = match self.weigh(&mut stand) {
-                Look::Open => self.bound(&mut stand, at),
-                look => look,
-            };
+            let mut look = self.bounds(&mut stand);
+            if let Look::Open = look {
+                look = self.halve(&mut stand);
+            }
             match look {
                 _ if self.is_out => return None,
                 Look::Dead => return None,
@@ -118,6 +160,21 @@ impl<'a> Shed<'a> {
         }
         self.foes_leave(&mut stand, worst);
         self.step(stand)
+    }
+
+    /// Looks at all open vertices until nothing more follows, or steps run out.
+    fn bounds(&mut self, stand: &mut Stand) -> Look {
+        loop {
+            let at = self.tightest(stand);
+            let look = match self.weigh(stand) {
+                Look::Open => self.bound(stand, at),
+                look => look,
+            };
+            match look {
+                Look::Fewer if !self.is_out => {}
+                look => return look,
+            }
+        }
     }
 
     /// The dimension of which the least may be lost.
@@ -214,7 +271,48 @@ impl<'a> Shed<'a> {
         if lost > spare {
             return Look::Dead;
         }
+        self.is_close = (spare - lost) * CLOSE_PART < spare;
         self.decide_by(stand, &rest, &uncharged, spare - lost)
+    }
+
+    /// What is lost at least where vertices may leave by half, and which of them that decides.
+    fn halve(&mut self, stand: &mut Stand) -> Look {
+        let Some(mut halves) = stand.halves.take() else { return Look::Open };
+        let before = bits::count(&stand.open);
+        let spare = (stand.sum[self.halves_at] - self.problem.need[self.halves_at]) * 2;
+        halves.narrow(&self.foes, &stand.open);
+        let endings = halves.fill(&self.foes, spare, &mut self.left);
+        if halves.lost() > spare {
+            return Look::Dead;
+        }
+        let Some(endings) = endings else {
+            self.is_out = true;
+            return Look::Open;
+        };
+        // By what leaves another dimension might be lost.
+        if self.problem.telling.len() == 1 {
+            for vertex in bits::iter(&stand.open.clone()) {
+                if endings[vertex] == Ending::Leaves {
+                    self.leave(stand, vertex);
+                }
+            }
+        }
+        if bits::count(&stand.open) < before {
+            stand.halves = Some(halves);
+            return Look::Fewer;
+        }
+        let rest: Vec<u64> = (0..self.problem.len()).map(|vertex| halves.rest(vertex)).collect();
+        let mut uncharged = stand.open.clone();
+        bits::iter(&stand.open)
+            .filter(|&vertex| rest[vertex] == 0)
+            .for_each(|vertex| bits::clear(&mut uncharged, vertex));
+        let slack = spare - halves.lost();
+        let look = self.decide_by(stand, &rest, &uncharged, slack);
+        // Where everything leaves by half, it will hardly say more later.
+        if bits::count(&uncharged) > 0 || slack * HALVES_FAR < spare {
+            stand.halves = Some(halves);
+        }
+        look
     }
 
     /// A vertex that leaves costs what was not charged to it, one that stays what was not charged
@@ -301,7 +399,7 @@ mod tests {
             let mut work = 10_000_000;
             let other = dive::clique(&problem, &graph, &mut work);
             let mut work = u64::MAX;
-            match clique(&problem, &graph, &mut work) {
+            match clique(&problem, &graph, &mut work, || None) {
                 Found::Clique(vertices) => {
                     found += 1;
                     assert!(graph.is_covered_by(&problem, &vertices), "seed {seed}");
@@ -319,6 +417,39 @@ mod tests {
     }
 
     #[test]
+    fn halves_find_and_prove_no_other_thing_where_much_of_all_is_needed() {
+        let (mut found, mut none) = (0, 0);
+        for seed in 0..1_000 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let near_percent = rng.random_range(50..98);
+            let made = Made::new(&mut rng, near_percent);
+            let mut question = made.question();
+            let all: u64 = question.vertices.iter().map(|vertex| vertex.have[0]).sum();
+            let need = [all * rng.random_range(350..900) / 1_000, 0];
+            question.need = &need;
+            let problem = Problem::new(&question, Cost::High, FAR);
+            let graph = Graph::open(&problem);
+            if problem.covers(&problem.nothing()) || bits::count(&graph.alive) == 0 {
+                continue;
+            }
+            let other = dive::clique(&problem, &graph, &mut (u64::MAX - 1));
+            match clique(&problem, &graph, &mut (u64::MAX - 1), || None) {
+                Found::Clique(vertices) => {
+                    found += 1;
+                    assert!(graph.is_covered_by(&problem, &vertices), "seed {seed}");
+                    assert!(matches!(other, Found::Clique(_)), "seed {seed}");
+                }
+                Found::None => {
+                    none += 1;
+                    assert_eq!(other, Found::None, "seed {seed}");
+                }
+                Found::Aborted => panic!("seed {seed}: cut short without a limit"),
+            }
+        }
+        assert!(found > 100 && none > 20, "{found} found, {none} proven that there are none");
+    }
+
+    #[test]
     fn a_search_cut_short_proves_nothing() {
         let mut cut = 0;
         for seed in 0..200 {
@@ -327,9 +458,9 @@ mod tests {
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::new(&problem, FAR - 1, None);
-            let whole = clique(&problem, &graph, &mut (u64::MAX - 1));
+            let whole = clique(&problem, &graph, &mut (u64::MAX - 1), || None);
             let mut work = rng.random_range(0..600);
-            let short = clique(&problem, &graph, &mut work);
+            let short = clique(&problem, &graph, &mut work, || None);
             assert!(short == whole || short == Found::Aborted, "seed {seed}");
             cut += u32::from(short == Found::Aborted);
         }

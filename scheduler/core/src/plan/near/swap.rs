@@ -16,30 +16,15 @@ use std::collections::BinaryHeap;
 const OUT_MOVES: u64 = 7;
 /// So many different such times in turn, lest moves go round in a circle.
 const OUT_VARIES: u64 = 10;
+/// The start takes as long as so many moves: every pair of foes is looked at.
+const START_MOVES: u64 = 64;
 /// Makes the gain of a vertex that is in, stays out, or is not alive less than that of any other.
 const NEVER: i64 = i64::MIN / 4;
 /// Parts of a need in which rooms of several dimensions are told, to be added up.
 const PARTS: u128 = 1 << 20;
 
-/// Searches with at most `work` steps of the planner's budget; takes off what was used.
-pub(super) fn clique(problem: &Problem<'_>, graph: &Graph, work: &mut u64) -> Option<Vec<usize>> {
-    let mut swap = Swap::new(problem, graph);
-    // Every pair of foes is looked at, and the start is some ten moves for each vertex in it.
-    *work = work.checked_sub(swap.cost() * 64)?;
-    for vertex in bits::iter(&swap.start()) {
-        swap.enter(vertex);
-    }
-    while !problem.covers(&swap.sum) {
-        *work = work.checked_sub(swap.cost())?;
-        swap.let_back();
-        let next = swap.best()?;
-        swap.enter(next);
-        swap.moves += 1;
-    }
-    Some(bits::iter(&swap.chosen).collect())
-}
-
-struct Swap<'a> {
+/// A search that can be gone on with.
+pub(super) struct Swap<'a> {
     problem: &'a Problem<'a>,
     graph: &'a Graph,
     /// Per vertex: what it counts.
@@ -52,10 +37,11 @@ struct Swap<'a> {
     /// What those chosen have together.
     sum: Vec<u64>,
     moves: u64,
+    has_begun: bool,
 }
 
 impl<'a> Swap<'a> {
-    fn new(problem: &'a Problem<'a>, graph: &'a Graph) -> Self {
+    pub(super) fn new(problem: &'a Problem<'a>, graph: &'a Graph) -> Self {
         let worth: Vec<i64> = (0..problem.len()).map(|vertex| worth(problem, vertex)).collect();
         let mut gain = vec![NEVER; problem.len()];
         bits::iter(&graph.alive).for_each(|vertex| gain[vertex] = worth[vertex]);
@@ -68,7 +54,32 @@ impl<'a> Swap<'a> {
             chosen: vec![0; problem.words],
             sum: problem.nothing(),
             moves: 0,
+            has_begun: false,
         }
+    }
+
+    /// Searches with at most `work` steps of the planner's budget; takes off what was used.
+    pub(super) fn clique(&mut self, work: &mut u64) -> Option<Vec<usize>> {
+        if !self.has_begun {
+            *work = work.checked_sub(self.cost() * START_MOVES)?;
+            self.has_begun = true;
+            for vertex in bits::iter(&self.start()) {
+                self.enter(vertex);
+            }
+        }
+        while !self.problem.covers(&self.sum) {
+            *work = work.checked_sub(self.cost())?;
+            self.let_back();
+            let next = self.best()?;
+            self.enter(next);
+            self.moves += 1;
+        }
+        Some(bits::iter(&self.chosen).collect())
+    }
+
+    /// Steps for the start and so many moves.
+    pub(super) fn steps(&self, moves: u64) -> u64 {
+        self.cost() * (START_MOVES + moves)
     }
 
     /// Steps for a move, which looks at every vertex and at the foes of the few that come and go.
@@ -85,8 +96,7 @@ impl<'a> Swap<'a> {
         let mut against = vec![0i64; self.problem.len()];
         let mut worst = BinaryHeap::new();
         for vertex in bits::iter(&open) {
-            let foes = self.graph.foes(vertex);
-            against[vertex] = bits::iter(&foes).map(|foe| self.worth[foe]).sum();
+            against[vertex] = self.against(vertex);
             worst.push((ratio(against[vertex], vertex), vertex));
         }
         while let Some((was, vertex)) = worst.pop() {
@@ -95,12 +105,22 @@ impl<'a> Swap<'a> {
                 worst.push((now, vertex));
             } else if now > 0 {
                 bits::clear(&mut open, vertex);
-                let mut foes = self.graph.foes(vertex);
-                bits::keep(&mut foes, &open);
-                bits::iter(&foes).for_each(|foe| against[foe] -= self.worth[vertex]);
+                for (word, open) in open.iter().enumerate() {
+                    let foes = bits::iter_word(self.graph.foes_word(vertex, word) & open);
+                    foes.for_each(|bit| against[bits::number(word, bit)] -= self.worth[vertex]);
+                }
             }
         }
         open
+    }
+
+    /// What its foes are worth.
+    fn against(&self, vertex: usize) -> i64 {
+        if let [_] = self.problem.need[..] {
+            let mut foes = self.graph.against(self.problem, vertex);
+            return foes.next().and_then(|foes| i64::try_from(foes).ok()).unwrap_or(0);
+        }
+        bits::iter(&self.graph.foes(vertex)).map(|foe| self.worth[foe]).sum()
     }
 
     /// Ends the time out of those whose move has come.
@@ -186,8 +206,9 @@ mod tests {
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::open(&problem);
-            let there_is = shed::clique(&problem, &graph, &mut (u64::MAX - 1)) != Found::None;
-            let again = || clique(&problem, &graph, &mut 20_000);
+            let there_is =
+                shed::clique(&problem, &graph, &mut (u64::MAX - 1), || None) != Found::None;
+            let again = || Swap::new(&problem, &graph).clique(&mut 20_000);
             match again() {
                 Some(vertices) => {
                     assert!(graph.is_covered_by(&problem, &vertices), "seed {seed}");
@@ -208,11 +229,11 @@ mod tests {
             let question = made.question();
             let problem = Problem::new(&question, Cost::High, FAR);
             let graph = Graph::open(&problem);
-            if shed::clique(&problem, &graph, &mut (u64::MAX - 1)) == Found::None {
-                assert_eq!(clique(&problem, &graph, &mut 5_000), None, "seed {seed}");
+            if shed::clique(&problem, &graph, &mut (u64::MAX - 1), || None) == Found::None {
+                assert_eq!(Swap::new(&problem, &graph).clique(&mut 5_000), None, "seed {seed}");
                 ended += 1;
             }
-            assert_eq!(clique(&problem, &graph, &mut 0), None, "seed {seed}");
+            assert_eq!(Swap::new(&problem, &graph).clique(&mut 0), None, "seed {seed}");
         }
         assert!(ended > 10, "{ended} without any");
     }
