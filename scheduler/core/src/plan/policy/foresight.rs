@@ -106,7 +106,7 @@ impl Weights {
             free: 0.03,
             rooms: false,
             // Where it is tight the future tells more exactly who needs what.
-            bound: 0.1 - 0.097 * tight,
+            bound: 0.3 - 0.297 * tight,
             plenty: 0.0,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
