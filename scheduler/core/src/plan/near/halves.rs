@@ -13,6 +13,9 @@ use crate::bits;
 
 /// Steps for one vertex of a path, which is looked for among its foes and those that give to them.
 const PATH_STEPS: u64 = 5;
+/// Takers on one path, at most: paths are followed by recursion. On graphs of a thousand sites they
+/// are some tens at most.
+const PATH_MAX: usize = 256;
 
 /// How a vertex may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +44,19 @@ pub(super) struct Halves {
     /// Takers after so many others, level by level.
     levels: Vec<u64>,
     steps: u64,
+    /// Steps after which nothing more is sent.
+    steps_max: u64,
+}
+
+/// What stands at the end of shortest ways.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// Takers that can still take.
+    Open,
+    /// No such taker.
+    Closed,
+    /// They are too long to tell.
+    Long,
 }
 
 impl Halves {
@@ -59,6 +75,7 @@ impl Halves {
             level: vec![usize::MAX; have.len()],
             levels: Vec::new(),
             steps: 0,
+            steps_max: 0,
             gives: have,
         }
     }
@@ -111,10 +128,15 @@ impl Halves {
         work: &mut u64,
     ) -> Option<Vec<Ending>> {
         let mut endings = None;
-        while self.sum <= enough && self.steps < *work && endings.is_none() {
-            if !self.lay_levels(foes) {
-                endings = Some(self.endings());
-                break;
+        self.steps_max = *work;
+        while self.sum <= enough && self.steps < *work {
+            match self.lay_levels(foes) {
+                Way::Open => {}
+                Way::Closed => {
+                    endings = Some(self.endings());
+                    break;
+                }
+                Way::Long => break,
             }
             for giver in bits::iter(&self.open.clone()) {
                 if self.level[giver] == 0 && self.gives[giver] > 0 {
@@ -129,8 +151,8 @@ impl Halves {
         endings
     }
 
-    /// Shortest ways from those that can give; whether any ends at one that can take.
-    fn lay_levels(&mut self, foes: &[u64]) -> bool {
+    /// Shortest ways from those that can give to those that can take.
+    fn lay_levels(&mut self, foes: &[u64]) -> Way {
         let words = self.open.len();
         self.levels.clear();
         self.level.fill(usize::MAX);
@@ -139,7 +161,7 @@ impl Halves {
             bits::iter(&self.open).filter(|&vertex| self.gives[vertex] > 0).collect();
         givers.iter().for_each(|&giver| self.level[giver] = 0);
         let mut next = Vec::new();
-        for level in 1.. {
+        for level in 1..=PATH_MAX {
             let from = self.levels.len();
             self.levels.resize(from + words, 0);
             let takers = &mut self.levels[from..];
@@ -159,7 +181,7 @@ impl Halves {
             if takers.iter().zip(&self.free).any(|(takers, free)| takers & free != 0) {
                 // No way goes on from the others.
                 bits::keep(takers, &self.free);
-                return true;
+                return Way::Open;
             }
             for taker in bits::iter(takers) {
                 for &(giver, _) in &self.given[taker] {
@@ -170,18 +192,21 @@ impl Halves {
                 }
             }
             if next.is_empty() {
-                break;
+                return Way::Closed;
             }
             std::mem::swap(&mut givers, &mut next);
             next.clear();
         }
-        false
+        Way::Long
     }
 
     /// Sends up to `amount` from a giver of this level on to takers; how much it was.
     fn send(&mut self, foes: &[u64], giver: usize, level: usize, amount: u64) -> u64 {
         let words = self.open.len();
         self.steps += PATH_STEPS;
+        if self.steps > self.steps_max {
+            return 0;
+        }
         let mut left = amount;
         for word in 0..words {
             loop {
@@ -360,5 +385,28 @@ mod tests {
             assert!(halves.lost() <= least, "seed {seed}");
         }
         assert!(ended > 100, "{ended} ended before all flowed");
+    }
+
+    /// Sites in a row, each a foe of the next, and the last of them before the first: all pair off
+    /// but these two and the one at the other end, which a way along the whole row brings together.
+    #[test]
+    fn ways_that_are_too_long_are_not_followed() {
+        let row = |len: usize| {
+            let words = bits::words(len);
+            let (mut foes, mut open) = (vec![0; len * words], vec![0; words]);
+            for at in 0..len {
+                bits::set(&mut open, at);
+                if at + 2 != len {
+                    let next = (at + 1) % len;
+                    bits::set(&mut foes[at * words..], next);
+                    bits::set(&mut foes[next * words..], at);
+                }
+            }
+            let mut halves = Halves::new(&open, vec![1; len]);
+            let endings = halves.fill(&foes, ENOUGH, &mut ENOUGH.clone());
+            (endings.is_some(), halves.lost())
+        };
+        let found = [10, 100, crate::topology::SITES_MAX].map(row);
+        assert_eq!(found, [(true, 10), (true, 100), (false, 4_094)]);
     }
 }
