@@ -50,14 +50,6 @@ impl Bounds {
         Self { prices }
     }
 
-    /// Only what prices are above this. At a price of 1 so much is free as is bound to it of jobs
-    /// that ask for the whole fleet: in a fleet that fills up, where less is bound than there is
-    /// room for, nobody needs to keep away.
-    pub(super) fn over(mut self, plenty: f64) -> Self {
-        self.prices.iter_mut().for_each(|price| *price = (*price - plenty).max(0.0));
-        self
-    }
-
     pub(super) fn price(&self, KindId(kind): KindId) -> f64 {
         self.prices.get(kind as usize).copied().unwrap_or(0.0)
     }
@@ -118,10 +110,6 @@ mod tests {
         assert!((of_small - either - 0.2 * 6.0).abs() < 1e-9, "{of_small}");
         let [_, of_last] = prices([4_500, 500]);
         assert!((of_last - either - 0.2 * 12.0).abs() < 1e-9, "{of_last}");
-        let mix = Mix { version: 1, kinds };
-        let over = Bounds::new(&mix, &classes, &models, 6, &[4_000, 1_000]).over(1.3);
-        let [of_large, of_small] = [over.price(KindId(0)), over.price(KindId(1))];
-        assert!(of_large == 0.0 && (of_small - either - 1.2 + 1.3).abs() < 1e-9, "{of_small}");
     }
 
     #[test]

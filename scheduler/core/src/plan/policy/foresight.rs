@@ -69,8 +69,6 @@ struct Weights {
     rooms: bool,
     /// Of GPUs that others are bound to.
     bound: f64,
-    /// The price up to which such GPUs are plenty, see [`Bounds::over`].
-    plenty: f64,
     played: f64,
     /// Sequences played through.
     sequences: usize,
@@ -87,9 +85,7 @@ impl Weights {
             hole: 1.0,
             free: 0.003,
             rooms: !roomy,
-            // What is bound and what is not arrive in any order, and what is taken stays taken.
-            bound: 0.02,
-            plenty: 1.0,
+            bound: 0.0,
             played: if roomy { 0.0 } else { 0.7 },
             sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
@@ -106,8 +102,7 @@ impl Weights {
             free: 0.03,
             rooms: false,
             // Where it is tight the future tells more exactly who needs what.
-            bound: 0.3 - 0.297 * tight,
-            plenty: 0.0,
+            bound: 0.1 - 0.097 * tight,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },
@@ -169,7 +164,6 @@ impl Outlook {
         let bounds = if weights.bound > 0.0 {
             let free_milli = &fleet.free_milli_by_kind;
             Bounds::new(mix, view.classes(), view.models(), fleet.gpus, free_milli)
-                .over(weights.plenty)
         } else {
             Bounds::default()
         };
