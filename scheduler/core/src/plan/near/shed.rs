@@ -286,7 +286,8 @@ impl<'a> Shed<'a> {
             return Look::Dead;
         }
         let Some(endings) = endings else {
-            self.is_out = true;
+            // Or ways were too long: then the other bounds have to do.
+            self.is_out = self.left == 0;
             return Look::Open;
         };
         // By what leaves another dimension might be lost.
