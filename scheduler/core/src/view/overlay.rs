@@ -7,7 +7,7 @@ use super::{Free, View};
 use crate::id::{NodeId, Rank};
 use crate::job::{JobSpec, Replica};
 use crate::node::{Custom, Resources};
-use crate::unit::GpuSet;
+use crate::unit::{GPU_MILLI_WHOLE, GpuSet};
 
 /// What one live replica holds of its node.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,19 +22,21 @@ pub struct Held {
 }
 
 impl Held {
-    /// What a replica holds if it is live, and how many thousandths of GPUs that is; `starts` are
-    /// the job's [`JobSpec::group_starts`].
-    pub(crate) fn of(
-        job: &JobSpec,
-        starts: &[u32],
-        rank: Rank,
-        replica: &Replica,
-    ) -> Option<(Self, u64)> {
+    /// What a replica holds if it is live; `starts` are the job's [`JobSpec::group_starts`].
+    pub(crate) fn of(job: &JobSpec, starts: &[u32], rank: Rank, replica: &Replica) -> Option<Self> {
         let live = replica.allocation.filter(|_| replica.phase.is_live())?;
         let shape = &job.groups.get(JobSpec::group_within(starts, rank)?)?.shape;
         let (used, custom) = (shape.resources(), shape.custom.clone());
         let (node, gpus, share_milli) = (live.node, live.gpus, live.share_milli);
-        Some((Self { node, gpus, share_milli, used, custom }, shape.gpu_milli()))
+        Some(Self { node, gpus, share_milli, used, custom })
+    }
+
+    /// Thousandths of GPUs.
+    pub(crate) fn gpu_milli(&self) -> u64 {
+        match self.share_milli {
+            0 => u64::from(self.gpus.len()) * u64::from(GPU_MILLI_WHOLE),
+            share_milli => share_milli.into(),
+        }
     }
 }
 

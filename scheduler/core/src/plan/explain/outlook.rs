@@ -91,9 +91,9 @@ impl Outlook {
             };
             let starts = job.spec.group_starts();
             for (rank, replica) in state.replicas(end.job) {
-                if let Some((held, gpu_milli)) = Held::of(&job.spec, &starts, rank, &replica) {
+                if let Some(held) = Held::of(&job.spec, &starts, rank, &replica) {
+                    end.gpu_milli = end.gpu_milli.saturating_add(held.gpu_milli());
                     end.held.push(held);
-                    end.gpu_milli = end.gpu_milli.saturating_add(gpu_milli);
                 }
             }
             read += end.held.len().max(1);

@@ -23,8 +23,8 @@ pub struct Candidate {
     pub own: bool,
     /// For how long it has been placed.
     pub ran: DurationMs,
-    /// Replicas that may be taken alone, by rising rank; with the thousandths of GPUs of each.
-    pub spares: Vec<(Rank, u64, Held)>,
+    /// Replicas that may be taken alone, by rising rank.
+    pub spares: Vec<(Rank, Held)>,
     /// All others that hold something.
     pub rest: Vec<Held>,
     /// Thousandths of GPUs of the others.
@@ -94,13 +94,11 @@ fn read(state: &State, job: &Job, own: bool, now: TimeMs) -> Candidate {
     let (mut spares, mut rest_gpu_milli) = (Vec::with_capacity(spare.len()), 0u64);
     let starts = job.spec.group_starts();
     for (rank, replica) in state.replicas(job.id) {
-        let Some((held, gpu_milli)) = Held::of(&job.spec, &starts, rank, &replica) else {
-            continue;
-        };
+        let Some(held) = Held::of(&job.spec, &starts, rank, &replica) else { continue };
         if spare.binary_search(&rank).is_ok() {
-            spares.push((rank, gpu_milli, held));
+            spares.push((rank, held));
         } else {
-            rest_gpu_milli = rest_gpu_milli.saturating_add(gpu_milli);
+            rest_gpu_milli = rest_gpu_milli.saturating_add(held.gpu_milli());
             rest.push(held);
         }
     }

@@ -7,7 +7,6 @@ use super::Candidate;
 use crate::command::Placement;
 use crate::id::Rank;
 use crate::job::JobSpec;
-use crate::unit::GPU_MILLI_WHOLE;
 use crate::view::{Free, Held, View};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,10 +27,10 @@ impl<'a> Unit<'a> {
     pub(super) fn all(candidates: &'a [Candidate]) -> Vec<Self> {
         let mut units = Vec::with_capacity(candidates.len());
         for (of, one) in candidates.iter().enumerate() {
-            units.extend(one.spares.iter().map(|(rank, gpu_milli, held)| Unit {
+            units.extend(one.spares.iter().map(|(rank, held)| Unit {
                 of,
                 spare: Some(*rank),
-                gpu_milli: *gpu_milli,
+                gpu_milli: held.gpu_milli(),
                 held: std::slice::from_ref(held),
             }));
             if !one.rest.is_empty() {
@@ -46,13 +45,9 @@ impl<'a> Unit<'a> {
         self.held.iter().map(|held| held.node.0)
     }
 
-    /// Thousandths of GPUs of each replica, and their nodes.
+    /// Node of each replica, and its thousandths of GPUs.
     pub(super) fn gpus(&self) -> impl Iterator<Item = (u32, u64)> {
-        self.held.iter().map(|held| {
-            let whole = u64::from(held.gpus.len()) * u64::from(GPU_MILLI_WHOLE);
-            let milli = if held.share_milli > 0 { u64::from(held.share_milli) } else { whole };
-            (held.node.0, milli)
-        })
+        self.held.iter().map(|held| (held.node.0, held.gpu_milli()))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -91,13 +86,8 @@ impl<'a> Freed<'a> {
     }
 
     /// Units that are freed.
-    pub(super) fn all_free(&self) -> &BTreeSet<usize> {
+    pub(super) fn all(&self) -> &BTreeSet<usize> {
         &self.is_free
-    }
-
-    /// The same, rising.
-    pub(super) fn all(&self) -> impl Iterator<Item = usize> {
-        self.is_free.iter().copied()
     }
 
     /// Frees these and no others; how many replicas that is about which were not so before.

@@ -186,12 +186,13 @@ impl<'a> Search<'a> {
 
     /// Takes back all that these very placements do not need.
     pub(super) fn spare_unneeded(&mut self, placements: &[Placement]) {
-        let all = self.freed.all().filter(|&unit| self.spare_rank(unit).is_none());
+        let all = self.freed.all().iter().copied().filter(|&unit| self.spare_rank(unit).is_none());
         let mut all: Vec<usize> = all.collect();
         all.sort_by_key(|&unit| Reverse((self.whole_milli(unit), self.lost(unit))));
         self.spare(&all, placements);
         let gone = self.gone();
-        let spares = self.freed.all().filter(|&unit| !gone.contains(&self.of(unit)));
+        let spares =
+            self.freed.all().iter().copied().filter(|&unit| !gone.contains(&self.of(unit)));
         let spares: Vec<usize> = spares.collect();
         self.spare(&spares, placements);
     }
@@ -251,7 +252,7 @@ impl<'a> Search<'a> {
 
     /// As [`Search::given`], of what is freed.
     fn given_now(&mut self) -> u64 {
-        let all = self.freed.all_free().clone();
+        let all = self.freed.all().clone();
         self.given(&all)
     }
 
@@ -262,7 +263,7 @@ impl<'a> Search<'a> {
     }
 
     fn free_all(&mut self, wanted: &BTreeSet<usize>) {
-        let units = wanted.len().saturating_add(self.freed.all().count()) as u64;
+        let units = wanted.len().saturating_add(self.freed.all().len()) as u64;
         let replicas = self.freed.set(wanted) as u64;
         let turned = replicas.saturating_mul(FREE_STEPS);
         self.steps.spend(units.saturating_mul(UNIT_STEPS).saturating_add(turned));
@@ -275,12 +276,12 @@ impl<'a> Search<'a> {
     }
 
     fn found(&self, placements: Vec<Placement>) -> Found {
-        Found { cost: self.cost(), units: self.freed.all().collect(), placements }
+        Found { cost: self.cost(), units: self.freed.all().clone(), placements }
     }
 
     /// Candidates that go back whole.
     fn gone(&self) -> BTreeSet<usize> {
-        self.gone_of(self.freed.all())
+        self.gone_of(self.freed.all().iter().copied())
     }
 
     fn gone_of(&self, units: impl Iterator<Item = usize>) -> BTreeSet<usize> {
@@ -288,7 +289,7 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn cost(&self) -> Cost {
-        self.cost_of(self.freed.all_free())
+        self.cost_of(self.freed.all())
     }
 
     /// What it costs to free these.
@@ -321,7 +322,7 @@ impl<'a> Search<'a> {
     pub(super) fn victims(&self) -> Vec<Victim> {
         let gone = self.gone();
         let mut ranks: BTreeMap<usize, Vec<Rank>> = BTreeMap::new();
-        for unit in self.freed.all() {
+        for &unit in self.freed.all() {
             let of = ranks.entry(self.of(unit)).or_default();
             of.extend(self.spare_rank(unit));
         }
@@ -374,6 +375,6 @@ impl<'a> Search<'a> {
 }
 
 fn whole_milli(one: &Candidate) -> u64 {
-    let spares = one.spares.iter().map(|(_, milli, _)| *milli);
+    let spares = one.spares.iter().map(|(_, held)| held.gpu_milli());
     spares.fold(one.rest_gpu_milli, u64::saturating_add)
 }
