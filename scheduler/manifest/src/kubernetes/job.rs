@@ -90,7 +90,9 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     let rest = [REST, super::gang::REST, pod::REST];
     let read: JobDocument = decode(at, &document.value, &rest, findings);
     let name = name_of(at, &read.metadata, findings);
-    let (pinned, mut members) = pods(at, &read.metadata, &read.spec, known, findings);
+    let of = read.metadata.name.as_deref();
+    let made = [("job-name", of), ("batch.kubernetes.io/job-name", of)];
+    let (pinned, mut members) = pods(at, &read.metadata, &read.spec, &made, known, findings);
     members.group.name.clone_from(&name);
     Owner {
         at: at.clone(),
@@ -104,10 +106,12 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
 }
 
 /// The pods of a Job at a place, be it an object or the copy of one; what is pinned to it.
+/// `made`: labels that controllers give the pods.
 pub(super) fn pods(
     at: &At,
     metadata: &Metadata,
     spec: &JobSpec,
+    made: &[(&str, Option<&str>)],
     known: &Known,
     findings: &mut Findings,
 ) -> (Pinned, Members) {
@@ -118,7 +122,7 @@ pub(super) fn pods(
     let template = at_spec.field("template");
     let mut members = Members::read(
         &template,
-        &spec.template.metadata,
+        &spec.template.metadata.with_made(made),
         &spec.template.spec,
         On::Template,
         known,

@@ -123,7 +123,8 @@ pub(super) fn jobset(document: &Document, known: &Known, findings: &mut Findings
     let mut alone: Vec<(String, Exclusive)> = Vec::new();
     for (index, one) in spec.replicated_jobs.iter().enumerate() {
         let at = at_jobs.index(index);
-        let Some((members, exclusive)) = replicated(&at, one, &pinned, known, findings) else {
+        let set = (read.metadata.name.as_deref(), &pinned);
+        let Some((members, exclusive)) = replicated(&at, one, set, known, findings) else {
             continue;
         };
         alone.extend(exclusive.map(|exclusive| (members.group.name.clone(), exclusive)));
@@ -145,14 +146,18 @@ pub(super) fn jobset(document: &Document, known: &Known, findings: &mut Findings
 fn replicated(
     at: &At,
     one: &ReplicatedJob,
-    set: &Pinned,
+    (set_name, set): (Option<&str>, &Pinned),
     known: &Known,
     findings: &mut Findings,
 ) -> Option<(Members, Option<Exclusive>)> {
     let at_template = at.field("template");
     let template = &one.template;
+    let made = [
+        ("jobset.sigs.k8s.io/jobset-name", set_name),
+        ("jobset.sigs.k8s.io/replicatedjob-name", Some(one.name.as_str())),
+    ];
     let (own, mut members) =
-        job::pods(&at_template, &template.metadata, &template.spec, known, findings);
+        job::pods(&at_template, &template.metadata, &template.spec, &made, known, findings);
     if one.name.is_empty() {
         findings.fault(&at.field("name"), "missing");
     }

@@ -231,7 +231,8 @@ pub(super) fn job(
         }
     }
     let at_roles = at_spec.field(kind.field);
-    let mut members = groups(&at_roles, kind, (kind.specs)(spec), known, findings);
+    let of = read.metadata.name.as_deref();
+    let mut members = groups(&at_roles, kind, (kind.specs)(spec), of, known, findings);
     if let Some(policy) = &spec.elastic_policy {
         elastic(&at_spec.field("elasticPolicy"), policy, &mut members, findings);
     }
@@ -276,6 +277,7 @@ fn groups(
     at: &At,
     kind: &Kind,
     specs: &Replicas,
+    job_name: Option<&str>,
     known: &Known,
     findings: &mut Findings,
 ) -> Vec<Members> {
@@ -293,15 +295,25 @@ fn groups(
         for (name, spec) in specs.iter().filter(|(name, _)| is_role(name, role)) {
             let at = at.field(name);
             let template = &spec.template;
+            let role_name = role.to_ascii_lowercase();
+            let job_role = match kind.name {
+                "MPIJob" => Some(role_name.as_str()),
+                _ => LEADERS.contains(role).then_some("master"),
+            };
+            let made = [
+                ("training.kubeflow.org/job-name", job_name),
+                ("training.kubeflow.org/replica-type", Some(role_name.as_str())),
+                ("training.kubeflow.org/job-role", job_role),
+            ];
             let mut one = Members::read(
                 &at.field("template"),
-                &template.metadata,
+                &template.metadata.with_made(&made),
                 &template.spec,
                 On::Template,
                 known,
                 findings,
             );
-            one.group.name = role.to_ascii_lowercase();
+            one.group.name = role_name;
             one.group.replicas = spec.replicas.unwrap_or(1);
             if one.group.replicas == 0 {
                 findings.note(&at.field("replicas"), "is 0: the group is left out");
@@ -432,8 +444,11 @@ pub(super) fn train(document: &Document, findings: &mut Findings) -> Owner {
     members.group.replicas = nodes.unwrap_or_default();
     let mut members = vec![members];
     pinned.keep_together(&at.field("metadata"), &mut members);
-    let seconds = spec.active_deadline_seconds.filter(|seconds| *seconds > 0);
-    let duration_s = shorter(seconds, pinned.duration_s);
+    let seconds = spec.active_deadline_seconds;
+    let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
+    let of_pods =
+        members.iter().fold(pinned.duration_s, |least, one| shorter(least, one.duration_s));
+    let duration_s = shorter(seconds, of_pods);
     Owner {
         at: at.clone(),
         kind: "TrainJob",

@@ -39,6 +39,9 @@ const REST: Rest = &[
     ("Template", &["volumeClaimTemplates", "persistentVolumeClaimRetentionPolicy"], VOLUMES),
 ];
 
+/// Label that all pods of a set get, with its name.
+const NAME_LABEL: &str = "leaderworkerset.sigs.k8s.io/name";
+
 /// The group of the leaders, and that of their workers.
 const LEADER: &str = "leader";
 const WORKERS: &str = "workers";
@@ -103,7 +106,8 @@ pub(super) fn set(document: &Document, known: &Known, findings: &mut Findings) -
     pinned.refuse_minimum(findings);
     let mut owner = Owner { at: at.clone(), kind: "LeaderWorkerSet", name, ..Owner::default() };
     let at_spec = at.field("spec");
-    if let Some(set) = Set::read(&at_spec, &read.spec, &pinned, known, findings) {
+    let set_name = read.metadata.name.as_deref();
+    if let Some(set) = Set::read(&at_spec, &read.spec, (set_name, &pinned), known, findings) {
         let alone = set.into_groups(&mut owner, findings);
         keep_others_away(&alone, true, &mut pinned.labels, &mut owner.affinities, findings);
     }
@@ -116,7 +120,7 @@ impl Set {
     fn read(
         at: &At,
         spec: &LwsSpec,
-        pinned: &Pinned,
+        (set_name, pinned): (Option<&str>, &Pinned),
         known: &Known,
         findings: &mut Findings,
     ) -> Option<Self> {
@@ -124,7 +128,8 @@ impl Set {
         let at_template = at.field("leaderWorkerTemplate");
         let mut members = |field: &str, template: &PodTemplate| {
             let at = at_template.field(field);
-            Members::read(&at, &template.metadata, &template.spec, On::Template, known, findings)
+            let metadata = template.metadata.with_made(&[(NAME_LABEL, set_name)]);
+            Members::read(&at, &metadata, &template.spec, On::Template, known, findings)
         };
         let worker = members("workerTemplate", &template.worker_template);
         let leader = match &template.leader_template {

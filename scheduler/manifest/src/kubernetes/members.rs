@@ -32,7 +32,7 @@ pub(crate) struct Members {
     pub(crate) at: At,
     /// What they become.
     pub(crate) group: v1::Group,
-    /// Labels of each pod, the schedulers' own among them.
+    /// Labels of each pod, the schedulers' own and its controller's among them.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) terms: Vec<Term>,
     pub(crate) pinned: Pinned,
@@ -94,7 +94,8 @@ impl Members {
         findings: &mut Findings,
     ) -> Self {
         let mut pinned = Pinned::read(&at.field("metadata"), metadata, on, findings);
-        let labels = metadata.labels.clone();
+        let mut labels = metadata.labels.clone();
+        labels.extend(metadata.made.clone());
         let at_spec = at.field("spec");
         let policy = preemption::policy(&at_spec, spec.preemption_policy.as_deref(), findings);
         pinned.policy = policy.or(pinned.policy);
@@ -159,9 +160,8 @@ impl Members {
     /// All of them inside one domain of the level, if possible.
     pub(crate) fn prefer(&mut self, level: v1::TopologyLevel) {
         match level {
-            v1::TopologyLevel::Unspecified => {}
-            // As few nodes as possible is what every group does unless told otherwise.
-            v1::TopologyLevel::Node => self.group.strategy = v1::Strategy::Pack.into(),
+            // As few nodes as possible is what every group does unless it must do more: one node.
+            v1::TopologyLevel::Unspecified | v1::TopologyLevel::Node => {}
             level => {
                 let narrower = topology::narrower(self.group.topology_preferred(), level);
                 self.group.topology_preferred = narrower.into();

@@ -138,6 +138,19 @@ pub(crate) struct Metadata {
     pub(crate) namespace: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Labels that no text says: their controller gives them to the pods, which find each other by them.
+    #[serde(skip)]
+    pub(crate) made: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// The same, of pods to which their controller gives more labels; names that are not known make none.
+    pub(crate) fn with_made(&self, labels: &[(&str, Option<&str>)]) -> Self {
+        let mut all = self.clone();
+        let known = labels.iter().filter_map(|(key, value)| Some((*key, (*value)?)));
+        all.made.extend(known.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        all
+    }
 }
 
 /// A whole object of the API.

@@ -126,7 +126,8 @@ pub(super) fn job(document: &Document, known: &Known, findings: &mut Findings) -
     let at_tasks = at_spec.field("tasks");
     let mut members: Vec<Members> = Vec::new();
     for (index, one) in spec.tasks.iter().enumerate() {
-        members.extend(task(&at_tasks.index(index), index, one, known, findings));
+        let of = read.metadata.name.as_deref();
+        members.extend(task(&at_tasks.index(index), index, one, of, known, findings));
     }
     if spec.tasks.is_empty() {
         findings.fault(&at_tasks, "needs at least one task");
@@ -158,19 +159,22 @@ fn task(
     at: &At,
     index: usize,
     task: &Task,
+    job_name: Option<&str>,
     known: &Known,
     findings: &mut Findings,
 ) -> Option<Members> {
     let template = &task.template;
+    let name = task_name(task, index);
+    let made = [("volcano.sh/job-name", job_name), ("volcano.sh/task-spec", Some(name.as_str()))];
     let mut one = Members::read(
         &at.field("template"),
-        &template.metadata,
+        &template.metadata.with_made(&made),
         &template.spec,
         On::Template,
         known,
         findings,
     );
-    one.group.name = task_name(task, index);
+    one.group.name = name;
     one.group.replicas = task.replicas.unwrap_or(1);
     if one.group.replicas == 0 {
         findings.note(&at.field("replicas"), "is 0: the task is left out");

@@ -97,7 +97,8 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     let name = name_of(at, &read.metadata, findings);
     let pinned = Pinned::read(&at.field("metadata"), &read.metadata, On::Owner, findings);
     pinned.refuse_minimum(findings);
-    let mut members = members(&at.field("spec"), &read.spec, &pinned, known, findings);
+    let of = read.metadata.name.as_deref();
+    let mut members = members(&at.field("spec"), of, &read.spec, &pinned, known, findings);
     pinned.keep_together(&at.field("metadata"), &mut members);
     Owner {
         at: at.clone(),
@@ -115,9 +116,10 @@ pub(super) fn duration(pinned: &Pinned, members: &[Members]) -> Option<u64> {
     members.iter().fold(pinned.duration_s, |least, one| shorter(least, one.duration_s))
 }
 
-/// The members of a cluster: the head first.
+/// The members of a cluster, whose name may not be known yet: the head first.
 pub(super) fn members(
     at: &At,
+    cluster: Option<&str>,
     spec: &ClusterSpec,
     pinned: &Pinned,
     known: &Known,
@@ -136,7 +138,8 @@ pub(super) fn members(
         None => findings.fault(&at.field("headGroupSpec"), "missing"),
         Some(head) => {
             let at = at.field("headGroupSpec");
-            let mut one = of_template(&at, &head.template, &head.labels, known, findings);
+            let made = made(cluster, "head", Some("headgroup"));
+            let mut one = of_template(&at, &head.template, &made, &head.labels, known, findings);
             own_resources(&at.field("resources"), &head.resources, findings);
             one.group.name = HEAD.to_owned();
             one.group.role = v1::Role::Head.into();
@@ -146,14 +149,28 @@ pub(super) fn members(
     }
     for (index, worker) in spec.worker_group_specs.iter().enumerate() {
         let at = at.field("workerGroupSpecs").index(index);
-        members.extend(workers(&at, worker, known, findings));
+        members.extend(workers(&at, cluster, worker, known, findings));
     }
     members
+}
+
+/// A label that an object gives its pods, and its value where that is known.
+type Made<'a> = (&'static str, Option<&'a str>);
+
+/// Labels that KubeRay gives the pods of a group.
+fn made<'a>(cluster: Option<&'a str>, kind: &'a str, group: Option<&'a str>) -> [Made<'a>; 4] {
+    [
+        ("ray.io/cluster", cluster),
+        ("ray.io/is-ray-node", Some("yes")),
+        ("ray.io/node-type", Some(kind)),
+        ("ray.io/group", group),
+    ]
 }
 
 fn of_template(
     at: &At,
     template: &PodTemplate,
+    made: &[Made<'_>],
     labels: &BTreeMap<String, String>,
     known: &Known,
     findings: &mut Findings,
@@ -161,7 +178,7 @@ fn of_template(
     let at_template = at.field("template");
     let mut one = Members::read(
         &at_template,
-        &template.metadata,
+        &template.metadata.with_made(made),
         &template.spec,
         On::Template,
         known,
@@ -194,6 +211,7 @@ fn own_resources(at: &At, resources: &BTreeMap<String, Scalar>, findings: &mut F
 
 fn workers(
     at: &At,
+    cluster: Option<&str>,
     worker: &WorkerGroup,
     known: &Known,
     findings: &mut Findings,
@@ -207,7 +225,8 @@ fn workers(
             "is not supported: the groups of a job are placed together, none before another";
         findings.fault(&at.field("priority"), problem);
     }
-    let mut one = of_template(at, &worker.template, &worker.labels, known, findings);
+    let made = made(cluster, "worker", worker.group_name.as_deref());
+    let mut one = of_template(at, &worker.template, &made, &worker.labels, known, findings);
     own_resources(&at.field("resources"), &worker.resources, findings);
     match &worker.group_name {
         Some(name) => one.group.name.clone_from(name),

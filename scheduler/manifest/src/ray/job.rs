@@ -90,8 +90,8 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     pinned.suspended(&at_spec, spec.suspend, findings);
     let cluster = spec.ray_cluster_spec.as_ref();
     let at_cluster = at_spec.field("rayClusterSpec");
-    let members =
-        cluster.map(|cluster| cluster::members(&at_cluster, cluster, &pinned, known, findings));
+    let members = cluster
+        .map(|cluster| cluster::members(&at_cluster, None, cluster, &pinned, known, findings));
     let seconds = spec.active_deadline_seconds;
     let seconds = deadline(&at_spec, "activeDeadlineSeconds", seconds, findings);
     let mut members = members.unwrap_or_default();
@@ -100,7 +100,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
         at: at.clone(),
         kind: "RayJob",
         name: name_of(at, &read.metadata, findings),
-        duration_s: shorter(seconds, pinned.duration_s),
+        duration_s: shorter(seconds, cluster::duration(&pinned, &members)),
         pinned,
         members,
         ..Owner::default()

@@ -55,7 +55,7 @@ pub(crate) fn read(document: &Document, known: &Known, findings: &mut Findings) 
     pinned.suspended(&at_spec, read.spec.suspend, findings);
     let at_cluster = at_spec.field("rayClusterConfig");
     let mut members = match &read.spec.ray_cluster_config {
-        Some(cluster) => cluster::members(&at_cluster, cluster, &pinned, known, findings),
+        Some(cluster) => cluster::members(&at_cluster, None, cluster, &pinned, known, findings),
         None => {
             findings.fault(&at_cluster, "missing");
             Vec::new()

@@ -282,4 +282,26 @@ fn no_time_at_all_is_a_fault() {
     ] {
         assert!(faults(&text).contains("activeDeadlineSeconds: must be at least 1"));
     }
+    let train = "apiVersion: trainer.kubeflow.org/v1alpha1\nkind: TrainJob\nmetadata: {name: t}\nspec: {runtimeRef: \
+                 {name: torch}, activeDeadlineSeconds: 0, trainer: {numNodes: 2, resourcesPerNode: {limits: \
+                 {nvidia.com/gpu: 8}}}}\n";
+    assert!(faults(train).contains("spec.activeDeadlineSeconds: must be at least 1"));
+    let label = "labels: {kueue.x-k8s.io/max-exec-time-seconds: \"0\"}";
+    assert!(faults(&kubernetes_job(label, "", "", "")).contains("seconds\"]: must be at least 1"));
+}
+
+/// However deep in a manifest a time stands, it bounds the job.
+#[test]
+fn the_shortest_time_counts() {
+    let cluster = ray_cluster("", "", "", "activeDeadlineSeconds: 60");
+    assert_eq!(job(&cluster).duration_s, 60);
+    let (_, spec) = cluster.split_once("spec:\n").expect("a spec");
+    let ray_job = |of_job: &str| {
+        let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+        format!(
+            "apiVersion: ray.io/v1\nkind: RayJob\nmetadata: {{name: j}}\nspec:\n{of_job}  rayClusterSpec:\n{spec}"
+        )
+    };
+    assert_eq!(job(&ray_job("")).duration_s, 60);
+    assert_eq!(job(&ray_job("  activeDeadlineSeconds: 30\n")).duration_s, 30);
 }

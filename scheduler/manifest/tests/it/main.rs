@@ -5,6 +5,7 @@
 mod conformance;
 mod hostile;
 mod kinds;
+mod made;
 mod preemption;
 mod round_trip;
 mod sets;
