@@ -81,6 +81,7 @@ impl Conditions {
                 findings.fault(at, format!("{key} can only be bounded from below, with Gt"));
             }
             (PRESENT_KEY, Operator::In) if values == ["true"] => {
+                self.gpu_at.get_or_insert_with(|| at.clone());
                 findings.note(at, "ignored: asking for a GPU says the same");
             }
             ("kubernetes.io/os" | "beta.kubernetes.io/os", Operator::In) if values == ["linux"] => {

@@ -254,15 +254,25 @@ fn condition_on(gpu: &mut GpuAlternative, condition: &str) -> Result<(), String>
             }
             None => vec![rest.trim_start().strip_prefix("==").ok_or_else(not_understood)?],
         };
+        let mut models = Vec::new();
         for name in names {
-            gpu.models.push(model_name(text(name).ok_or_else(not_understood)?));
+            models.push(model_name(text(name).ok_or_else(not_understood)?));
         }
+        // All conditions must hold: of several lists, what they have in common.
+        if !gpu.models.is_empty() {
+            models.retain(|model| gpu.models.contains(model));
+        }
+        if models.is_empty() {
+            return Err("contradicts another condition on productName".to_owned());
+        }
+        gpu.models = models;
         return Ok(());
     }
     if let ("capacity", Some(rest)) = (kind, rest.strip_prefix("memory")) {
         let amount = at_least(rest, "quantity").ok_or_else(not_understood)?;
         let (mib, _) = Quantity::parse(amount)?.mebibytes().ok_or_else(not_understood)?;
-        gpu.vram_mib_min = u32::try_from(mib).map_err(|_| not_understood())?;
+        let least = u32::try_from(mib).map_err(|_| not_understood())?;
+        gpu.vram_mib_min = gpu.vram_mib_min.max(least);
         return Ok(());
     }
     if let ("attributes", Some(rest)) = (kind, rest.strip_prefix("cudaComputeCapability")) {
@@ -271,8 +281,9 @@ fn condition_on(gpu: &mut GpuAlternative, condition: &str) -> Result<(), String>
         let (Some(Ok(major)), Some(Ok(minor @ 0..=99))) = (parts.next(), parts.next()) else {
             return Err(not_understood());
         };
-        gpu.compute_capability_min =
+        let least =
             major.checked_mul(100).and_then(|m| m.checked_add(minor)).ok_or_else(not_understood)?;
+        gpu.compute_capability_min = gpu.compute_capability_min.max(least);
         return Ok(());
     }
     Err(not_understood())

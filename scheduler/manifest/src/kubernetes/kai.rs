@@ -202,10 +202,21 @@ pub(super) fn pin(at: &At, group: &KaiPodGroup, members: &mut [Members], finding
         );
         return findings.fault(&at.down(&["metadata", "name"]), problem);
     }
+    let is_sub = |name: &str| group.spec.sub_groups.iter().any(|sub| sub.name == name);
+    for one in members.iter().filter(|one| of_group(one)) {
+        let Some(of) = one.pinned.kai_subgroup.as_ref().filter(|of| !is_sub(&of.name)) else {
+            continue;
+        };
+        let problem = format!("the PodGroup {} has no subgroup {}", quote(name), quote(&of.name));
+        findings.fault(&of.at, problem);
+    }
     let top = group.spec.sub_groups.iter().filter(|sub| sub.parent.is_none()).count();
     needs_all(&at_spec, group.spec.min_sub_group, top, findings);
     for (index, sub) in group.spec.sub_groups.iter().enumerate() {
         let at = at_spec.field("subGroups").index(index);
+        if let Some(parent) = sub.parent.as_deref().filter(|parent| !is_sub(parent)) {
+            findings.fault(&at.field("parent"), format!("no subgroup is called {}", quote(parent)));
+        }
         let below = group.spec.sub_groups.iter();
         let children = below.filter(|one| one.parent.as_deref() == Some(sub.name.as_str())).count();
         needs_all(&at, sub.min_sub_group, children, findings);

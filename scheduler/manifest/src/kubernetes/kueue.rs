@@ -106,7 +106,12 @@ pub(super) fn label(pinned: &mut Pinned, word: &str, entry: &Entry<'_>, findings
         "priority-class" => {
             findings.fault(&entry.at, NO_PRIORITIES);
         }
-        "max-exec-time-seconds" => pinned.duration_s = entry.number(findings).map(u64::from),
+        "max-exec-time-seconds" => {
+            pinned.duration_s = entry.number(findings).map(u64::from);
+            if pinned.duration_s == Some(0) {
+                findings.fault(&entry.at, "must be at least 1");
+            }
+        }
         "pod-group-name" => pinned.pods_group = entry.named(),
         "managed" | "podset" | "tas" => entry.ignored("Kueue's own bookkeeping", findings),
         _ => entry.unknown("Kueue", findings),

@@ -90,6 +90,9 @@ fn one_of(terms: &[NodeTerm]) -> Option<(String, Vec<String>)> {
 }
 
 fn node_term(at: &At, term: &NodeTerm, conditions: &mut Conditions, findings: &mut Findings) {
+    if term.match_expressions.is_empty() && term.match_fields.is_empty() {
+        findings.fault(at, "is empty: such a term matches no node; leave it out");
+    }
     let mut each = |at: &At, expression: &NodeExpression, key: &str, findings: &mut Findings| {
         let operator = at.field("operator");
         if let Some(operator) = word(&operator, &expression.operator, &Operator::WORDS, findings) {

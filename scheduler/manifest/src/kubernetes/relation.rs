@@ -5,6 +5,7 @@
 use super::job::Owner;
 use super::members::{Bond, Members, Term};
 use crate::finding::{Findings, quote};
+use crate::topology::narrower;
 use proto::v1;
 use std::collections::BTreeMap;
 
@@ -85,7 +86,7 @@ pub(super) fn bonds(spec: &mut v1::JobSpec, members: &mut [Members]) {
             }
             (true, v1::TopologyLevel::Node, true) => {}
             (true, level, false) => {
-                spec.topology_required = level.into();
+                spec.topology_required = narrower(spec.topology_required(), level).into();
                 drop_own(members, |group| {
                     if group.topology_required() == level {
                         group.topology_required = v1::TopologyLevel::Unspecified.into();
@@ -93,7 +94,7 @@ pub(super) fn bonds(spec: &mut v1::JobSpec, members: &mut [Members]) {
                 });
             }
             (true, level, true) => {
-                spec.topology_preferred = level.into();
+                spec.topology_preferred = narrower(spec.topology_preferred(), level).into();
                 drop_own(members, |group| {
                     if group.topology_preferred() == level {
                         group.topology_preferred = v1::TopologyLevel::Unspecified.into();
@@ -170,17 +171,11 @@ fn own_term(term: &Term, one: &mut Members) -> bool {
 /// What the only group asks for, the job asks for: said of the job it means the same, in fewer words.
 pub(super) fn hoist(spec: &mut v1::JobSpec) {
     let [group] = spec.groups.as_mut_slice() else { return };
-    let narrower = |job: v1::TopologyLevel, group: v1::TopologyLevel| {
-        i32::from(crate::topology::narrower(job, group))
-    };
-    spec.topology_required = narrower(
-        v1::TopologyLevel::try_from(spec.topology_required).unwrap_or_default(),
-        group.topology_required(),
-    );
-    spec.topology_preferred = narrower(
-        v1::TopologyLevel::try_from(spec.topology_preferred).unwrap_or_default(),
-        group.topology_preferred(),
-    );
+    let level = |level: i32| v1::TopologyLevel::try_from(level).unwrap_or_default();
+    spec.topology_required =
+        narrower(level(spec.topology_required), group.topology_required()).into();
+    spec.topology_preferred =
+        narrower(level(spec.topology_preferred), group.topology_preferred()).into();
     group.topology_required = v1::TopologyLevel::Unspecified.into();
     group.topology_preferred = v1::TopologyLevel::Unspecified.into();
     if group.strategy() != v1::Strategy::Unspecified {

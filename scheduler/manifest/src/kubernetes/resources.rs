@@ -36,8 +36,12 @@ pub(super) fn of_pod(at: &At, spec: &PodSpec, findings: &mut Findings) -> Amount
     add(&mut running, &side_cars);
     larger(&mut running, before);
     if let Some(resources) = &spec.resources {
-        // The pod's own word stands in place of the sum, resource by resource.
-        running.extend(of_resources(&at.field("resources"), resources, findings));
+        // The pod's own word stands in place of the sum, resource by resource; its limit only where no
+        // container asks for any.
+        let own = of_resources(&at.field("resources"), resources, findings);
+        let said = |name: &String| resources.requests.contains_key(name);
+        let own = own.into_iter().filter(|(name, _)| said(name) || !running.contains_key(name));
+        running.extend(own.collect::<Amounts>());
     }
     add(&mut running, &amounts(&at.field("overhead"), &spec.overhead, findings));
     running

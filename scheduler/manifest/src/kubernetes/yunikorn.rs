@@ -144,13 +144,15 @@ fn task_group_with_pods(
         [only] => {
             only.group.name.clone_from(&group.name);
             only.at_least(&least, group.min_member, findings);
-            let wanted = task_group_alone(at, group, findings).group.shape.unwrap_or_default();
+            let said = task_group_alone(at, group, findings);
+            let wanted = said.group.shape.clone().unwrap_or_default();
             let has = only.group.shape.clone().unwrap_or_default();
+            let differs = "differs from what the pods of the group ask for";
             if !group.min_resource.is_empty() && !agrees(&wanted, &has) {
-                findings.fault(
-                    &at.field("minResource"),
-                    "differs from what the pods of the group ask for",
-                );
+                findings.fault(&at.field("minResource"), differs);
+            }
+            for field in unlike(&said, only) {
+                findings.fault(&at.field(field), differs);
             }
         }
         _ => findings.fault(&least, "is not supported over pods of different templates"),
@@ -161,6 +163,39 @@ fn task_group_with_pods(
 fn agrees(wanted: &v1::Shape, has: &v1::Shape) -> bool {
     (wanted.gpus, wanted.cpu_milli, wanted.memory_mib, &wanted.custom)
         == (has.gpus, has.cpu_milli, has.memory_mib, &has.custom)
+}
+
+/// Fields of a task group that ask for more, or for something else, than its pods do.
+fn unlike(said: &Members, pods: &Members) -> Vec<&'static str> {
+    let (group, own) = (&said.group, &pods.group);
+    let terms = |members: &Members| -> Vec<_> {
+        let terms = members.terms.iter();
+        terms.map(|one| (one.anti, one.preferred, one.level, one.labels.clone())).collect()
+    };
+    let (wanted, has) = (terms(said), terms(pods));
+    // Labels of GPUs are no selectors here, but a part of the shape.
+    let gpus = |members: &v1::Group| members.shape.as_ref().map(gpus_of).unwrap_or_default();
+    let (wanted_gpus, has_gpus) = (gpus(group), gpus(own));
+    let fields = [
+        (
+            "nodeSelector",
+            group.selectors.iter().all(|one| own.selectors.contains(one))
+                && (wanted_gpus.is_empty() || wanted_gpus == has_gpus),
+        ),
+        ("tolerations", group.tolerations.iter().all(|one| own.tolerations.contains(one))),
+        ("affinity", wanted.iter().all(|one| has.contains(one))),
+        ("topologySpreadConstraints", group.spread.iter().all(|one| own.spread.contains(one))),
+    ];
+    fields.into_iter().filter(|(_, agrees)| !agrees).map(|(field, _)| field).collect()
+}
+
+/// What a shape's GPUs must be, beside whose they are.
+fn gpus_of(shape: &v1::Shape) -> Vec<(Vec<String>, u32, u32)> {
+    let short = (shape.gpu_models.clone(), shape.vram_mib_min, 0);
+    let others = shape.gpu_alternatives.iter();
+    let others =
+        others.map(|one| (one.models.clone(), one.vram_mib_min, one.compute_capability_min));
+    others.chain([short]).filter(|one| *one != <(Vec<String>, u32, u32)>::default()).collect()
 }
 
 /// A task group whose pods come later: it is known by what it says itself.

@@ -293,3 +293,146 @@ fn many_rows_of_bundles_are_counted_by_kind() {
     assert_eq!(groups, [("bundle-0", 40), ("bundle-1", 40)]);
     assert!(notes(&rows(40)).contains("bundles: more than 64 rows of like bundles"));
 }
+
+/// Whatever else is said, nothing that is narrower gets lost.
+#[test]
+fn of_several_levels_the_narrowest_is_kept() {
+    let pods = "annotations: {pod-group-name: g}";
+    let pod_group = |level: &str| {
+        format!(
+            "---\napiVersion: scheduling.run.ai/v2alpha2\nkind: PodGroup\nmetadata: {{name: g}}\nspec: \
+             {{topologyConstraint: {{{level}: topology.kubernetes.io/zone}}}}\n"
+        )
+    };
+    let cluster = |annotation: &str| {
+        let text = ray_cluster("", "", pods, "");
+        let text = text.replace(
+            "    template:\n      spec",
+            "    template:\n      metadata: {annotations: {pod-group-name: g}}\n      spec",
+        );
+        let of = format!(
+            "name: demo\n  annotations: {{kai.scheduler/{annotation}: example.com/rack}}\n"
+        );
+        text.replacen("name: demo\n", &of, 1)
+    };
+    let spec = job(&(cluster("topology-required-placement") + &pod_group("requiredTopologyLevel")));
+    assert_eq!(spec.topology_required(), TopologyLevel::Rack);
+    let spec =
+        job(&(cluster("topology-preferred-placement") + &pod_group("preferredTopologyLevel")));
+    assert_eq!(spec.topology_preferred(), TopologyLevel::Rack);
+    // One node as a wish takes nothing from one node as a must.
+    let both = "affinity: {podAffinity: {preferredDuringSchedulingIgnoredDuringExecution: [{weight: 1, podAffinityTerm: \
+                {labelSelector: {matchLabels: {app: train}}, topologyKey: kubernetes.io/hostname}}]}}";
+    let must = "annotations: {kueue.x-k8s.io/podset-required-topology: kubernetes.io/hostname}";
+    assert_eq!(job(&kubernetes_job("", "", must, both)).strategy(), Strategy::StrictPack);
+    assert_eq!(job(&kubernetes_job("", "", "", both)).strategy(), Strategy::Pack);
+}
+
+/// In Kubernetes a term without conditions matches no node; here it would have matched all.
+#[test]
+fn a_term_of_nothing_is_a_fault() {
+    let pod = "affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{}]}}}";
+    assert!(faults(&kubernetes_job("", "", "", pod)).contains("nodeSelectorTerms[0]: is empty"));
+}
+
+#[test]
+fn a_node_with_gpus_is_only_asked_for_by_pods_with_gpus() {
+    let pod = "nodeSelector: {nvidia.com/gpu.present: \"true\"}";
+    let text = kubernetes_job("", "", "", pod);
+    assert!(notes(&text).contains("asking for a GPU says the same"));
+    let text = text.replace("nvidia.com/gpu: 8", "cpu: 8");
+    assert!(faults(&text).contains("is about GPUs, but none is asked for"));
+}
+
+/// What a task group says beside its size is kept by its pods, or refused.
+#[test]
+fn a_task_group_says_no_more_than_its_pods() {
+    let text = |group: &str, pod: &str| {
+        let groups = format!(
+            "annotations:\n  yunikorn.apache.org/task-group-name: g\n  yunikorn.apache.org/task-groups: '[{{\"name\": \
+             \"g\", \"minMember\": 8{group}}}]'"
+        );
+        kubernetes_job("", "", &groups, pod)
+    };
+    for (group, pod, field) in [
+        (", \"nodeSelector\": {\"disk\": \"ssd\"}", "nodeSelector: {disk: ssd}", "nodeSelector"),
+        (
+            ", \"nodeSelector\": {\"nvidia.com/gpu.product\": \"L4\"}, \"minResource\": {\"nvidia.com/gpu\": 8}",
+            "nodeSelector: {nvidia.com/gpu.product: L4}",
+            "nodeSelector",
+        ),
+        (
+            ", \"tolerations\": [{\"key\": \"a\", \"operator\": \"Exists\"}]",
+            "tolerations: [{key: a, operator: Exists}]",
+            "tolerations",
+        ),
+        (
+            ", \"topologySpreadConstraints\": [{\"maxSkew\": 1, \"topologyKey\": \"zone\"}]",
+            "topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone}]",
+            "topologySpreadConstraints",
+        ),
+    ] {
+        assert_eq!(job(&text(group, pod)).groups.len(), 1, "{field}");
+        let wanted = format!("[0].{field}: differs from what the pods of the group ask for");
+        assert!(faults(&text(group, "")).contains(&wanted), "{field}");
+    }
+}
+
+/// A claim's conditions must all hold, wherever they stand.
+#[test]
+fn conditions_on_a_claimed_device_hold_together() {
+    let text = |expressions: &str| {
+        let claim = format!(
+            "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\nmetadata: {{name: c}}\nspec: {{spec: {{devices: \
+             {{requests: [{{name: r, exactly: {{deviceClassName: gpu.nvidia.com, selectors: [{expressions}]}}}}]}}}}}}\n---\n"
+        );
+        let pod = "resourceClaims: [{name: c, resourceClaimTemplateName: c}]";
+        claim + &kubernetes_job("", "", "", pod).replace("nvidia.com/gpu: 8", "cpu: 8")
+    };
+    let product = |words: &str| {
+        format!(
+            "{{cel: {{expression: \"device.attributes['gpu.nvidia.com'].productName {words}\"}}}}"
+        )
+    };
+    let memory = |least: &str| {
+        format!(
+            "{{cel: {{expression: \"device.capacity['gpu.nvidia.com'].memory.compareTo(quantity('{least}')) >= 0\"}}}}"
+        )
+    };
+    let two = |one: &str, other: &str| text(&format!("{one}, {other}"));
+    let spec = job(&two(&product("in ['A', 'B']"), &product("== 'B'")));
+    assert_eq!(shape(&spec.groups[0]).gpu_alternatives[0].models, ["B"]);
+    assert!(faults(&two(&product("== 'A'"), &product("== 'B'"))).contains("contradicts another"));
+    let spec = job(&two(&memory("80Gi"), &memory("40Gi")));
+    assert_eq!(shape(&spec.groups[0]).gpu_alternatives[0].vram_mib_min, 80 << 10);
+}
+
+/// The limit of a whole pod is its request only where no container asks for anything.
+#[test]
+fn a_limit_of_the_whole_pod_is_no_request_beside_others() {
+    let cpu = |pod: &str, asked: &str| {
+        let text = kubernetes_job("", "", "", pod).replace("nvidia.com/gpu: 8", asked);
+        shape(&job(&text).groups[0]).cpu_milli
+    };
+    assert_eq!(cpu("resources: {limits: {cpu: 4}}", "cpu: 1"), 1_000);
+    assert_eq!(cpu("resources: {limits: {cpu: 4}, requests: {cpu: 2}}", "cpu: 1"), 2_000);
+    assert_eq!(cpu("resources: {limits: {cpu: 4}}", "memory: 1Gi"), 4_000);
+}
+
+#[test]
+fn loose_subgroups_are_faults() {
+    let pods = "labels: {kai.scheduler/subgroup-name: b}\nannotations: {pod-group-name: g}";
+    let text = kubernetes_job("", "", pods, "").replace("      labels: {app: train}\n", "");
+    let group = |spec: &str| {
+        format!(
+            "---\napiVersion: scheduling.run.ai/v2alpha2\nkind: PodGroup\nmetadata: {{name: g}}\nspec: {{{spec}}}\n"
+        )
+    };
+    assert!(
+        faults(&(text.clone() + &group("minMember: 8")))
+            .contains("the PodGroup `g` has no subgroup `b`")
+    );
+    let unknown = group("subGroups: [{name: b, parent: a}]");
+    assert!(faults(&(text.clone() + &unknown)).contains("parent: no subgroup is called `a`"));
+    assert_eq!(job(&(text + &group("subGroups: [{name: b}]"))).groups.len(), 1);
+}
