@@ -261,7 +261,9 @@ proptest! {
                 prop_assert!(of_group <= over(own.live()));
                 // The head alone is kept beside the minimum, where the job runs.
                 let ready = job.phase == JobPhase::Ready;
-                prop_assert!(!ready || of_group + 1 >= over(own.live()).min(over(own.ready) + own.live() as usize - own.ready as usize));
+                let (live, idle) = (own.live() as usize, (own.live() - own.ready) as usize);
+                let most = live.min(over(own.live())).min(over(own.ready) + idle);
+                prop_assert!(!ready || of_group + 1 >= most);
             }
             for ranks in [spare.clone(), spare.iter().copied().filter(|rank| part >> (rank.0 % 64) & 1 == 0).collect()] {
                 if ranks.is_empty() {
