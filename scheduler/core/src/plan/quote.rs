@@ -7,7 +7,7 @@ use crate::command::Placement;
 use crate::hash::Hasher;
 use crate::id::SiteId;
 use crate::job::JobSpec;
-use crate::unit::{PriceMicroUsd, RttUs};
+use crate::unit::{GpuSet, PriceMicroUsd, RttUs};
 use crate::view::View;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -127,18 +127,18 @@ fn distinct(mut nodes: Vec<u32>) -> u32 {
 
 /// Before and after the placements.
 fn wholeness(view: &View, placements: &[Placement]) -> (Wholeness, Wholeness) {
-    let mut taken: BTreeMap<u32, u32> = BTreeMap::new();
+    // GPUs, not replicas: several may share one.
+    let mut taken: BTreeMap<u32, GpuSet> = BTreeMap::new();
     for placement in placements {
-        if let Some(slot) = view.slot(placement.node.0) {
-            let idle = (slot.free.idle & placement.gpus).len();
-            *taken.entry(placement.node.0).or_insert(0) += idle;
-        }
+        let gpus = taken.entry(placement.node.0).or_insert(GpuSet::EMPTY);
+        *gpus = *gpus | placement.gpus;
     }
     let mut sums = [Wholeness::default(); 2];
     for (node, slot) in view.slots().filter(|(_, slot)| slot.open) {
         let gpus = u32::try_from(slot.node.gpus.len()).unwrap_or(u32::MAX);
         let before = slot.free.idle.len();
-        let after = before.saturating_sub(taken.get(&node).copied().unwrap_or(0));
+        let taken = taken.get(&node).copied().unwrap_or(GpuSet::EMPTY);
+        let after = (slot.free.idle & !taken).len();
         for (sum, idle) in sums.iter_mut().zip([before, after]) {
             if idle == gpus && gpus > 0 {
                 sum.nodes_whole += 1;
@@ -176,6 +176,7 @@ mod tests {
     use crate::command::{Command, SiteRtt};
     use crate::fixture::entry::{World, group, job_spec, name, node_spec, plan, register};
     use crate::fixture::entry::{placement, submit};
+    use crate::job::GpuAsk;
     use crate::unit::DurationMs;
 
     #[test]
@@ -214,6 +215,20 @@ mod tests {
             after: Wholeness { nodes_whole: 1, gpus_apart: 4 },
         };
         assert_eq!(quote, expected);
+    }
+
+    #[test]
+    fn a_gpu_that_several_share_is_taken_once() {
+        let world = World::with_nodes(2, 4);
+        let mut spec = job_spec(vec![group("w", 3, 1)]);
+        spec.groups[0].shape.gpus = GpuAsk::Share(300);
+        let share = |rank| Placement { share_milli: 300, ..placement(rank, 0, 0x01) };
+        let placements = [share(0), share(1), share(2)];
+        let quote = Quote::new(&View::new(&world.state), &spec, &placements);
+        assert_eq!(quote.before, Wholeness { nodes_whole: 2, gpus_apart: 0 });
+        assert_eq!(quote.after, Wholeness { nodes_whole: 1, gpus_apart: 3 });
+        // At two dollars: 0.9 of a GPU.
+        assert_eq!(quote.price_per_hour, PriceMicroUsd(1_800_000));
     }
 
     #[test]

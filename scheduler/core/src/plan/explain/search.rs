@@ -17,7 +17,9 @@ use crate::job::{
 use crate::plan::ahead::{Ahead, least};
 use crate::plan::{Budget, Ranks, Request, Steps, attempt, probe};
 use crate::topology::FAR;
-use crate::unit::{CostMicroUsd, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, VramMib};
+use crate::unit::{
+    CostMicroUsd, CpuMilli, DiskMib, MemoryMib, PriceMicroUsd, RttUs, TimeMs, VramMib,
+};
 use crate::validate;
 use crate::view::{Undo, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -512,9 +514,12 @@ impl<'a> Search<'a> {
     /// The first time at which enough has ended.
     fn wait(&mut self, standing: &Standing<'_>) {
         let ends = &standing.outlook.ends;
+        // What ends after the last moment to start the job helps it no more.
+        let in_time = |by: TimeMs| ends.partition_point(|end| end.at <= by);
+        let last = self.spec().start_by().map_or(ends.len(), in_time);
         let cut_before = std::mem::take(&mut self.is_cut);
         let mut ahead = Ahead::default();
-        let first = least(0, ends.len(), 1, |count| {
+        let first = least(0, last, 1, |count| {
             let fits = self.fits_after(&mut ahead, standing, count);
             (fits || !self.steps.is_spent()).then_some(fits)
         });

@@ -307,6 +307,25 @@ fn the_quota_comes_before_all_else() {
     );
 }
 
+/// A job whose deadline leaves no time for it by then does not start when others end.
+#[test]
+fn what_ends_too_late_for_a_deadline_is_no_help() {
+    let mut world = World::with_nodes(1, 8);
+    let mut first = job_spec(vec![group("w", 1, 8)]);
+    first.duration = Some(DurationMs(60_000));
+    let job = world.submit(submit("first", first, Some(placed(&[(0, 0xff)]))));
+    world.report_all(job, Observed::Ready);
+    let until = world.state.endings().next().expect("one job ends").0;
+    let mut spec = job_spec(vec![group("w", 1, 8)]);
+    spec.duration = Some(DurationMs(10_000));
+    for (slack, wanted) in [(0, Some(until)), (1, None)] {
+        spec.deadline = Some(TimeMs(until.0 + 10_000 - slack));
+        let answer = explained(&world.state, &spec);
+        assert_eq!(answer.verdict, Some(Verdict::BusyUntil(wanted)));
+        assert_eq!(helps(&answer).len(), usize::from(wanted.is_some()));
+    }
+}
+
 #[test]
 fn a_price_bound_names_the_next_price() {
     let mut world = World::new();
