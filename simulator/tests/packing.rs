@@ -167,5 +167,8 @@ fn gangs_are_placed_or_give_up() {
     // 13 nodes of 8 are more than there are.
     let never = run(TraceJob { replicas: 13, ..gang.clone() }).expect("there are gangs");
     assert_eq!(never.allocated_percent, never.singles_allocated_percent);
+    // Those that still wait at the end were not placed either.
+    assert_eq!((never.gangs_accepted_percent, never.large_gangs), (0.0, 0));
+    assert!(never.large_wait_mean_s.is_sign_positive(), "a mean of nothing is no negative zero");
     assert!(run(TraceJob { replicas: 2, ..gang }).is_none(), "16 GPUs are no large gang");
 }

@@ -9,7 +9,7 @@
 use super::by_name;
 use super::fleet::{Bed, BedError};
 use super::load::{Durations, Pattern, Source};
-use super::run::{Patience, Plot, run as play};
+use super::run::{Patience, Plot, Tally, run as play};
 use super::steady::{percent, quantile};
 use crate::trace::{TraceJob, TraceNode};
 use rand::SeedableRng;
@@ -55,7 +55,8 @@ pub struct Row {
     /// Thousandths of GPUs of single jobs refused, in per cent of those asked for.
     pub singles_refused_percent: f64,
     pub gangs: u64,
-    /// Gangs that were placed before they gave up, in per cent.
+    /// Of the gangs that were placed or gave up, those that were placed, in per cent; the others still
+    /// waited at the end.
     pub gangs_accepted_percent: f64,
     pub gangs_wait_mean_s: f64,
     /// Gangs of at least 256 GPUs.
@@ -129,8 +130,11 @@ pub fn run(
     let large = &counted.large;
     let asked: u64 = small.iter().map(|tally| tally.asked_milli).sum();
     let refused: u64 = small.iter().map(|tally| tally.refused_milli).sum();
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let accepted = |jobs: u64, refused: u64| percent((jobs - refused) as f64, jobs as f64);
+    let mean = |values: &[f64]| values.iter().fold(0.0, |a, b| a + b) / values.len().max(1) as f64;
+    let accepted = |tally: &Tally| {
+        let decided = tally.placed_jobs + tally.refused_jobs;
+        percent(tally.placed_jobs as f64, decided as f64)
+    };
     Ok(Some(Row {
         workload: workload.to_owned(),
         policy: case.policy,
@@ -141,10 +145,10 @@ pub fn run(
         singles_allocated_percent: percent(counted.single_milli_ms, whole),
         singles_refused_percent: percent(refused as f64, asked as f64),
         gangs: all_gangs.jobs,
-        gangs_accepted_percent: accepted(all_gangs.jobs, all_gangs.refused_jobs),
+        gangs_accepted_percent: accepted(all_gangs),
         gangs_wait_mean_s: mean(&all_gangs.waits_s),
         large_gangs: large.jobs,
-        large_accepted_percent: accepted(large.jobs, large.refused_jobs),
+        large_accepted_percent: accepted(large),
         large_wait_mean_s: mean(&large.waits_s),
         large_wait_p95_s: quantile(&large.waits_s, 0.95),
     }))

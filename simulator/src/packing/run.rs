@@ -35,6 +35,7 @@ pub(super) enum Patience {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) jobs: u64,
+    pub(super) placed_jobs: u64,
     pub(super) asked_milli: u64,
     pub(super) refused_jobs: u64,
     pub(super) refused_milli: u64,
@@ -246,6 +247,7 @@ impl World<'_> {
         let waited_s = now.saturating_sub(coming.at_ms) as f64 / 1_000.0;
         let runs_s = coming.runs_ms as f64 / 1_000.0;
         self.tally(at, |tally| {
+            tally.placed_jobs += 1;
             tally.waits_s.push(waited_s);
             let slowdown = (waited_s + runs_s) / runs_s.max(SLOWDOWN_BOUND_S);
             tally.slowdowns.push(slowdown.max(1.0));

@@ -19,8 +19,18 @@ const PODS: &str = "openb_pod_list_";
 const PUBLISHED: &str = "published_allocation.csv";
 /// Endings, the plain file first.
 const ENDINGS: [&str; 2] = [".csv", ".csv.gz"];
-/// Names of the workloads in the folder, rising.
+/// Names of the workloads in the folder, rising; there must be some.
 pub fn workloads(dir: &Path) -> Result<Vec<String>, TraceError> {
+    let names = known_workloads(dir)?;
+    if names.is_empty() {
+        let found = "so that it has no jobs".to_owned();
+        let wanted = ENDINGS.map(|ending| format!("{PODS}NAME{ending}")).join(" or ");
+        return Err(TraceError::Missing { dir: dir.to_owned(), wanted, found });
+    }
+    Ok(names)
+}
+
+fn known_workloads(dir: &Path) -> Result<Vec<String>, TraceError> {
     let mut names: Vec<String> = file_names(dir)?
         .iter()
         .filter_map(|file| {
@@ -108,7 +118,7 @@ fn find(dir: &Path, stem: &str) -> Result<PathBuf, TraceError> {
     if let Some(name) = wanted.iter().find(|wanted| names.contains(wanted)) {
         return Ok(dir.join(name));
     }
-    let known = workloads(dir)?;
+    let known = known_workloads(dir)?;
     let found = if known.is_empty() {
         format!("nor any {PODS}NAME.csv")
     } else {

@@ -4,7 +4,8 @@
 //! (mean deviation), as ping prints them. A square has names in its first row and column and
 //! milliseconds in its cells; an empty cell is an unknown RTT, and so is that of a place without a
 //! row, or without a column, to another one.
-//! **Invariant:** a value that cannot be read is an error that names file, line and column.
+//! **Invariant:** a value that cannot be read, or differs from an earlier one of the same pair and direction, is an
+//! error that names file, line and column.
 
 use super::table::{Row, Table};
 use super::{BadRows, TraceError};
@@ -46,6 +47,10 @@ impl RttTable {
         let list = column("src").zip(column("dst")).zip(column("avg_ms").or(column("rtt_ms")));
         let mut parser = Parser { table: Self::empty(), numbers: BTreeMap::new() };
         let form = |what: String| TraceError::Form { file: file.to_owned(), what };
+        if list.is_none() && column("src").zip(column("dst")).is_some() {
+            let (file, column) = (file.to_owned(), "avg_ms".to_owned());
+            return Err(TraceError::Column { file, column });
+        }
         if let Some(((src, dst), usual)) = list {
             let (max, deviation) = (column("max_ms"), column("mdev_ms"));
             let pair = Pair { src, dst, usual, max, deviation };
@@ -164,8 +169,24 @@ impl Parser {
         let (a, b) = (self.named(row, columns.src)?, self.named(row, columns.dst)?);
         let high = usual + DEVIATIONS * deviation.unwrap_or(0.0);
         let high = max.map_or(high, |max| high.min(max.max(usual)));
-        self.table.told.insert((a, b), Told { usual, high });
-        Ok(())
+        self.tell(row, columns.usual, (a, b), Told { usual, high })
+    }
+
+    /// Of a pair that is told twice, nobody knows which is right.
+    fn tell(
+        &mut self,
+        row: &Row<'_>,
+        at: usize,
+        pair: (usize, usize),
+        told: Told,
+    ) -> Result<(), TraceError> {
+        match self.table.told.insert(pair, told) {
+            Some(before) if before != told => {
+                let what = format!("differs from an earlier row of this pair, {} ms", before.usual);
+                Err(row.bad_cell(at, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn square_row(&mut self, row: &Row<'_>, columns: usize) -> Result<(), TraceError> {
@@ -173,7 +194,7 @@ impl Parser {
         // Columns are the first places in their order, after the names.
         for to in 0..columns {
             if let Some(usual) = ms(row, to + 1)?.filter(|_| to != from) {
-                self.table.told.insert((from, to), Told { usual, high: usual });
+                self.tell(row, to + 1, (from, to), Told { usual, high: usual })?;
             }
         }
         Ok(())
@@ -223,6 +244,20 @@ mod tests {
             let sites = table.sites(&[2, 0]);
             assert_eq!(sites.rtt(SiteId(0), SiteId(1)), Some(RttUs(5_000)));
         }
+    }
+
+    #[test]
+    fn a_pair_told_twice_must_be_told_alike() {
+        let message = |text: &str| read(text, "csv").expect_err("refused").to_string();
+        let list = "src,dst,avg_ms\na,b,10\nb,a,30\na,b,10\n";
+        let table = read(list, "csv").expect("alike");
+        assert_eq!(table.rtt(0, 1), Some((RttUs(20_000), RttUs(30_000))));
+        let text = message(&list.replace("a,b,10\nb", "a,b,999\nb"));
+        assert!(text.contains("line 4, column \"avg_ms\": \"10\" differs from"), "{text}");
+        let text = message(",a,b\na,,7\nb,9,\na,,8\n");
+        assert!(text.contains("line 4") && text.contains("\"8\" differs"), "{text}");
+        let text = message("src,dst,rtt\na,b,10\n");
+        assert!(text.ends_with("has no column \"avg_ms\""), "{text}");
     }
 
     #[test]

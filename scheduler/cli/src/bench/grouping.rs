@@ -53,6 +53,7 @@ struct Report {
 }
 
 pub(super) fn run(output: Output, args: &GroupingArgs) -> Ending {
+    super::can_write(args.json.as_deref())?;
     let table = RttTable::read(&args.rtt, &mut BadRows::refuse())
         .map_err(|error| Failure::usage(error.to_string()))?;
     let places = table.places.len();

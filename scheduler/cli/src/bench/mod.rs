@@ -22,6 +22,7 @@ use crate::command::terminated;
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::Output;
 use report::Report;
+use std::path::Path;
 use std::time::Duration;
 
 /// Servers that do not form a quorum in this time never will.
@@ -41,6 +42,7 @@ pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
         BenchCommand::Packing(args) => return packing::run(output, args),
         BenchCommand::Grouping(args) => return grouping::run(output, args),
     };
+    can_write(args.json.as_deref())?;
     let mut stand = Stand::start(output, &args, sessions)?;
     let mut report = Report::new(name, &args, stand.cluster.home());
     let measured = tokio::select! {
@@ -56,6 +58,15 @@ pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
         }
     }
     Ok(exit)
+}
+
+/// Told before hours of measuring, not after: whether the figures can be written to this file.
+fn can_write(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    let is_new = !path.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    let tried = opened.and_then(|_| if is_new { std::fs::remove_file(path) } else { Ok(()) });
+    tried.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
 }
 
 async fn measure(

@@ -118,6 +118,11 @@ fn bad(error: impl std::fmt::Display) -> Failure {
 }
 
 pub(super) fn run(output: Output, args: &PackingArgs) -> Ending {
+    super::can_write(args.json.as_deref())?;
+    if args.first_seed.checked_add(args.seeds - 1).is_none() {
+        let most = u64::MAX - (args.seeds - 1);
+        return Err(bad(format!("--first-seed: at most {most} with {} seeds", args.seeds)));
+    }
     let data = Data::read(args).map_err(bad)?;
     let published = openb::published(&args.data).map_err(bad)?;
     let rows = match args.regime {
@@ -156,7 +161,8 @@ fn cases<'a>(args: &PackingArgs, data: &'a Data) -> Vec<(&'a str, &'a [TraceJob]
     let mut cases = Vec::new();
     for (name, jobs) in &data.workloads {
         for &policy in &policies {
-            for seed in args.first_seed..args.first_seed.saturating_add(args.seeds) {
+            for more in 0..args.seeds {
+                let seed = args.first_seed.saturating_add(more);
                 cases.push((name.as_str(), jobs.as_slice(), policy, seed));
             }
         }
@@ -390,6 +396,10 @@ fn gangs_table(rows: &[gangs::Row]) -> Table {
         let of = |value: fn(&gangs::Row) -> f64, digits| {
             shown(mean(&rows, |row| Some(value(row))), digits)
         };
+        // Of gangs that never came there is nothing to say.
+        let of_large = |value: fn(&gangs::Row) -> f64, digits| {
+            shown(mean(&rows, |row| (row.large_gangs > 0).then(|| value(row))), digits)
+        };
         table.row(vec![
             workload,
             format!("{load} %"),
@@ -401,9 +411,9 @@ fn gangs_table(rows: &[gangs::Row]) -> Table {
             of(|row| row.gangs_accepted_percent, 1),
             of(|row| row.gangs_wait_mean_s, 0),
             of(|row| row.large_gangs as f64, 0),
-            of(|row| row.large_accepted_percent, 1),
-            of(|row| row.large_wait_mean_s, 0),
-            of(|row| row.large_wait_p95_s, 0),
+            of_large(|row| row.large_accepted_percent, 1),
+            of_large(|row| row.large_wait_mean_s, 0),
+            of_large(|row| row.large_wait_p95_s, 0),
         ]);
     }
     table.note(
@@ -483,5 +493,23 @@ mod tests {
         let wrong = PackingArgs { workload: vec!["yours".to_owned()], ..args(dir.path()) };
         let error = Data::read(&wrong).err().expect("there is none").to_string();
         assert!(error.contains("openb_pod_list_yours.csv") && error.contains("mine"), "{error}");
+        std::fs::remove_file(dir.path().join("openb_pod_list_mine.csv")).expect("removed");
+        let error = Data::read(&args(dir.path())).err().expect("no jobs").to_string();
+        assert!(error.contains("openb_pod_list_NAME.csv"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_told_before_it_is_measured() {
+        let dir = folder();
+        let output = Output::new(crate::output::Format::Table, true);
+        let message = |args: &PackingArgs| run(output, args).expect_err("refused").to_string();
+        let no_folder =
+            PackingArgs { json: Some(dir.path().join("no/x.json")), ..args(dir.path()) };
+        assert!(message(&no_folder).contains("cannot write"));
+        let seeds = PackingArgs { first_seed: u64::MAX, ..args(dir.path()) };
+        assert!(message(&seeds).contains("--first-seed"));
+        let file = dir.path().join("new.json");
+        super::super::can_write(Some(&file)).expect("can be written");
+        assert!(!file.exists(), "nothing is left behind");
     }
 }
