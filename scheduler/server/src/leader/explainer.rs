@@ -18,7 +18,7 @@ use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
 use scheduler_core::plan::explain::Help;
 use scheduler_core::plan::explain::outlook::HELD_MAX;
-use scheduler_core::plan::preempt::{Asker, Candidates, SEARCH, choose, is_for_capacity};
+use scheduler_core::plan::preempt::{Asker, Candidates, SEARCH, Vain, choose, is_for_capacity};
 use scheduler_core::plan::quote::{Quote, digest};
 use scheduler_core::plan::{
     Budget, Explanation, Outlook, Policy, Ranks, Request, Verdict, explain, plan,
@@ -188,7 +188,10 @@ impl Desk<'_> {
         let mut answer = explain(self.view, request, self.policy, &outlook, budget);
         let is_busy = answer.verdict.is_some_and(|verdict| is_for_capacity(verdict.code()));
         if budget.steps_max > 0 && is_busy && matches!(request.ranks, Ranks::All) {
-            answer.helps.extend(self.by_preemption(tenant, request));
+            match self.by_preemption(tenant, request) {
+                Ok(help) => answer.helps.push(help),
+                Err(why) => answer.is_cut_short |= why == Vain::Undecided,
+            }
         }
         let over_quota = match answer.verdict {
             Some(Verdict::Quota) => {
@@ -201,14 +204,14 @@ impl Desk<'_> {
     }
 
     /// Who would give way to a job that asked for it, or does.
-    fn by_preemption(&mut self, tenant: &TenantId, request: &Request<'_>) -> Option<Help> {
+    fn by_preemption(&mut self, tenant: &TenantId, request: &Request<'_>) -> Result<Help, Vain> {
         let (priority, now) = (request.spec.priority, clock::now());
         let asker = Asker { tenant, priority, is_about_jobs: request.spec.is_about_jobs() };
         let begin = |state: &State| Candidates::begin(state, priority, &BTreeSet::new());
         let mut all = self.quorum.read(begin);
         while self.quorum.read(|state: &State| all.read_on(state, asker, now, READ_SLICE)) {}
         let found = choose(self.view, request, &all.found, self.policy, SEARCH)?;
-        Some(Help { change: found.to_change(&all.found), is_least: !found.is_cut })
+        Ok(Help { change: found.to_change(&all.found), is_least: !found.is_cut })
     }
 }
 

@@ -14,7 +14,7 @@ use super::look::Waiting;
 use super::{Office, Shell};
 use crate::id::JobId;
 use crate::job::{JobPhase, PreemptionPolicy, Priority, Reason, ReasonCode};
-use crate::plan::preempt::{Asker, Candidate, Candidates, SEARCH, choose, is_for_capacity};
+use crate::plan::preempt::{Asker, Candidate, Candidates, SEARCH, Vain, choose, is_for_capacity};
 use crate::unit::{DurationMs, TimeMs};
 use std::collections::BTreeSet;
 
@@ -87,12 +87,16 @@ impl<T> Office<T> {
         let found = choose(&mut self.view, &wait.request(), &candidates, &policy, SEARCH);
         let took_ms = shell.work_us().saturating_sub(begun_us) / 1_000;
         self.preempting.not_before = now.after(DurationMs(took_ms.saturating_mul(WORK_PART)));
-        let Some(found) = found else {
-            // Who gives way just now is no candidate, and may leave enough in the end.
-            if self.preempting.giving.is_empty() && self.preempting.in_vain.len() < IN_VAIN_MAX {
-                self.preempting.in_vain.extend(kind);
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                // Who gives way just now is no candidate, and may leave enough in the end.
+                let is_certain = why == Vain::NotEnough && self.preempting.giving.is_empty();
+                if is_certain && self.preempting.in_vain.len() < IN_VAIN_MAX {
+                    self.preempting.in_vain.extend(kind);
+                }
+                return Preempted::No;
             }
-            return Preempted::No;
         };
         self.claim(shell, batch, spec, &found.plan);
         self.backlog.sent(wait.job.id);

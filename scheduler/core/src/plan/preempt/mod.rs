@@ -24,7 +24,7 @@ use crate::id::JobId;
 use crate::job::{Priority, ReasonCode};
 use crate::view::View;
 use freed::{Freed, Unit};
-use search::Search;
+use search::{Search, TRY_STEPS};
 
 /// Steps of one search: a tenth of a second. Many thousands of tries on a small fleet, some dozens on
 /// the largest.
@@ -80,6 +80,15 @@ pub struct Cost {
     pub jobs: Vec<JobId>,
 }
 
+/// Why nobody is to give way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vain {
+    /// All candidates together would not be enough.
+    NotEnough,
+    /// A try ended for want of steps: they might be.
+    Undecided,
+}
+
 /// Finds who gives way to the request, if it fits when all candidates do.
 ///
 /// The search ends when the budget does, with the best that it has found by then.
@@ -89,17 +98,32 @@ pub fn choose(
     candidates: &[Candidate],
     policy: &Policy,
     budget: Budget,
-) -> Option<Choice> {
+) -> Result<Choice, Vain> {
+    choose_by(view, request, candidates, policy, budget, TRY_STEPS)
+}
+
+/// The same, with so many steps for one try.
+fn choose_by(
+    view: &mut View,
+    request: &Request<'_>,
+    candidates: &[Candidate],
+    policy: &Policy,
+    budget: Budget,
+    try_steps: u64,
+) -> Result<Choice, Vain> {
     let units = Unit::all(candidates);
     let freed = Freed::new(view, &units);
-    let mut search = Search::new(freed, *request, candidates, Steps::new(budget.steps_max));
-    let probed = search.run()?;
+    let steps = Steps::new(budget.steps_max);
+    let mut search = Search::new(freed, *request, candidates, steps, try_steps);
+    let Some(probed) = search.run() else {
+        return Err(if search.is_try_cut() { Vain::Undecided } else { Vain::NotEnough });
+    };
     let found = find(search.view(), request, policy, Budget::default());
     let placements = found.map_or(probed, |plan| plan.placements);
     // Where the search was cut short, some may be there that this very plan does not need.
     search.spare_unneeded(&placements);
     let (victims, cost, is_cut) = (search.victims(), search.cost(), search.is_cut());
-    Some(Choice { plan: Plan { placements }, victims, cost, is_cut })
+    Ok(Choice { plan: Plan { placements }, victims, cost, is_cut })
 }
 
 #[cfg(test)]

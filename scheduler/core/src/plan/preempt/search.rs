@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps of one try, at most: some 10 ms.
-const TRY_STEPS: u64 = 2_000_000;
+pub(super) const TRY_STEPS: u64 = 2_000_000;
 /// What a try costs beside the looks at nodes, in steps: some 20 us.
 const TRY_STEPS_MIN: u64 = 4_000;
 /// What it costs to free one replica or to take it back, in steps: some 1,000 ns.
@@ -36,6 +36,10 @@ pub(super) struct Search<'a> {
     wholes: Vec<u64>,
     reach: Reach,
     steps: Steps,
+    /// Steps of one try, at most.
+    try_steps: u64,
+    /// Some try ended for want of steps: what it did not place might have fitted.
+    is_try_cut: bool,
 }
 
 /// A set that is enough, and where the request goes with it.
@@ -51,20 +55,27 @@ impl<'a> Search<'a> {
         request: Request<'a>,
         candidates: &'a [Candidate],
         mut steps: Steps,
+        try_steps: u64,
     ) -> Self {
         let reach = Reach::new(freed.view(), &request, freed.units.len());
         let wholes = candidates.iter().map(whole_milli).collect();
         steps.spend(freed.units.len() as u64 * UNIT_STEPS);
-        Self { freed, request, candidates, wholes, reach, steps }
+        let is_try_cut = false;
+        Self { freed, request, candidates, wholes, reach, steps, try_steps, is_try_cut }
     }
 
     pub(super) fn view(&self) -> &crate::view::View {
         self.freed.view()
     }
 
-    /// Whether it ended for want of steps.
+    /// Whether it, or one of its tries, ended for want of steps: fewer might do.
     pub(super) fn is_cut(&self) -> bool {
-        self.steps.is_spent()
+        self.steps.is_spent() || self.is_try_cut
+    }
+
+    /// Whether what was tried in vain might have fitted with more steps.
+    pub(super) fn is_try_cut(&self) -> bool {
+        self.is_try_cut
     }
 
     /// Frees what is enough, of as few jobs as it finds; where the request goes then. `None` if all
@@ -236,9 +247,10 @@ impl<'a> Search<'a> {
         self.steps.spend(TRY_STEPS_MIN);
         let (view, request) = (self.freed.view(), &self.request);
         // A try always gets something, or a search that is cut short would end with nothing.
-        let mut part = Steps::new(TRY_STEPS);
+        let mut part = Steps::new(self.try_steps);
         let found = probe(view, request, &mut part);
         self.steps.spend(part.used);
+        self.is_try_cut |= found.is_none() && part.cut;
         found
     }
 

@@ -86,7 +86,7 @@ fn candidates(state: &State, spec: &JobSpec) -> Vec<Candidate> {
 
 fn chosen(view: &mut View, state: &State, spec: &JobSpec) -> Option<Choice> {
     let candidates = candidates(state, spec);
-    choose(view, &Request::whole(spec), &candidates, &Policy::BestFit, SEARCH)
+    choose(view, &Request::whole(spec), &candidates, &Policy::BestFit, SEARCH).ok()
 }
 
 /// Whether the planner finds room for the spec once these jobs have been cancelled for good.
@@ -339,7 +339,7 @@ fn all_that_fits_goes_where_others_gave_way() {
     let last = Request { ranks: Ranks::Some(&[Rank(2)]), ..Request::whole(&spec) };
     let all = candidates(&world.state, &spec);
     let choice = choose(&mut View::new(&world.state), &last, &all, &Policy::BestFit, SEARCH);
-    assert_eq!(choice.map(|choice| choice.plan.placements.len()), Some(1));
+    assert_eq!(choice.map(|choice| choice.plan.placements.len()), Ok(1));
 }
 
 #[test]
@@ -392,8 +392,8 @@ fn a_search_that_is_cut_short_sends_nobody_back_for_nothing() {
         for steps_max in [0, 1, 5_000, 20_000, 100_000] {
             let budget = Budget { steps_max };
             let choice = choose(&mut view, &request, &all, &Policy::BestFit, budget);
-            assert_eq!(choice.is_some(), best.is_some(), "seed {seed}");
-            let Some(choice) = choice else { continue };
+            assert_eq!(choice.as_ref().err(), best.as_ref().err(), "seed {seed}");
+            let Ok(choice) = choice else { continue };
             let best = best.as_ref().expect("some");
             assert!(best.cost.highest <= choice.cost.highest, "seed {seed}");
             let job = world.submit(submit(&format!("high{steps_max}"), spec.clone(), None));
@@ -405,4 +405,33 @@ fn a_search_that_is_cut_short_sends_nobody_back_for_nothing() {
             }
         }
     }
+}
+
+/// A try without enough steps proves nothing: neither that nobody helps, nor that fewer would not do.
+#[test]
+fn tries_that_are_cut_short_are_told() {
+    let (mut undecided, mut dearer) = (0, 0);
+    for seed in 0..1_000 {
+        let (world, _, spec) = scene(seed);
+        let mut view = View::new(&world.state);
+        let request = Request::whole(&spec);
+        let all = candidates(&world.state, &spec);
+        let mut choose_by =
+            |try_steps| choose_by(&mut view, &request, &all, &Policy::BestFit, SEARCH, try_steps);
+        let best = choose_by(TRY_STEPS);
+        for try_steps in [1, 20, 50, 100] {
+            match (choose_by(try_steps), &best) {
+                (Ok(choice), Ok(best)) if choice.cost > best.cost => {
+                    assert!(choice.is_cut, "seed {seed}, {try_steps}");
+                    dearer += 1;
+                }
+                (Ok(_), best) => assert!(best.is_ok(), "seed {seed}, {try_steps}"),
+                (Err(Vain::NotEnough), best) => {
+                    assert_eq!(*best, Err(Vain::NotEnough), "seed {seed}, {try_steps}");
+                }
+                (Err(Vain::Undecided), _) => undecided += 1,
+            }
+        }
+    }
+    assert!(undecided > 10 && dearer > 10, "{undecided} {dearer}");
 }
