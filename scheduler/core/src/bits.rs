@@ -94,6 +94,17 @@ pub(crate) fn transpose(square: &mut [u64; WORD_BITS]) {
     }
 }
 
+/// Adds to the values whose places are set in the word.
+pub(crate) fn add_to(values: &mut [i32; WORD_BITS], word: u64, more: i32) {
+    // By way of eight at a time, each against a bit of its own, which a processor does side by side.
+    let (eights, _) = values.as_chunks_mut::<8>();
+    for (eight, byte) in eights.iter_mut().zip(word.to_le_bytes()) {
+        for (at, value) in eight.iter_mut().enumerate() {
+            *value += if i32::from(byte) & (1 << at) != 0 { more } else { 0 };
+        }
+    }
+}
+
 pub(crate) fn and(a: &[u64], b: &[u64]) -> Vec<u64> {
     a.iter().zip(b).map(|(a, b)| a & b).collect()
 }
@@ -131,6 +142,19 @@ mod tests {
             let column = turned.iter().enumerate().filter(|(_, row)| has(&[**row], at));
             let column: Vec<usize> = column.map(|(to, _)| to).collect();
             assert_eq!(column, iter(&[*row]).collect::<Vec<usize>>());
+        }
+    }
+
+    #[test]
+    fn more_is_added_where_the_word_says_so_and_nowhere_else() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for word in [0, u64::MAX, rng.random(), rng.random()] {
+            let old: [i32; WORD_BITS] = std::array::from_fn(|_| rng.random_range(-9..9));
+            let mut values = old;
+            add_to(&mut values, word, 100);
+            for (at, (new, old)) in values.iter().zip(&old).enumerate() {
+                assert_eq!(*new, old + if has(&[word], at) { 100 } else { 0 });
+            }
         }
     }
 

@@ -10,9 +10,7 @@ use super::super::Steps;
 use super::graph::Graph;
 use super::problem::Cost;
 use super::problem::Problem;
-use super::{
-    Answer, Choice, Effort, Found, Question, Vertex, describe, diameter, spend_layout, unfound,
-};
+use super::{Answer, Choice, Found, Question, Vertex, describe, diameter, spend_layout, unfound};
 use crate::bits;
 use crate::topology::FAR;
 use std::collections::BTreeSet;
@@ -60,7 +58,7 @@ fn around(
     let mut fills = stars(question, problem, &graph, &sums, steps);
     if fills.is_empty() {
         // Greedy found nothing within the bound; the exact search may.
-        match diameter::any(problem, &graph, &Effort::QUICK, steps) {
+        match diameter::any(problem, &graph, 0, steps) {
             Found::Clique(vertices) => fills.extend(sums.fill(problem, &problem.lean(vertices))),
             found => return unfound(&found),
         }

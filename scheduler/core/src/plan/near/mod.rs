@@ -134,6 +134,7 @@ pub(super) fn within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer
 }
 
 pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> Answer {
+    let before = steps.used;
     // Any will do: the first that is found.
     if let Some(first) = find_first(question, Cost::High, Goal::Any, steps) {
         let (median_us, high_us) = widest(question, &first.sites);
@@ -143,7 +144,7 @@ pub(super) fn any_within_steps(question: &Question<'_>, steps: &mut Steps) -> An
     let problem = Problem::new(question, Cost::High, FAR);
     let graph = Graph::open(&problem);
     spend_layout(&problem, steps);
-    match diameter::any(&problem, &graph, &Effort::QUICK, steps) {
+    match diameter::any(&problem, &graph, steps.used - before, steps) {
         Found::Clique(vertices) => {
             let vertices = problem.lean(vertices);
             Answer::Chosen(describe(question, &problem, &vertices, 0))

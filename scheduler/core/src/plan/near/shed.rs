@@ -238,19 +238,29 @@ impl<'a> Shed<'a> {
         let spare = stand.sum[at] - problem.need[at];
         let mut lost = 0u64;
         let mut uncharged = vec![0u64; problem.words];
-        let mut members = Vec::new();
-        let mut steps = 0;
-        while let Some(first) = bits::first(&open) {
+        let (mut members, mut others) = (Vec::new(), vec![0u64; problem.words]);
+        let (mut steps, mut from) = (0, 0);
+        while from < problem.words {
+            let Some(bit) = bits::iter_word(open[from]).next() else {
+                from += 1;
+                continue;
+            };
+            let first = bits::number(from, bit);
             members.clear();
             members.push(first);
-            let mut others = bits::and(&open, self.foes(first));
+            // Nothing is open before the word of the first.
+            others[from..].copy_from_slice(&open[from..]);
+            bits::keep(&mut others[from..], &self.foes(first)[from..]);
             let mut least = rest[first];
-            while let Some(next) = bits::first(&others) {
-                members.push(next);
-                least = least.min(rest[next]);
-                bits::keep(&mut others, self.foes(next));
+            for word in from..problem.words {
+                while let Some(bit) = bits::iter_word(others[word]).next() {
+                    let next = bits::number(word, bit);
+                    members.push(next);
+                    least = least.min(rest[next]);
+                    bits::keep(&mut others[word..], &self.foes(next)[word..]);
+                }
             }
-            steps += members.len() as u64 * (1 + problem.words as u64 / 4);
+            steps += 2 + members.len() as u64 * (1 + problem.words as u64 / 4);
             if members.len() == 1 {
                 bits::set(&mut uncharged, first);
                 bits::clear(&mut open, first);
@@ -331,8 +341,11 @@ impl<'a> Shed<'a> {
                 stay.push(vertex);
                 continue;
             }
-            let foes = bits::and(self.foes(vertex), uncharged);
-            if bits::iter(&foes).map(|foe| rest[foe]).sum::<u64>() > slack {
+            let foes = self.foes(vertex).iter().zip(uncharged).enumerate();
+            let foes = foes.flat_map(|(word, (foes, uncharged))| {
+                bits::iter_word(foes & uncharged).map(move |bit| bits::number(word, bit))
+            });
+            if foes.map(|foe| rest[foe]).sum::<u64>() > slack {
                 go.push(vertex);
             }
         }
@@ -365,11 +378,16 @@ impl<'a> Shed<'a> {
         let (problem, dims) = (self.problem, self.problem.need.len());
         bits::clear(&mut stand.open, vertex);
         problem.take(&mut stand.sum, vertex);
-        let foes = bits::and(self.foes(vertex), &stand.open);
-        for foe in bits::iter(&foes) {
-            problem.take(&mut stand.against[foe * dims..(foe + 1) * dims], vertex);
+        let mut seen = 0;
+        for word in 0..problem.words {
+            let foes = self.foes(vertex)[word] & stand.open[word];
+            seen += u64::from(foes.count_ones());
+            for bit in bits::iter_word(foes) {
+                let foe = bits::number(word, bit);
+                problem.take(&mut stand.against[foe * dims..(foe + 1) * dims], vertex);
+            }
         }
-        self.spend(1 + bits::count(&foes) as u64 / 2);
+        self.spend(1 + seen / 2);
     }
 
     fn foes_leave(&mut self, stand: &mut Stand, vertex: usize) {
