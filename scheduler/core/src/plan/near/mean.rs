@@ -55,20 +55,20 @@ fn around(
 ) -> Answer {
     let graph = Graph::new(problem, FAR - 1, None);
     let sums = Sums::new(question, problem);
-    let mut fills = stars(question, problem, &graph, &sums, steps);
+    let improved = if problem.len() <= FEW_SITES { usize::MAX } else { IMPROVED_MAX };
+    let mut fills = stars(question, problem, &graph, &sums, improved, steps);
     if fills.is_empty() {
         // Greedy found nothing within the bound; the exact search may.
         match diameter::any(problem, &graph, 0, steps) {
-            Found::Clique(vertices) => fills.extend(sums.fill(problem, &problem.lean(vertices))),
+            Found::Clique(vertices) => {
+                fills.extend(sums.fill(problem, &problem.lean(vertices), i128::MAX));
+            }
             found => return unfound(&found),
         }
     }
-    fills.sort_by(|a, b| a.twice.cmp(&b.twice).then_with(|| a.units.cmp(&b.units)));
-    fills.dedup_by(|a, b| a.units == b.units);
-    let improved = if problem.len() <= FEW_SITES { usize::MAX } else { IMPROVED_MAX };
     let mut best: Option<Fill> = None;
     let mut seen = BTreeSet::new();
-    for mut fill in fills.into_iter().take(improved) {
+    for mut fill in fills {
         if sums.units.saturating_add(sums.staying) <= MEMBERS_MAX && !steps.is_spent() {
             sums.improve(problem, &graph, &mut fill, &mut seen, steps);
         }
@@ -186,10 +186,10 @@ fn floor(question: &Question<'_>, dimension: usize, steps: &mut Steps) -> i128 {
 }
 
 /// Members per vertex, and twice the sum of RTTs over all their pairs.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Fill {
-    units: Vec<u64>,
     twice: i128,
+    units: Vec<u64>,
 }
 
 impl Fill {
@@ -238,32 +238,41 @@ impl Sums {
         u32::try_from(if pairs > 0 { (twice + pairs / 2) / pairs } else { 0 }).unwrap_or(FAR)
     }
 
-    /// As many members as each can hold, the first vertices first. `None` if they hold too few.
-    fn fill(&self, problem: &Problem<'_>, vertices: &[usize]) -> Option<Fill> {
+    /// As many members as each can hold, the first vertices first. `None` if they hold too few, or
+    /// twice the sum is more than this.
+    fn fill(&self, problem: &Problem<'_>, vertices: &[usize], twice_max: i128) -> Option<Fill> {
         let mut left = self.units;
-        let mut units = vec![0; problem.len()];
+        let mut used = Vec::with_capacity(vertices.len());
         for &vertex in vertices {
             let some = problem.have(vertex)[problem.lead].min(left);
-            units[vertex] = some;
+            used.extend((some > 0).then_some((vertex, some)));
             left -= some;
         }
-        let mut fill = Fill { units, twice: 0 };
-        fill.twice = self.twice(problem, &fill);
-        (left == 0).then_some(fill)
+        let twice = self.twice(problem, &used, twice_max).filter(|_| left == 0)?;
+        let mut units = vec![0; problem.len()];
+        used.into_iter().for_each(|(vertex, some)| units[vertex] = some);
+        Some(Fill { twice, units })
     }
 
-    fn twice(&self, problem: &Problem<'_>, fill: &Fill) -> i128 {
-        let used: Vec<usize> = fill.used().collect();
+    /// Twice the sum over the pairs of so many members at these; `None` if it is more than this.
+    fn twice(&self, problem: &Problem<'_>, used: &[(usize, u64)], twice_max: i128) -> Option<i128> {
         let mut twice = 0;
-        for &a in &used {
-            let units = i128::from(fill.units[a]);
-            for &b in &used {
-                let others = i128::from(fill.units[b]) - i128::from(a == b);
-                twice += units * others * i128::from(problem.cost(a, b));
+        for (at, &(vertex, units)) in used.iter().enumerate() {
+            let costs = problem.costs(vertex);
+            let others = used[..at].iter();
+            // Costs are the same both ways: each pair of sites is looked at once.
+            let far = if self.units <= MEMBERS_MAX {
+                i128::from(others.map(|&(other, n)| n * u64::from(costs[other])).sum::<u64>())
+            } else {
+                others.map(|&(other, n)| i128::from(n) * i128::from(costs[other])).sum()
+            };
+            let (units, itself) = (i128::from(units), i128::from(costs[vertex]));
+            twice += units * (2 * far + (units - 1) * itself + 2 * self.to_fixed[vertex]);
+            if twice > twice_max {
+                return None;
             }
-            twice += 2 * units * self.to_fixed[a];
         }
-        twice
+        Some(twice)
     }
 
     /// Vertices by rising usual RTT from the site, its own among them.
@@ -396,6 +405,9 @@ impl Stand<'_> {
                 // Of each that moves; all of them together may take more than 64 bits.
                 let each = 2 * (self.sums[to] - own_sum) + moved * (own + other - 2 * between)
                     - (other - own);
+                if each >= 0 {
+                    continue;
+                }
                 let gain = i128::from(each) * i128::from(moved);
                 if gain < best.map_or(0, |(gain, ..)| gain) && self.keeps(from, to, empties) {
                     best = Some((gain, from, to, units));
@@ -418,15 +430,17 @@ impl Stand<'_> {
     }
 }
 
-/// Around each vertex the nearest that may stand together, until the need is covered.
+/// Around each vertex the nearest that may stand together, until the need is covered: so many
+/// different ones with the smallest sums, by rising sum.
 fn stars(
     question: &Question<'_>,
     problem: &Problem<'_>,
     graph: &Graph,
     sums: &Sums,
+    most: usize,
     steps: &mut Steps,
 ) -> Vec<Fill> {
-    let mut fills = Vec::new();
+    let mut fills = BTreeSet::new();
     for centre in bits::iter(&graph.alive) {
         if steps.is_spent() {
             break;
@@ -449,8 +463,13 @@ fn stars(
         }
         steps.spend(looked + (chosen.len() * chosen.len()) as u64 / 4 + problem.len() as u64 / 2);
         if problem.covers(&held) {
-            fills.extend(sums.fill(problem, &chosen));
+            let last = fills.last().filter(|_| fills.len() >= most);
+            let twice_max = last.map_or(i128::MAX, |last: &Fill| last.twice);
+            fills.extend(sums.fill(problem, &chosen, twice_max));
+            if fills.len() > most {
+                fills.pop_last();
+            }
         }
     }
-    fills
+    fills.into_iter().collect()
 }
