@@ -6,7 +6,8 @@
 //!    program of what is to come.
 //! 3. The node's free GPUs: of equals the fuller node, so that whole machines stay whole; or what a
 //!    rare room loses of its price (`rooms`).
-//! 4. What it takes of GPUs that others are bound to (`bounds`).
+//! 4. What it takes of GPUs that others are bound to (`bounds`), and, where these or the machines for
+//!    large replicas become too few for what is to come, what those lose who need them (`pools`).
 //! 5. For the best few states by these: the same sequences of likely arrivals are offered to the
 //!    node as it is and as it would be, and the GPUs left over compared. A kind is offered at the
 //!    rate at which it would reach one node: its share of arrivals over the nodes that can host it
@@ -25,6 +26,7 @@ use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
 use super::future::{Future, OFFERS_MAX, Offer};
 use super::holes::{Prices, SIZES, Table};
 use super::look::{Look, Opening, Spare};
+use super::pools::Pools;
 use super::rooms::Rooms;
 use super::{SCORE_MAX, SCORE_MIN};
 use crate::job::GpuAsk;
@@ -69,6 +71,8 @@ struct Weights {
     rooms: bool,
     /// Of GPUs that others are bound to.
     bound: f64,
+    /// Of what those lose who can go nowhere else.
+    pool: f64,
     played: f64,
     /// Sequences played through.
     sequences: usize,
@@ -86,6 +90,7 @@ impl Weights {
             free: 0.003,
             rooms: !roomy,
             bound: 0.0,
+            pool: if roomy { 0.0 } else { 0.03 },
             played: if roomy { 0.0 } else { 0.7 },
             sequences: if roomy { 0 } else { 64 },
             shortlist: if roomy { 1 } else { 48 },
@@ -103,6 +108,7 @@ impl Weights {
             rooms: false,
             // Where it is tight the future tells more exactly who needs what.
             bound: 0.1 - 0.097 * tight,
+            pool: 0.1,
             played,
             sequences: if played > 0.0 { 16 } else { 0 },
             shortlist: if played > 0.0 { 16 } else { 1 },
@@ -132,6 +138,7 @@ pub(crate) struct Outlook {
     prices: Prices,
     rooms: Rooms,
     bounds: Bounds,
+    pools: Pools,
     weights: Weights,
     /// A large fleet with much room.
     roomy: bool,
@@ -167,8 +174,12 @@ impl Outlook {
         } else {
             Bounds::default()
         };
+        let pools = match weights.pool {
+            0.0 => Pools::default(),
+            _ => Pools::new(view, mix, fleet.free_milli),
+        };
         let roomy = view.nodes_len() > LARGE_FLEET_NODES && allocated < TIGHT_PERCENT;
-        Self { future, prices, rooms, bounds, weights, roomy, number }
+        Self { future, prices, rooms, bounds, pools, weights, roomy, number }
     }
 
     /// Whether whole GPUs are as well placed on the fullest node that holds them, which is found
@@ -346,10 +357,11 @@ impl Foresight {
         Self { fragment: Fragment::new(&weighted, classes, models), outlook }
     }
 
-    /// What is bad about the rooms and fragments of a node with so much to spare.
+    /// What is bad about the rooms, pools and fragments of a node with so much to spare.
     fn burden(&self, look: &Look<'_>, spare: &Spare) -> f64 {
         let fragment = self.outlook.weights.fragment * self.fragment.of(look.kind, spare);
-        fragment - self.outlook.rooms.price(spare)
+        let pools = self.outlook.weights.pool * self.outlook.pools.worth(look.kind, spare);
+        fragment - self.outlook.rooms.price(spare) - pools
     }
 
     /// Cost without the future, and what is free afterwards, for a GPU that has room.

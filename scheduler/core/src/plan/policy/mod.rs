@@ -17,6 +17,7 @@ mod fragment;
 mod future;
 mod holes;
 mod look;
+mod pools;
 mod published;
 mod rooms;
 mod simplex;
