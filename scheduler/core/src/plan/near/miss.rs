@@ -5,9 +5,9 @@
 
 use super::{Answer, Budget, Choice, Cost, Effort, Question, Steps, diameter, lay_out};
 
-/// Steps for each tighter bound that is tried: half as many name one that is a tenth too wide for
-/// half of everything here and there. Somebody waits for the refusal.
-const TIGHTEN_STEPS: u64 = 60_000;
+/// Steps for each tighter bound that is tried. What these leave open, as many again hardly ever
+/// decide, and somebody waits for the refusal.
+const TIGHTEN_STEPS: u64 = 30_000;
 
 /// The smallest bound found under which the need is covered, in microseconds, whatever the
 /// question's own bound. `None`: under none.
