@@ -528,7 +528,8 @@ impl<'a> Search<'a> {
         self.is_cut |= !is_least;
         let end = first.and_then(|count| ends.get(count.checked_sub(1)?));
         if let Some(end) = end {
-            self.tell(Change::Wait { until: end.at, job: end.job, own: end.own }, is_least);
+            let until = self.spec().begin.map_or(end.at, |begin| end.at.max(begin));
+            self.tell(Change::Wait { until, job: end.job, own: end.own }, is_least);
         }
     }
 

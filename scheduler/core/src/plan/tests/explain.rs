@@ -326,6 +326,22 @@ fn what_ends_too_late_for_a_deadline_is_no_help() {
     }
 }
 
+/// Nobody starts before its time, though there is room sooner.
+#[test]
+fn what_ends_before_a_job_may_begin_is_waited_for_no_less_long() {
+    let mut world = World::with_nodes(1, 8);
+    let mut first = job_spec(vec![group("w", 1, 8)]);
+    first.duration = Some(DurationMs(60_000));
+    let job = world.submit(submit("first", first, Some(placed(&[(0, 0xff)]))));
+    world.report_all(job, Observed::Ready);
+    let until = world.state.endings().next().expect("one job ends").0;
+    let mut spec = job_spec(vec![group("w", 1, 8)]);
+    for (begin, wanted) in [(until.0 - 1, until), (until.0 + 5_000, TimeMs(until.0 + 5_000))] {
+        spec.begin = Some(TimeMs(begin));
+        assert_eq!(explained(&world.state, &spec).verdict, Some(Verdict::BusyUntil(Some(wanted))));
+    }
+}
+
 #[test]
 fn a_price_bound_names_the_next_price() {
     let mut world = World::new();
