@@ -6,7 +6,7 @@
 //! So whoever may go anywhere goes where nobody else must.
 //! **Invariant:** a snapshot of the view; knows kinds of nodes, never single ones.
 
-use super::fragment::admits;
+use super::admits::Admits;
 use super::look::asked_milli;
 use crate::node::Models;
 use crate::unit::GPU_MILLI_WHOLE;
@@ -35,8 +35,8 @@ impl Bounds {
             if amount == 0.0 || kind.takes_any_gpu() {
                 continue;
             }
-            let admits: Vec<bool> =
-                classes.gpu_lists().map(|gpus| admits(kind, gpus, models)).collect();
+            let admits = Admits::new(kind, models);
+            let admits: Vec<bool> = classes.gpu_lists().map(|gpus| admits.to(gpus)).collect();
             let open = free_milli.iter().zip(&admits).filter(|(_, admits)| **admits);
             let price = amount / open.map(|(free, _)| *free).sum::<u64>().max(1) as f64;
             for (sum, _) in prices.iter_mut().zip(&admits).filter(|(_, admits)| **admits) {

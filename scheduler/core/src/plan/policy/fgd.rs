@@ -6,7 +6,7 @@
 
 use super::Scorer;
 use super::draw::exp;
-use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, frequent};
+use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, frequent, typical_max};
 use super::look::{Look, Opening};
 use crate::job::GpuAsk;
 use crate::node::Models;
@@ -20,7 +20,7 @@ pub(super) struct Fgd {
 
 impl Fgd {
     pub(super) fn new(mix: &Mix, classes: &Classes, models: &Models) -> Self {
-        let typical = typical(mix);
+        let typical = typical(mix, typical_max(classes.gpu_lists().count()));
         let weighted: Vec<Weighted<'_>> =
             typical.iter().map(|(kind, weight)| (kind, *weight)).collect();
         Self { fragment: Fragment::new(&weighted, classes, models) }
@@ -58,15 +58,16 @@ impl Scorer for Fgd {
     }
 }
 
-/// The most frequent kinds with their shares among themselves. Memory is no part of a kind here.
-fn typical(mix: &Mix) -> Vec<(Kind, f64)> {
+/// The most frequent kinds, so many at most, with their shares among themselves. Memory is no part of
+/// a kind here.
+fn typical(mix: &Mix, most: usize) -> Vec<(Kind, f64)> {
     let mut counts: BTreeMap<Kind, u64> = BTreeMap::new();
     for (kind, count) in &mix.kinds {
         let kind = Kind { memory: MemoryMib::ZERO, ..kind.clone() };
         *counts.entry(kind).or_insert(0) += count;
     }
     let counts: Vec<(Kind, u64)> = counts.into_iter().collect();
-    let chosen = frequent(counts.iter(), TYPICAL_PERCENT);
+    let chosen = frequent(counts.iter(), TYPICAL_PERCENT, most);
     let sum: u64 = chosen.iter().map(|(_, count)| count).sum();
     chosen.iter().map(|(kind, count)| (kind.clone(), *count as f64 / sum.max(1) as f64)).collect()
 }

@@ -20,9 +20,10 @@
 //! **Invariant:** the outlook is a snapshot of the view; sequences follow from it and a fixed seed.
 
 use super::Scorer;
+use super::admits::Admits;
 use super::bounds::Bounds;
 use super::draw::Draw;
-use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, admits, frequent};
+use super::fragment::{Fragment, TYPICAL_PERCENT, Weighted, frequent, typical_max};
 use super::future::{Future, OFFERS_MAX, Offer};
 use super::holes::{Prices, SIZES, Table};
 use super::look::{Look, Opening, Spare};
@@ -32,7 +33,7 @@ use super::{SCORE_MAX, SCORE_MIN};
 use crate::job::GpuAsk;
 use crate::node::Models;
 use crate::unit::GPU_MILLI_WHOLE;
-use crate::view::{Classes, KindId, Mix, View};
+use crate::view::{Classes, Kind, KindId, Mix, View};
 use std::sync::Arc;
 
 /// Most offers of one kind, on average.
@@ -53,6 +54,8 @@ const TIGHT_RISE: f64 = 5.0;
 const SAMPLE: usize = 2_048;
 /// Kinds that are played, the most frequent ones: all but one arrival in a hundred.
 const PLAYED_PERCENT: u64 = 99;
+/// Most of them: a bound on the time. The published traces have at most 256.
+const PLAYED_MAX: usize = 512;
 /// Parts of a thousandth of a GPU that scores and costs tell apart.
 const PARTS: f64 = 64.0;
 /// A GPU of a node with less CPU than this is no hole for anybody: 3 cores.
@@ -192,16 +195,21 @@ impl Outlook {
 /// The most frequent kinds.
 fn played(view: &View, mix: &Mix) -> Vec<Played> {
     let total: u64 = mix.kinds.iter().map(|(_, count)| count).sum();
-    let frequent = frequent(mix.kinds.iter(), PLAYED_PERCENT);
-    let (classes, models) = (view.classes(), view.models());
+    let frequent = frequent(mix.kinds.iter(), PLAYED_PERCENT, PLAYED_MAX);
     frequent
         .into_iter()
         .map(|(kind, count)| Played {
             offer: Offer { cpu: kind.cpu.0, memory: kind.memory.0, gpus: kind.gpus },
-            admitted: classes.gpu_lists().map(|gpus| admits(kind, gpus, models)).collect(),
+            admitted: admitted(view, kind),
             share: *count as f64 / total.max(1) as f64,
         })
         .collect()
+}
+
+/// By kind of node: whether it may go there.
+fn admitted(view: &View, kind: &Kind) -> Vec<bool> {
+    let admits = Admits::new(kind, view.models());
+    view.classes().gpu_lists().map(|gpus| admits.to(gpus)).collect()
 }
 
 /// So many sequences, each one draw for all kinds of nodes.
@@ -337,7 +345,8 @@ impl Foresight {
         outlook: Arc<Outlook>,
     ) -> Self {
         let with_gpus = mix.kinds.iter().filter(|(kind, _)| kind.gpus != GpuAsk::None);
-        let typical = frequent(with_gpus, TYPICAL_PERCENT);
+        let most = typical_max(classes.gpu_lists().count());
+        let typical = frequent(with_gpus, TYPICAL_PERCENT, most);
         let weights = typical.iter().map(|(kind, count)| {
             let gpus = match kind.gpus {
                 GpuAsk::None => return 0.0,

@@ -6,6 +6,7 @@
 //! kinds by their weights. A kind that asks for no GPU counts everything.
 //! **Invariant:** sums run in a fixed order, so the same mix and node give the same number anywhere.
 
+use super::admits::Admits;
 use super::look::Spare;
 use crate::job::GpuAsk;
 use crate::node::{Gpu, Models};
@@ -14,11 +15,23 @@ use crate::view::{Classes, Kind, KindId};
 
 /// Typical kinds are the most frequent that make up this share of the arrivals, in per cent.
 pub(super) const TYPICAL_PERCENT: u64 = 95;
+/// Most typical kinds. Real traces have some fifty, one in which many models are named a hundred.
+const TYPICAL_MAX: usize = 256;
+/// Cells of all tables of a [`Fragment`], which grow with the kinds of nodes and with the square of
+/// the typical kinds: a bound on memory (128 MiB) and time. Up to 256 kinds of nodes it is none.
+const CELLS_MAX: usize = 1 << 24;
 
-/// The most frequent kinds, most frequent first, that make up so many per cent of all of these.
+/// How many kinds may be typical in a fleet of so many kinds of nodes.
+pub(super) fn typical_max(node_kinds: usize) -> usize {
+    (CELLS_MAX / node_kinds.max(1)).isqrt().min(TYPICAL_MAX)
+}
+
+/// The most frequent kinds, most frequent first and so many at most, that make up so many per cent
+/// of all of these.
 pub(super) fn frequent<'a>(
     kinds: impl Iterator<Item = &'a (Kind, u64)>,
     percent: u64,
+    most: usize,
 ) -> Vec<&'a (Kind, u64)> {
     let mut by_count: Vec<&(Kind, u64)> = kinds.collect();
     by_count.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -29,7 +42,7 @@ pub(super) fn frequent<'a>(
         reached += count;
         more
     });
-    wanted.collect()
+    wanted.take(most).collect()
 }
 
 /// Kinds of replicas with the same GPUs.
@@ -70,7 +83,10 @@ impl Fragment {
         let mut cpus: Vec<u64> = weighted.iter().map(|(kind, _)| kind.cpu.0).collect();
         cpus.sort_unstable();
         cpus.dedup();
-        let tables = classes.gpu_lists().map(|gpus| Table::new(weighted, &cpus, gpus, models));
+        let held = |&(kind, weight)| (kind, weight, Admits::new(kind, models));
+        let mut by_ask: Vec<(&Kind, f64, Admits)> = weighted.iter().map(held).collect();
+        by_ask.sort_by_key(|(kind, _, _)| kind.gpus);
+        let tables = classes.gpu_lists().map(|gpus| Table::new(&by_ask, &cpus, gpus));
         Self { tables: tables.collect(), cpus }
     }
 
@@ -114,20 +130,15 @@ impl Fragment {
 }
 
 impl Table {
-    fn new(weighted: &[Weighted<'_>], cpus: &[u64], gpus: &[Gpu], models: &Models) -> Self {
+    /// Of kinds that lie together by the GPUs that they ask for.
+    fn new(by_ask: &[(&Kind, f64, Admits)], cpus: &[u64], gpus: &[Gpu]) -> Self {
         let mut table = Self::default();
         let mut within_of_rows: Vec<Vec<f64>> = Vec::new();
-        let mut asks: Vec<GpuAsk> = weighted.iter().map(|(kind, _)| kind.gpus).collect();
-        asks.sort_unstable();
-        asks.dedup();
-        for ask in asks {
-            let (count, milli) = match ask {
+        for same in by_ask.chunk_by(|(a, _, _), (b, _, _)| a.gpus == b.gpus) {
+            let Some((first, _, _)) = same.first() else { continue };
+            let (count, milli) = match first.gpus {
                 GpuAsk::None => {
-                    table.never += weighted
-                        .iter()
-                        .filter(|(kind, _)| kind.gpus == ask)
-                        .map(|(_, weight)| weight)
-                        .sum::<f64>();
+                    table.never += same.iter().map(|(_, weight, _)| weight).sum::<f64>();
                     continue;
                 }
                 GpuAsk::Whole(count) => (u32::from(count), GPU_MILLI_WHOLE),
@@ -135,8 +146,8 @@ impl Table {
             };
             let mut at_rank = vec![0.0; cpus.len()];
             let mut all = 0.0;
-            for (kind, weight) in weighted.iter().filter(|(kind, _)| kind.gpus == ask) {
-                if !admits(kind, gpus, models) {
+            for (kind, weight, admits) in same {
+                if !admits.to(gpus) {
                     table.never += weight;
                     continue;
                 }
@@ -163,15 +174,4 @@ impl Table {
         }
         table
     }
-}
-
-/// Whether the node's GPUs are of a kind that the replica may use.
-pub(super) fn admits(kind: &Kind, gpus: &[Gpu], models: &Models) -> bool {
-    if kind.takes_any_gpu() {
-        return true;
-    }
-    gpus.iter().any(|gpu| {
-        let named = || models.name(gpu.model).is_some_and(|name| kind.models.contains(name));
-        gpu.vram >= kind.vram_min && (kind.models.is_empty() || named())
-    })
 }

@@ -7,6 +7,7 @@
 //! **Invariant:** a score never decides whether a replica fits, only where; equal scores are decided
 //! by the lower node id; what is kept between two plans never changes an answer.
 
+mod admits;
 mod board;
 mod boards;
 mod bounds;

@@ -9,7 +9,7 @@
 //! name and the machines that large replicas need, and what is scarcer of the two the more.
 //! **Invariant:** a snapshot of the view; knows kinds of nodes, never single ones.
 
-use super::fragment::admits;
+use super::admits::Admits;
 use super::look::{Spare, asked_milli};
 use crate::job::GpuAsk;
 use crate::unit::GPU_MILLI_WHOLE;
@@ -145,12 +145,13 @@ fn bounds(view: &View, mix: &Mix) -> Vec<Bound> {
 
 /// Kinds of nodes that a kind of replicas may use.
 fn bound_to(view: &View, kind: &Kind) -> NodeKinds {
+    let admits = Admits::new(kind, view.models());
     let mut to = Vec::new();
     for (at, gpus) in view.classes().gpu_lists().enumerate() {
         if at % PER_PART == 0 {
             to.push(0);
         }
-        let admits = !gpus.is_empty() && admits(kind, gpus, view.models());
+        let admits = !gpus.is_empty() && admits.to(gpus);
         if let Some(part) = to.last_mut() {
             *part |= u64::from(admits) << (at % PER_PART);
         }

@@ -1,7 +1,7 @@
 //! Each policy's formula on cases worked out by hand, and choices on small fleets.
 
 use super::fgd::Fgd;
-use super::fragment::Fragment;
+use super::fragment::{Fragment, frequent, typical_max};
 use super::look::{Look, Spare, Work};
 use super::published::{BestFit, DotProduct, GpuClustering, GpuPacking, Largest};
 use super::{Policy, Scorer};
@@ -118,6 +118,20 @@ fn the_fragment_is_what_typical_kinds_cannot_use() {
     let narrow = of(&free(1, &[500, 800], 8_000));
     assert!((narrow - (0.4 * 700.0 + 0.6 * 1_700.0)).abs() < 1e-9, "{narrow}");
     assert_eq!(of(&free(0, &[], 8_000)), 0.0);
+}
+
+#[test]
+fn the_most_frequent_kinds_come_first_and_are_not_too_many() {
+    let kinds: Vec<(Kind, u64)> =
+        (0..1_000).map(|cpu| (kind(GpuAsk::Whole(1), cpu), cpu)).collect();
+    let most = |percent| {
+        let chosen = frequent(kinds.iter(), percent, 256);
+        chosen.iter().map(|(kind, _)| kind.cpu.0).collect::<Vec<_>>()
+    };
+    // 999 + 998 + 997 + 996 + 995 are ten too few for a hundredth of 499,500.
+    assert_eq!(most(1), [999, 998, 997, 996, 995, 994]);
+    assert_eq!((most(95).len(), most(95).last()), (256, Some(&744)));
+    assert_eq!([0, 256, 1_024, 1 << 30].map(typical_max), [256, 256, 128, 0], "by kinds of nodes");
 }
 
 #[test]
