@@ -29,6 +29,9 @@ pub(crate) const PLAIN_FORMAT: u8 = 4;
 /// without priorities, times, order of starting and repair, 5 without preemption and bounds on the
 /// price per hour and on domains.
 pub(crate) const PACKED_FORMAT: u8 = 6;
+/// Format number of entries of which some submission takes from running jobs, which builds that
+/// write 6 alone do not know of; all else is as in 6.
+pub(crate) const TAKING_FORMAT: u8 = 7;
 
 /// Why bytes could not be made or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -205,7 +205,7 @@ async fn who_lets_go_gives_way_to_a_higher_priority_and_comes_back() {
     let own = submit(&client, "own", preempting(-20, never, gives)).await;
     client.until_phase(own, JobPhase::Ready).await;
 
-    // A job that does not ask for it is told what that would do; a plan of one that does, too.
+    // A job that does not ask for it is told what that would do; one that does is told the plan.
     let waits = submit(&client, "waits", preempting(300, never, keeps)).await;
     let target = Some(v1::explain_job_request::Target::JobId(waits));
     let asked = client.request(v1::ExplainJobRequest { target, ..Default::default() });
@@ -213,15 +213,31 @@ async fn who_lets_go_gives_way_to_a_higher_priority_and_comes_back() {
     let would =
         v1::Preempted { jobs_whole: 1, jobs_part: 0, gpu_milli: 8_000, job_ids_own: vec![own] };
     assert_eq!(gives_way(told), Some(would.clone()));
-    let spec = Some(preempting(500, takes, keeps));
-    let dry = v1::PlanJobRequest { spec, ..v1::PlanJobRequest::default() };
-    let dry = client.jobs().plan_job(client.request(dry)).await.expect("a plan").into_inner();
-    assert!(!dry.placeable);
-    assert_eq!(gives_way(dry.explanation), Some(would));
     client.cancel(waits).await.expect("cancelled");
-
-    let first = submit(&client, "first", preempting(500, takes, keeps)).await;
+    let spec = preempting(500, takes, keeps);
+    let dry = v1::PlanJobRequest { spec: Some(spec.clone()), ..v1::PlanJobRequest::default() };
+    let dry = client.jobs().plan_job(client.request(dry)).await.expect("a plan").into_inner();
+    assert_eq!((dry.placeable, dry.preempted), (true, Some(would)));
+    let whole = dry.fragmentation.expect("is told");
+    assert_eq!((whole.nodes_whole_before, whole.nodes_whole_after), (0, 0));
+    let first = v1::SubmitJobRequest {
+        request_id: "first".to_owned(),
+        spec: Some(spec),
+        check_index: dry.index,
+        plan_digest: dry.plan_digest,
+        ..v1::SubmitJobRequest::default()
+    };
+    let first = client.jobs().submit_job(client.request(first)).await.expect("as planned");
+    let first = first.into_inner().job.expect("a job");
+    assert_eq!(first.phase(), JobPhase::Placed, "by the entry that accepts it");
+    let first = first.id;
     client.until_phase(first, JobPhase::Ready).await;
+    let held = client.job(first).await.expect("known").replicas;
+    let place = |replica: &v1::Replica| (replica.node_id, replica.gpus.clone());
+    assert_eq!(
+        held.iter().map(place).collect::<Vec<_>>(),
+        dry.replicas.iter().map(place).collect::<Vec<_>>()
+    );
     let lost = client.until_phase(own, JobPhase::Pending).await;
     let why = lost.reason.clone().expect("has one");
     assert_eq!((why.code(), lost.preemptions), (v1::ReasonCode::Preempted, 1), "{lost:?}");

@@ -1,6 +1,7 @@
 //! Entries of one log record.
 //!
-//! Submissions, by far the most of them, share their heads; all else is written as it is.
+//! Submissions, by far the most of them, share their heads; all else is written as it is, and so are
+//! those few that take from running jobs.
 //!
 //! **Invariant:** what is read is what was written, in the same order.
 
@@ -13,7 +14,7 @@ use scheduler_core::unit::TimeMs;
 use serde::{Deserialize, Serialize};
 
 use super::heads::{self, Head, HeadOut, HeadsOut};
-use super::{CodecError, PACKED_FORMAT, decode_as, encode_into};
+use super::{CodecError, PACKED_FORMAT, TAKING_FORMAT, decode_as, encode_into};
 
 const WHAT: &str = "entries";
 /// Bytes of one submission without its head, roughly.
@@ -77,14 +78,19 @@ enum By {
 
 /// The entries of one record.
 pub(crate) fn encode_entries(entries: &[Entry]) -> Result<Bytes, CodecError> {
-    let (mut heads, mut bytes) = (HeadsOut::default(), 0);
+    let (mut heads, mut bytes, mut takes) = (HeadsOut::default(), 0, false);
     let mut items = Vec::with_capacity(entries.len());
     for entry in entries {
-        let Command::Submit(submit) = &entry.command else {
-            items.push(ItemOut::Other(entry));
-            continue;
+        let submit = match &entry.command {
+            Command::Submit(submit) if submit.victims.is_empty() => submit,
+            command => {
+                takes |= matches!(command, Command::Submit(_));
+                items.push(ItemOut::Other(entry));
+                continue;
+            }
         };
-        let Submit { tenant, request_id, body_digest, spec, token, plan, reason } = submit;
+        let Submit { tenant, request_id, body_digest, spec, token, plan, victims: _, reason } =
+            submit;
         let is_own = matches!(&entry.by, Actor::Tenant(own) if own == tenant);
         bytes += SUBMISSION_BYTES + request_id.len();
         items.push(ItemOut::Submit {
@@ -98,13 +104,14 @@ pub(crate) fn encode_entries(entries: &[Entry]) -> Result<Bytes, CodecError> {
         });
     }
     let bytes = Vec::with_capacity(bytes + heads.list.len() * HEAD_BYTES);
-    encode_into(bytes, PACKED_FORMAT, WHAT, &PackedOut { heads: &heads.list, items })
-        .map(Bytes::from)
+    let format = if takes { TAKING_FORMAT } else { PACKED_FORMAT };
+    encode_into(bytes, format, WHAT, &PackedOut { heads: &heads.list, items }).map(Bytes::from)
 }
 
 /// The opposite of [`encode_entries`].
 pub(crate) fn entries(bytes: &[u8]) -> Result<Vec<Entry>, CodecError> {
-    let Packed { heads, items } = decode_as(PACKED_FORMAT, WHAT, bytes)?;
+    let format = if bytes.first() == Some(&TAKING_FORMAT) { TAKING_FORMAT } else { PACKED_FORMAT };
+    let Packed { heads, items } = decode_as(format, WHAT, bytes)?;
     items.into_iter().map(|item| unpack(&heads, item)).collect()
 }
 
@@ -126,6 +133,7 @@ fn unpack(heads: &[Head], item: Item) -> Result<Entry, CodecError> {
         spec: Arc::clone(&head.spec),
         token: u128::from_le_bytes(token),
         plan,
+        victims: Vec::new(),
         reason: reason.unwrap_or_default(),
     });
     Ok(Entry { at, by, command })

@@ -111,6 +111,27 @@ fn preemptions_have_these_bytes() {
     assert_eq!(entries(&bytes).as_deref(), Ok(&entry[..]));
 }
 
+/// A build that does not know of them must not take these entries for others.
+#[test]
+fn submissions_that_take_have_a_format_of_their_own() {
+    let placed = |plan, victims| {
+        let spec = job_spec(vec![group("w", 1, 8)]);
+        let submit = Submit { victims, ..submit("r", spec, Some(plan)) };
+        by(Actor::Tenant(submit.tenant.clone()), Command::Submit(submit))
+    };
+    let victim = Victim { job: JobId(300), ranks: vec![Rank(2)] };
+    let usual = placed(plan(&[(7, 0xff)]), Vec::new());
+    let takes = placed(plan(&[(7, 0xff)]), vec![victim]);
+    let bytes = encode_entries(std::slice::from_ref(&usual)).expect("encodes");
+    assert_eq!(bytes[0], PACKED_FORMAT);
+    let both = [usual, takes];
+    let bytes = encode_entries(&both).expect("encodes");
+    assert_eq!(bytes[0], TAKING_FORMAT);
+    assert_eq!(entries(&bytes).as_deref(), Ok(&both[..]));
+    let older = [&[PACKED_FORMAT], &bytes[1..]].concat();
+    assert_eq!(entries(&older).as_deref(), Ok(&both[..]), "all else is alike");
+}
+
 /// Likewise what a supplier brought.
 #[test]
 fn brought_names_have_these_bytes() {

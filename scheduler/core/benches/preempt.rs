@@ -78,7 +78,7 @@ fn searches(c: &mut Criterion) {
 fn search(group: &mut BenchmarkGroup<'_, WallTime>, state: &State, name: &str, spec: &JobSpec) {
     let mut view = View::new(state);
     let tenant = scheduler_core::fixture::entry::tenant("acme");
-    let asker = Asker { tenant: &tenant, priority: spec.priority, is_about_jobs: false };
+    let asker = Asker::of(&tenant, spec);
     let (request, policy) = (Request::whole(spec), Policy::default());
     let all = Candidates::all(state, asker, TimeMs(2_000));
     let found = choose(&mut view, &request, &all, &policy, SEARCH);

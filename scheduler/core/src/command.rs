@@ -50,7 +50,8 @@ pub enum Command {
     /// Round-trip times between sites, both directions the same; later ones replace earlier ones.
     /// All or nothing.
     SetSiteRtts(Vec<SiteRtt>),
-    /// Accepts a job: placed at once where `plan` is given, pending otherwise.
+    /// Accepts a job: placed at once where `plan` is given, with what it takes from others; pending
+    /// otherwise.
     Submit(Submit),
     /// Binds waiting replicas of an existing job: pending jobs and repairs.
     Commit(Commit),
@@ -138,6 +139,8 @@ pub struct Submit {
     pub spec: Arc<JobSpec>,
     pub token: u128,
     pub plan: Option<Plan>,
+    /// Whose GPUs the plan takes, by rising job; nobody's without a plan.
+    pub victims: Vec<Victim>,
     /// Why it waits, when there is no plan.
     pub reason: Reason,
 }

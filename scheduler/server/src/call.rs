@@ -12,13 +12,13 @@ use scheduler_core::duty::probes::Probe;
 use scheduler_core::id::{JobId, TenantId};
 use scheduler_core::job::{JobSpec, Reason};
 use scheduler_core::plan::Verdict;
-use scheduler_core::plan::explain::Change;
+use scheduler_core::plan::explain::{Change, Taken};
 use scheduler_core::plan::quote::Quote;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
 
 /// First byte of every forwarded call and answer; another one is refused.
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 
 /// What a server asks of the leader, itself or another one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -149,6 +149,8 @@ pub struct Offer {
     pub plan: Plan,
     pub digest: u128,
     pub quote: Quote,
+    /// What running jobs would lose to it.
+    pub taken: Option<Taken>,
 }
 
 /// What became of a request to explain.

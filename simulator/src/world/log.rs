@@ -166,7 +166,8 @@ impl World<'_> {
         for entry in entries {
             let before = Disrupted::before(&self.state, &entry.command);
             let result = self.apply(entry, touched);
-            if let (Some(before), Ok(_)) = (before, &result) {
+            let is_known = matches!(result, Ok(Outcome::Submitted { known: true, .. }));
+            if let (Some(before), Ok(_), false) = (before, &result, is_known) {
                 before.check(&self.state).map_err(|what| self.violation(what))?;
                 self.report.jobs_preempted += before.jobs() as u64;
             }

@@ -224,10 +224,14 @@ pub(super) struct Disrupted {
 impl Disrupted {
     /// `None` for an entry by which nobody is to give way.
     pub(super) fn before(state: &State, command: &Command) -> Option<Self> {
-        let Command::Preempt(asked) = command else { return None };
-        let by = state.job(asked.job)?.spec.priority;
+        let (by, victims) = match command {
+            Command::Preempt(asked) => (state.job(asked.job)?.spec.priority, &asked.victims),
+            Command::Submit(asked) => (asked.spec.priority, &asked.victims),
+            _ => return None,
+        };
         let victim = |victim: &Victim| Some((victim.clone(), state.job(victim.job)?.clone()));
-        Some(Self { by, victims: asked.victims.iter().filter_map(victim).collect() })
+        let victims: Vec<_> = victims.iter().filter_map(victim).collect();
+        (!victims.is_empty()).then_some(Self { by, victims })
     }
 
     pub(super) fn jobs(&self) -> usize {

@@ -140,16 +140,7 @@ pub enum Change {
     /// Nodes that come back.
     NodesOpened(u32),
     /// Running jobs of lower priorities that give way.
-    Preempted {
-        /// Jobs that go back to the queue.
-        jobs_whole: u32,
-        /// Jobs that lose spare replicas.
-        jobs_part: u32,
-        /// Thousandths of GPUs that they give back.
-        gpu_milli: u64,
-        /// Those of the tenant itself.
-        job_ids_own: Vec<u64>,
-    },
+    Preempted(Preempted),
     /// The end of a running job.
     Ending {
         /// When, RFC 3339.
@@ -158,6 +149,30 @@ pub enum Change {
         #[serde(skip_serializing_if = "Option::is_none")]
         job: Option<u64>,
     },
+}
+
+/// Running jobs of lower priorities that would give way.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preempted {
+    /// Jobs that go back to the queue.
+    pub jobs_whole: u32,
+    /// Jobs that lose spare replicas.
+    pub jobs_part: u32,
+    /// Thousandths of GPUs that they give back.
+    pub gpu_milli: u64,
+    /// Those of the tenant itself.
+    pub job_ids_own: Vec<u64>,
+}
+
+impl From<v1::Preempted> for Preempted {
+    fn from(gives: v1::Preempted) -> Self {
+        Self {
+            jobs_whole: gives.jobs_whole,
+            jobs_part: gives.jobs_part,
+            gpu_milli: gives.gpu_milli,
+            job_ids_own: gives.job_ids_own,
+        }
+    }
 }
 
 impl From<Changed> for Change {
@@ -194,12 +209,7 @@ impl From<Changed> for Change {
             Changed::QuotaGpuMilliMore(milli) => Self::QuotaGpuMilliMore(milli),
             Changed::RuleDropped(field) => Self::RuleDropped(field),
             Changed::NodesOpened(nodes) => Self::NodesOpened(nodes),
-            Changed::Preempted(gives) => Self::Preempted {
-                jobs_whole: gives.jobs_whole,
-                jobs_part: gives.jobs_part,
-                gpu_milli: gives.gpu_milli,
-                job_ids_own: gives.job_ids_own,
-            },
+            Changed::Preempted(gives) => Self::Preempted(gives.into()),
             Changed::Ending(ending) => Self::Ending {
                 time: time(ending.time_ms),
                 job: (ending.job_id > 0).then_some(ending.job_id),

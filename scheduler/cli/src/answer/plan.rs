@@ -1,6 +1,6 @@
 //! Dry runs as answers.
 
-use super::explain::Explanation;
+use super::explain::{Explanation, Preempted};
 use super::job::{Reason, Replica, placement_table};
 use crate::output::Answer;
 use crate::output::table::Table;
@@ -52,6 +52,9 @@ pub struct Plan {
     /// What it leaves of the fleet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fragmentation: Option<Fragmentation>,
+    /// Running jobs that would give way to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preempted: Option<Preempted>,
     /// Why not, and what would help.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
@@ -160,6 +163,7 @@ impl Plan {
             rtt_us_mean: response.rtt_us_mean,
             groups: response.groups.into_iter().map(GroupPlan::from).collect(),
             fragmentation: response.fragmentation.map(Fragmentation::from),
+            preempted: response.preempted.map(Preempted::from),
             explanation: response.explanation.map(Explanation::from),
             plan_digest: response.plan_digest,
             index: response.index,
@@ -173,6 +177,9 @@ impl Plan {
         let begin = self.begin_time.as_deref();
         let mut table = Table::fields().titled(match begin {
             Some(begin) => format!("It fits now, and is not started before {begin}."),
+            None if self.preempted.is_some() => {
+                "It would be placed now, in place of running jobs of lower priorities.".to_owned()
+            }
             None => "It would be placed now.".to_owned(),
         });
         table.field("Replicas", grouped(self.replicas_wanted));
@@ -196,6 +203,9 @@ impl Plan {
         );
         if let Some(total) = self.price_micro_usd_total {
             table.field("Price in all", format!("$ {}", dollars_rounded(total)));
+        }
+        if let Some(gives) = &self.preempted {
+            table.field("Give way", told(gives));
         }
         if let Some(left) = &self.fragmentation {
             let change = |before: u64, after: u64| {
@@ -270,6 +280,23 @@ impl Plan {
     }
 }
 
+/// Who would give way, in one line.
+fn told(gives: &Preempted) -> String {
+    let mut told = Vec::new();
+    if gives.jobs_whole > 0 {
+        told.push(format!("{} job(s) go back to the queue", gives.jobs_whole));
+    }
+    if gives.jobs_part > 0 {
+        told.push(format!("{} lose spare replicas", gives.jobs_part));
+    }
+    let own: Vec<String> = gives.job_ids_own.iter().map(u64::to_string).collect();
+    let own = match own.as_slice() {
+        [] => String::new(),
+        own => format!("; own jobs {}", own.join(", ")),
+    };
+    format!("{} ({} GPUs{own})", told.join(", "), milli(gives.gpu_milli))
+}
+
 impl Answer for Plan {
     fn tables(&self, wide: bool) -> Vec<Table> {
         if !self.placeable {
@@ -318,6 +345,25 @@ mod tests {
              Widest RTT      0.9ms\nMean RTT        0.45ms\nPrice per hour  $ 200.00\nPrice in all    $ 400.00\nDecided in      1.234 ms\n\
              State index     4711\n"
         ), "{text}");
+    }
+
+    #[test]
+    fn who_would_give_way_is_told() {
+        let own = |job_ids_own| v1::Preempted {
+            jobs_whole: 2,
+            jobs_part: 1,
+            gpu_milli: 24_000,
+            job_ids_own,
+        };
+        for (job_ids_own, told) in [(vec![], ""), (vec![3, 5], "; own jobs 3, 5")] {
+            let preempted = Some(own(job_ids_own));
+            let response = v1::PlanJobResponse { placeable: true, preempted, ..Default::default() };
+            let text = render(Format::Table, &Plan::new(&spec(), response)).expect("render");
+            let line =
+                format!("2 job(s) go back to the queue, 1 lose spare replicas (24 GPUs{told})\n");
+            assert!(text.contains(&line), "{text}");
+            assert!(text.starts_with("It would be placed now, in place of running"), "{text}");
+        }
     }
 
     #[test]

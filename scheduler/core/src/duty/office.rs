@@ -25,6 +25,7 @@ pub use holds::Reserve;
 pub use hopeless::Kind;
 pub use look::{Accepted, Answer};
 pub use notes::Notes;
+pub use offers::{Offer, Taking};
 pub use shell::Shell;
 
 use super::backlog::Backlog;

@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** looks at the view that the plan was made against and changes nothing.
 
-use crate::command::Placement;
+use crate::command::{Placement, Victim};
 use crate::hash::Hasher;
 use crate::id::SiteId;
 use crate::job::JobSpec;
@@ -31,6 +31,13 @@ pub struct Wholeness {
     pub nodes_whole: u32,
     /// Idle GPUs on nodes with other GPUs in use.
     pub gpus_apart: u64,
+}
+
+impl Wholeness {
+    /// As it is now.
+    pub fn of(view: &View) -> Self {
+        wholeness(view, &[]).0
+    }
 }
 
 /// What a plan amounts to.
@@ -162,11 +169,12 @@ pub fn is_free(view: &View, placements: &[Placement]) -> bool {
 }
 
 /// Names a plan: equal for the same placements of the same spec on the same sessions of the same
-/// nodes, and for nothing else that comes about by accident.
-pub fn digest(spec: &JobSpec, placements: &[Placement]) -> u128 {
+/// nodes, taken from the same jobs, and for nothing else that comes about by accident.
+pub fn digest(spec: &JobSpec, placements: &[Placement], victims: &[Victim]) -> u128 {
     let mut hasher = Hasher::new();
     spec.hash(&mut hasher);
     placements.hash(&mut hasher);
+    victims.hash(&mut hasher);
     hasher.finish128()
 }
 
@@ -176,6 +184,7 @@ mod tests {
     use crate::command::{Command, SiteRtt};
     use crate::fixture::entry::{World, group, job_spec, name, node_spec, plan, register};
     use crate::fixture::entry::{placement, submit};
+    use crate::id::{JobId, Rank};
     use crate::job::GpuAsk;
     use crate::unit::DurationMs;
 
@@ -254,12 +263,16 @@ mod tests {
         others[0][1].node.0 = 1;
         others[1][1].gpus.0 = 0xf1;
         others[2][1].node_epoch.0 = 2;
-        assert_eq!(digest(&spec, &one), digest(&spec, &one.clone()));
+        assert_eq!(digest(&spec, &one, &[]), digest(&spec, &one.clone(), &[]));
         for other in others {
-            assert_ne!(digest(&spec, &one), digest(&spec, &other));
+            assert_ne!(digest(&spec, &one, &[]), digest(&spec, &other, &[]));
         }
         let mut renamed = spec.clone();
         renamed.name = name("other");
-        assert_ne!(digest(&spec, &one), digest(&renamed, &one));
+        assert_ne!(digest(&spec, &one, &[]), digest(&renamed, &one, &[]));
+        let victim = |ranks| Victim { job: JobId(1), ranks };
+        let digests = [vec![], vec![victim(vec![])], vec![victim(vec![Rank(0)])]]
+            .map(|victims| digest(&spec, &one, &victims));
+        assert!(digests[0] != digests[1] && digests[1] != digests[2], "{digests:?}");
     }
 }

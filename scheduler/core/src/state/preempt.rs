@@ -15,7 +15,7 @@ use super::progress::next_phase;
 use super::submit::check_start;
 use crate::command::{Outcome, Preempt, Rejection, Spared, Stale, Victim};
 use crate::event::Event;
-use crate::id::{JobId, Rank};
+use crate::id::{JobId, Rank, TenantId};
 use crate::job::{
     Disruption, Job, JobKind, JobPhase, JobSpec, PreemptionPolicy, Priority, Reason, ReasonCode,
     Replica, ReplicaPhase,
@@ -33,24 +33,34 @@ impl State {
         if job.phase != JobPhase::Pending {
             return Err(Rejection::Precondition { what: format!("{} is not pending", job.id) });
         }
-        if job.spec.preemption.policy != PreemptionPolicy::LowerPriority {
-            let what = format!("{} does not ask for the GPUs of others", job.id);
-            return Err(Rejection::Precondition { what });
-        }
         check_start(&job.spec, turn.now)?;
-        let given = self.check_victims(&job, &asked.victims)?;
+        if asked.victims.is_empty() {
+            return Err(Rejection::StalePlan { why: Stale::Malformed });
+        }
+        let given = self.check_victims(&job.tenant, &job.spec, &asked.victims)?;
         self.admit(&job.spec, &job.tenant, Some(job.id), &asked.plan, &given)?;
         let priority = job.spec.priority;
+        // Nobody else may hold the job while it changes, or it would be copied.
         drop(job);
-        for victim in &asked.victims {
+        self.take_from(turn, &asked.victims, priority);
+        self.bind(turn, asked.job, &asked.plan);
+        self.settle(turn, asked.job);
+        Ok(Outcome::Done { changed: true })
+    }
+
+    /// What [`State::check_victims`] let pass goes to a job of this priority.
+    pub(super) fn take_from(
+        &mut self,
+        turn: &mut Turn<'_>,
+        victims: &[Victim],
+        priority: Priority,
+    ) {
+        for victim in victims {
             match victim.ranks.as_slice() {
                 [] => self.send_back(turn, victim.job, priority),
                 ranks => self.take_spares(turn, victim.job, ranks, priority),
             }
         }
-        self.bind(turn, asked.job, &asked.plan);
-        self.settle(turn, asked.job);
-        Ok(Outcome::Done { changed: true })
     }
 
     /// Live replicas of a started job that others may take alone, all of them or any part: those
@@ -91,48 +101,70 @@ impl State {
         if self.can_spare(job, &spare) { spare } else { Vec::new() }
     }
 
-    /// Whether all of them are victims of the job; what they would give back.
-    fn check_victims(&self, job: &Job, victims: &[Victim]) -> Result<Given, Rejection> {
+    /// Whether all of them may lose something to a waiting job of the tenant; what they would give
+    /// back.
+    pub(super) fn check_victims(
+        &self,
+        tenant: &TenantId,
+        spec: &JobSpec,
+        victims: &[Victim],
+    ) -> Result<Given, Rejection> {
         let stale = |why| Rejection::StalePlan { why };
-        if victims.is_empty() || !victims.is_sorted_by(|a, b| a.job < b.job) {
+        if !victims.is_empty() && spec.preemption.policy != PreemptionPolicy::LowerPriority {
+            let what = format!("{} does not ask for the GPUs of others", spec.name);
+            return Err(Rejection::Precondition { what });
+        }
+        if !victims.is_sorted_by(|a, b| a.job < b.job) {
             return Err(stale(Stale::Malformed));
         }
         let mut given = Given::default();
         for victim in victims {
             let spared = |why| stale(Stale::NoVictim { job: victim.job, why });
-            let found = self.check_victim(job, victim).map_err(spared)?;
+            let found = self.check_victim(tenant, spec, victim).map_err(spared)?;
             let takes =
                 |rank: &Rank| victim.ranks.is_empty() || victim.ranks.binary_search(rank).is_ok();
             for (rank, replica) in self.replicas(victim.job).filter(|(rank, _)| takes(rank)) {
-                self.note_given(&mut given, found, rank, &replica, job);
+                self.note_given(&mut given, found, rank, &replica, tenant);
             }
         }
         Ok(given)
     }
 
-    fn note_given(&self, given: &mut Given, of: &Job, rank: Rank, replica: &Replica, to: &Job) {
+    fn note_given(
+        &self,
+        given: &mut Given,
+        of: &Job,
+        rank: Rank,
+        replica: &Replica,
+        to: &TenantId,
+    ) {
         let group = of.spec.group_of(rank).and_then(|at| of.spec.groups.get(at));
         let held = replica.allocation.filter(|_| replica.phase.is_live());
         if let (Some(group), Some(held)) = (group, held) {
             let usage = given.usage.entry(held.node);
             let usage = usage.or_insert_with(|| self.usage(held.node).cloned().unwrap_or_default());
             usage.give(&group.shape, held.gpus, held.share_milli);
-            if of.tenant == to.tenant {
+            if of.tenant == *to {
                 given.own_gpu_milli = given.own_gpu_milli.saturating_add(group.shape.gpu_milli());
             }
         }
     }
 
-    fn check_victim(&self, job: &Job, victim: &Victim) -> Result<&Job, Spared> {
+    fn check_victim(
+        &self,
+        tenant: &TenantId,
+        spec: &JobSpec,
+        victim: &Victim,
+    ) -> Result<&Job, Spared> {
         let found = self.job(victim.job).ok_or(Spared::Gone)?;
         let live = self.counts(found.id).map_or(0, |counts| counts.total.live());
         if found.phase == JobPhase::Pending || found.phase.is_over() || live == 0 {
             return Err(Spared::HoldsNothing);
         }
-        if found.spec.priority >= job.spec.priority {
+        if found.spec.priority >= spec.priority {
             return Err(Spared::Priority);
         }
-        if found.tenant == job.tenant && job.spec.is_about_jobs() {
+        if found.tenant == *tenant && spec.is_about_jobs() {
             return Err(Spared::Related);
         }
         match (found.spec.preemption.disruption, victim.ranks.as_slice()) {

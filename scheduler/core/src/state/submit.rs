@@ -42,15 +42,21 @@ impl State {
         self.check_priority(&asked.tenant, &asked.spec)?;
         check_deadline(&asked.spec, turn.now)?;
         self.check_capacity(&asked.tenant, &asked.spec, asked.plan.is_some())?;
-        if let Some(plan) = &asked.plan {
-            check_start(&asked.spec, turn.now)?;
-            self.admit(&asked.spec, &asked.tenant, None, plan, &Given::default())?;
+        match &asked.plan {
+            Some(plan) => {
+                check_start(&asked.spec, turn.now)?;
+                let given = self.check_victims(&asked.tenant, &asked.spec, &asked.victims)?;
+                self.admit(&asked.spec, &asked.tenant, None, plan, &given)?;
+            }
+            None if asked.victims.is_empty() => {}
+            None => return Err(Rejection::StalePlan { why: Stale::Malformed }),
         }
 
         let id = JobId(self.facts.meta.next_job);
         let spec = submitted.unwrap_or_else(|| self.shared.submit(&asked.spec));
         self.add_job(self.fresh_job(turn, asked, id, spec));
         if let Some(plan) = &asked.plan {
+            self.take_from(turn, &asked.victims, asked.spec.priority);
             self.bind(turn, id, plan);
         }
         self.settle(turn, id);

@@ -2,7 +2,7 @@
 
 use scheduler_core::command::{
     Actor, Command, Commit, Entry, Observed, Plan, Preempt, PutTenant, Rejection, Spared, Stale,
-    Victim,
+    Submit, Victim,
 };
 use scheduler_core::event::Event;
 use scheduler_core::fixture::entry::{
@@ -250,6 +250,40 @@ fn those_who_are_ready_are_spared_for_longest() {
     assert_eq!(spare(&world), [Rank(2), Rank(3)]);
     world.report(low, 1, Observed::Succeeded);
     assert_eq!(spare(&world), [Rank(2), Rank(3)], "what is done counts");
+}
+
+#[test]
+fn a_new_job_takes_in_the_entry_that_accepts_it_or_is_not_accepted() {
+    let (mut world, low, high) = taken(low(2, 2, Disruption::All), high(1));
+    let place = Some(plan(&[(0, 0xff)]));
+    let spec = self::high(1);
+    let takes = |id: &str, spec: JobSpec, plan, jobs: &[JobId]| {
+        Command::Submit(Submit { victims: whole(jobs), ..submit(id, spec, plan) })
+    };
+    for (victims, wanted) in [
+        (vec![], "taken or does not exist"),
+        (vec![high], "holds nothing"),
+        (vec![low, low], "in rising order"),
+    ] {
+        let refused = world.refused(takes("new", spec.clone(), place.clone(), &victims));
+        assert!(refused.to_string().contains(wanted), "{refused}");
+    }
+    let refused = world.refused(takes("new", spec.clone(), None, &[low]));
+    assert!(matches!(refused, Rejection::StalePlan { why: Stale::Malformed }), "{refused}");
+    let mild = JobSpec { preemption: Default::default(), ..spec.clone() };
+    let refused = world.refused(takes("new", mild, place.clone(), &[low]));
+    assert!(matches!(refused, Rejection::Precondition { .. }), "{refused}");
+
+    world.done(takes("new", spec.clone(), place.clone(), &[low]));
+    let new = world.state.job_by_request(&tenant(TENANT), "new").expect("accepted");
+    assert_eq!((phase(&world, new), phase(&world, low)), (JobPhase::Placed, JobPhase::Pending));
+    assert_eq!(phases(&world, low), [ReplicaPhase::Waiting; 2]);
+    assert_eq!(world.state.job(low).map(|job| job.preemptions), Some(1));
+    // A repeat of the call takes nothing more.
+    world.done(Command::Commit(Commit { job: high, plan: plan(&[(1, 0xff)]) }));
+    let times = world.state.jobs_after(None).map(|job| job.preemptions).sum::<u32>();
+    world.done(takes("new", spec, place, &[low]));
+    assert_eq!(world.state.jobs_after(None).map(|job| job.preemptions).sum::<u32>(), times);
 }
 
 #[test]

@@ -198,23 +198,37 @@ proptest! {
         let mut state = begin();
         for seed in seeds {
             let entry = noise::entry(&state, seed);
-            let Command::Preempt(asked) = &entry.command else {
-                state.apply(state.index() + 1, &entry);
-                continue;
+            let victims = match &entry.command {
+                Command::Preempt(asked) => &asked.victims,
+                Command::Submit(asked) if !asked.victims.is_empty() => &asked.victims,
+                _ => {
+                    state.apply(state.index() + 1, &entry);
+                    continue;
+                }
             };
             let jobs: Vec<Arc<Job>> = state.jobs_after(None).cloned().collect();
             let before: BTreeMap<JobId, BTreeMap<Rank, Replica>> =
                 jobs.iter().map(|job| (job.id, members(&state, job.id))).collect();
-            if state.apply(state.index() + 1, &entry).result.is_err() {
-                continue;
+            let (by, victims) = match (&entry.command, state.apply(state.index() + 1, &entry).result) {
+                (Command::Preempt(asked), Ok(_)) => {
+                    let waited = jobs.iter().find(|job| job.id == asked.job).expect("there");
+                    prop_assert_eq!(waited.phase, JobPhase::Pending);
+                    (asked.job, &victims[..])
+                }
+                // Who had been accepted before takes nothing now.
+                (_, Ok(Outcome::Submitted { job, known, .. })) => {
+                    (job, if known { &[] } else { &victims[..] })
+                }
+                _ => continue,
+            };
+            let winner = state.job(by).expect("there");
+            if !victims.is_empty() {
+                prop_assert_eq!(winner.spec.preemption.policy, PreemptionPolicy::LowerPriority);
+                prop_assert!(winner.placed_at.is_some());
             }
-            let winner = jobs.iter().find(|job| job.id == asked.job).expect("there");
-            prop_assert_eq!(winner.phase, JobPhase::Pending);
-            prop_assert_eq!(winner.spec.preemption.policy, PreemptionPolicy::LowerPriority);
-            prop_assert!(state.job(asked.job).expect("there").placed_at.is_some());
-            for job in jobs.iter().filter(|job| job.id != asked.job) {
+            for job in jobs.iter().filter(|job| job.id != by || victims.is_empty()) {
                 let (now, after) = (state.job(job.id).expect("there"), members(&state, job.id));
-                let Some(victim) = asked.victims.iter().find(|victim| victim.job == job.id) else {
+                let Some(victim) = victims.iter().find(|victim| victim.job == job.id) else {
                     prop_assert_eq!(now, job);
                     prop_assert_eq!(&after, &before[&job.id]);
                     continue;
@@ -441,6 +455,10 @@ proptest! {
     }
 }
 
+fn takes(command: &Command) -> bool {
+    matches!(command, Command::Submit(asked) if !asked.victims.is_empty())
+}
+
 /// The noise must reach the places that matter, or the properties above say nothing.
 #[test]
 fn the_noise_reaches_everything() {
@@ -452,6 +470,9 @@ fn the_noise_reaches_everything() {
         let of = format!("{:?}", entry.command);
         let of = of.split(['(', ' ']).next().unwrap_or_default().to_owned();
         let what = match &applied.result {
+            Ok(Outcome::Submitted { known: false, .. }) if takes(&entry.command) => {
+                "Submit takes".to_owned()
+            }
             Ok(_) => format!("{of} done"),
             Err(rejection) => {
                 let text = format!("{rejection:?}");
@@ -470,6 +491,7 @@ fn the_noise_reaches_everything() {
         "RemoveNode done",
         "SetSiteRtts done",
         "Submit done",
+        "Submit takes",
         "Commit done",
         "Report done",
         "Cancel done",

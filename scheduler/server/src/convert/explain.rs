@@ -11,7 +11,7 @@ use scheduler_core::duty::office::Check;
 use scheduler_core::job::{JobSpec, Level, PreemptionPolicy, Strategy};
 use scheduler_core::plan::Verdict;
 use scheduler_core::plan::explain::change::widened;
-use scheduler_core::plan::explain::{Change, Rule};
+use scheduler_core::plan::explain::{Change, Rule, Taken};
 use std::fmt::Display;
 use tonic::Status;
 
@@ -131,16 +131,21 @@ fn change_of(change: &Change, sees_all: bool) -> v1::counterfactual::Change {
         Change::Disk { disk, .. } => To::DiskMib(disk.0),
         Change::NoRule { rule, .. } => To::RuleDropped(rule.field()),
         Change::Open { nodes } => To::NodesOpened(*nodes),
-        Change::Preempt { whole, part, gpu_milli, own } => To::Preempted(v1::Preempted {
-            jobs_whole: *whole,
-            jobs_part: *part,
-            gpu_milli: *gpu_milli,
-            job_ids_own: own.iter().map(|job| job.0).collect(),
-        }),
+        Change::Preempt(taken) => To::Preempted(preempted(taken)),
         Change::Wait { until, job, own } => To::Ending(v1::Ending {
             time_ms: until.0,
             job_id: if *own || sees_all { job.0 } else { 0 },
         }),
+    }
+}
+
+/// What others would lose, as everybody may know it.
+pub fn preempted(taken: &Taken) -> v1::Preempted {
+    v1::Preempted {
+        jobs_whole: taken.whole,
+        jobs_part: taken.part,
+        gpu_milli: taken.gpu_milli,
+        job_ids_own: taken.own.iter().map(|job| job.0).collect(),
     }
 }
 
@@ -243,7 +248,7 @@ fn text(spec: &JobSpec, change: &Change) -> String {
         Change::Open { nodes } => {
             format!("when {nodes} nodes that are down, cordoned or draining come back")
         }
-        Change::Preempt { whole, part, gpu_milli, own } => {
+        Change::Preempt(Taken { whole, part, gpu_milli, own }) => {
             let policy = match spec.preemption.policy {
                 PreemptionPolicy::LowerPriority => "by its preemption policy",
                 PreemptionPolicy::Never => "with the preemption policy LOWER_PRIORITY",
@@ -397,14 +402,15 @@ mod tests {
     fn those_who_would_give_way_are_told_by_number_and_own_ones_by_name() {
         let mut spec = spec();
         let (own, gpu_milli) = (vec![JobId(3), JobId(9)], 24_500);
-        let change = Change::Preempt { whole: 2, part: 1, gpu_milli, own };
+        let change = Change::Preempt(Taken { whole: 2, part: 1, gpu_milli, own });
         assert_eq!(
             text(&spec, &change),
             "with the preemption policy LOWER_PRIORITY: 2 job(s) of a lower priority would go back \
              to the queue, 1 would lose spare replicas (24.5 GPUs, own jobs 3, 9)"
         );
         spec.preemption.policy = PreemptionPolicy::LowerPriority;
-        let change = Change::Preempt { whole: 0, part: 1, gpu_milli: 1_000, own: Vec::new() };
+        let taken = Taken { whole: 0, part: 1, gpu_milli: 1_000, own: Vec::new() };
+        let change = Change::Preempt(taken);
         assert_eq!(
             text(&spec, &change),
             "by its preemption policy: 1 would lose spare replicas (1 GPUs)"

@@ -207,7 +207,7 @@ pub fn plan(
     from: u32,
     limit: usize,
 ) -> v1::PlanJobResponse {
-    let Offer { plan, digest, quote } = offer;
+    let Offer { plan, digest, quote, taken } = offer;
     let mut groups = GroupNames::new(spec);
     let start = plan.placements.partition_point(|one| one.rank.0 < from);
     let listed = plan.placements.iter().skip(start);
@@ -252,6 +252,7 @@ pub fn plan(
             gpus_apart_before: quote.before.gpus_apart,
             gpus_apart_after: quote.after.gpus_apart,
         }),
+        preempted: taken.as_ref().map(super::explain::preempted),
         ..v1::PlanJobResponse::default()
     }
 }

@@ -9,17 +9,19 @@ use super::inbox::{DryRun, Inbox};
 use crate::call::{
     CallError, ExplainCall, ExplainTarget, Explained, GroupNoPlan, NoPlan, Offer, PlanCall, Planned,
 };
-use crate::clock;
+use crate::{clock, convert};
 use raft_store::Quorum;
-use scheduler_core::command::Plan;
-use scheduler_core::duty::office::look;
+use scheduler_core::command::{Plan, Victim};
+use scheduler_core::duty::office::{self, Taking, look};
 use scheduler_core::fit::Around;
 use scheduler_core::id::{JobId, TenantId};
-use scheduler_core::job::{JobSpec, Reason};
-use scheduler_core::plan::explain::Help;
+use scheduler_core::job::{JobSpec, PreemptionPolicy, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
-use scheduler_core::plan::preempt::{Asker, Candidates, SEARCH, Vain, choose, is_for_capacity};
-use scheduler_core::plan::quote::{Quote, digest};
+use scheduler_core::plan::explain::{Change, Help};
+use scheduler_core::plan::preempt::{
+    Asker, Candidate, Candidates, Choice, SEARCH, Vain, choose, is_for_capacity, with_taken,
+};
+use scheduler_core::plan::quote::{Quote, Wholeness, digest};
 use scheduler_core::plan::{
     Budget, Explanation, Outlook, Policy, Ranks, Request, Verdict, explain, plan,
 };
@@ -80,7 +82,7 @@ impl Explainer {
 fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Questions>) {
     while let Ok(Questions { mut view, holds, policy, runs }) = receive.recv() {
         for run in runs.into_iter().filter(|run| !run.is_abandoned()) {
-            let mut desk = Desk { quorum, view: &mut view, holds: &holds, policy: &policy };
+            let mut desk = Desk { quorum, inbox, view: &mut view, holds: &holds, policy: &policy };
             // A caller that has gone away needs no answer.
             match run {
                 DryRun::Plan { call, answer } => {
@@ -97,6 +99,7 @@ fn work_off(quorum: &Quorum, inbox: &Inbox, receive: &Receiver<Questions>) {
 
 struct Desk<'a> {
     quorum: &'a Quorum,
+    inbox: &'a Inbox,
     view: &'a mut View,
     holds: &'a [(JobId, u64)],
     policy: &'a Policy,
@@ -106,19 +109,60 @@ impl Desk<'_> {
     /// A dry run that the planner found no plan for.
     fn plan(&mut self, call: &PlanCall) -> Result<Planned, CallError> {
         let start = clock::instant();
-        let around = self.around(&call.tenant, &call.spec);
-        let request = Request { around: &around, ..Request::whole(&call.spec) };
-        let budget = if call.with_helps { HELPS } else { NO_HELPS };
-        let why = self.why(&call.tenant, &request, budget);
-        let mut verdict = Err(why);
-        if verdict.as_ref().is_err_and(|why| why.verdict.is_none())
-            && let Ok(found) = plan(self.view, &request, self.policy, Budget::default())
-        {
-            // What it lacked has come meanwhile.
-            verdict = Ok(offer(self.view, &call.spec, found));
-        }
+        let (tenant, spec, index) = (&call.tenant, &call.spec, self.view.index());
+        let around = self.around(tenant, spec);
+        let request = Request { around: &around, ..Request::whole(spec) };
+        let found = self.plan_late(tenant, &request);
+        let verdict = match found {
+            Ok((offer, victims)) => {
+                self.inbox.offered(to_remember(tenant, spec, index, &offer, victims));
+                Ok(offer)
+            }
+            Err(vain) => {
+                let budget = if call.with_helps { HELPS } else { NO_HELPS };
+                Err(self.why(tenant, &request, budget, vain))
+            }
+        };
         let decide_us = clock::micros_since(start).max(1);
-        Ok(Planned { index: self.view.index(), decide_us, verdict })
+        Ok(Planned { index, decide_us, verdict })
+    }
+
+    /// A plan for a job that has just not fitted: because what it lacked has come meanwhile, or others
+    /// give way. Else why these do not, if that was asked.
+    fn plan_late(
+        &mut self,
+        tenant: &TenantId,
+        request: &Request<'_>,
+    ) -> Result<(Offer, Vec<Victim>), Option<Vain>> {
+        let spec = request.spec;
+        let outlook = self.quorum.read(|state| Outlook::begin(state, tenant));
+        let verdict = explain(self.view, request, self.policy, &outlook, NO_HELPS).verdict;
+        match verdict {
+            None => {
+                let found = plan(self.view, request, self.policy, Budget::default());
+                found.map(|plan| (offer(self.view, spec, plan), Vec::new())).map_err(|_| None)
+            }
+            Some(verdict) if is_for_capacity(verdict.code()) && asks_for_others(spec) => {
+                self.taking(tenant, request).map_err(Some)
+            }
+            Some(_) => Err(None),
+        }
+    }
+
+    /// A plan by which others give way.
+    fn taking(
+        &mut self,
+        tenant: &TenantId,
+        request: &Request<'_>,
+    ) -> Result<(Offer, Vec<Victim>), Vain> {
+        let (found, candidates) = self.by_preemption(tenant, request)?;
+        let taken = Some(found.taken(&candidates));
+        let (spec, Choice { plan, victims, .. }) = (request.spec, found);
+        let quote = |view: &View| Quote::new(view, spec, &plan.placements);
+        let quote = with_taken(self.view, &candidates, &victims, quote);
+        let quote = Quote { before: Wholeness::of(self.view), ..quote };
+        let digest = digest(spec, &plan.placements, &victims);
+        Ok((Offer { plan, digest, quote, taken }, victims))
     }
 
     fn explain(&mut self, call: &ExplainCall) -> Result<Explained, CallError> {
@@ -131,7 +175,7 @@ impl Desk<'_> {
                 refusal.map_or(Ok(()), Err)?;
                 let around = self.around(&call.tenant, spec);
                 let request = Request { around: &around, ..Request::whole(spec) };
-                let why = self.why(&call.tenant, &request, HELPS);
+                let why = self.why(&call.tenant, &request, HELPS, None);
                 (spec.replicas(), Some(or_too_early(why, spec)))
             }
             ExplainTarget::Job(job) => {
@@ -173,14 +217,21 @@ impl Desk<'_> {
     /// Why a waiting job waits, for whom what is held for it is free.
     fn why_waiting(&mut self, job: JobId, tenant: &TenantId, request: &Request<'_>) -> NoPlan {
         let Some(&(_, claim)) = self.holds.iter().find(|(held, _)| *held == job) else {
-            return self.why(tenant, request, HELPS);
+            return self.why(tenant, request, HELPS, None);
         };
         let mut view = self.view.clone();
         view.unclaim(claim);
-        Desk { view: &mut view, ..*self }.why(tenant, request, HELPS)
+        Desk { view: &mut view, ..*self }.why(tenant, request, HELPS, None)
     }
 
-    fn why(&mut self, tenant: &TenantId, request: &Request<'_>, budget: Budget) -> NoPlan {
+    /// Why it does not fit. `in_vain`: it was seen already that others cannot give way, for this reason.
+    fn why(
+        &mut self,
+        tenant: &TenantId,
+        request: &Request<'_>,
+        budget: Budget,
+        in_vain: Option<Vain>,
+    ) -> NoPlan {
         let mut outlook = self.quorum.read(|state| Outlook::begin(state, tenant));
         let mut next = 0;
         let mut read_on = |state: &State| outlook.read_on(state, &mut next, READ_SLICE);
@@ -188,8 +239,12 @@ impl Desk<'_> {
         let mut answer = explain(self.view, request, self.policy, &outlook, budget);
         let is_busy = answer.verdict.is_some_and(|verdict| is_for_capacity(verdict.code()));
         if budget.steps_max > 0 && is_busy && matches!(request.ranks, Ranks::All) {
-            match self.by_preemption(tenant, request) {
-                Ok(help) => answer.helps.push(help),
+            let found = in_vain.map_or_else(|| self.by_preemption(tenant, request), Err);
+            match found {
+                Ok((found, candidates)) => answer.helps.push(Help {
+                    change: Change::Preempt(found.taken(&candidates)),
+                    is_least: !found.is_cut,
+                }),
                 Err(why) => answer.is_cut_short |= why == Vain::Undecided,
             }
         }
@@ -204,14 +259,17 @@ impl Desk<'_> {
     }
 
     /// Who would give way to a job that asked for it, or does.
-    fn by_preemption(&mut self, tenant: &TenantId, request: &Request<'_>) -> Result<Help, Vain> {
-        let (priority, now) = (request.spec.priority, clock::now());
-        let asker = Asker { tenant, priority, is_about_jobs: request.spec.is_about_jobs() };
-        let begin = |state: &State| Candidates::begin(state, priority, &BTreeSet::new());
+    fn by_preemption(
+        &mut self,
+        tenant: &TenantId,
+        request: &Request<'_>,
+    ) -> Result<(Choice, Vec<Candidate>), Vain> {
+        let (asker, now) = (Asker::of(tenant, request.spec), clock::now());
+        let begin = |state: &State| Candidates::begin(state, asker.priority, &BTreeSet::new());
         let mut all = self.quorum.read(begin);
         while self.quorum.read(|state: &State| all.read_on(state, asker, now, READ_SLICE)) {}
         let found = choose(self.view, request, &all.found, self.policy, SEARCH)?;
-        Ok(Help { change: found.to_change(&all.found), is_least: !found.is_cut })
+        Ok((found, all.found))
     }
 }
 
@@ -246,5 +304,22 @@ fn no_plan(answer: Explanation, over_quota: Option<Reason>) -> NoPlan {
 /// A plan as a dry run tells of it.
 pub(super) fn offer(view: &View, spec: &JobSpec, plan: Plan) -> Offer {
     let quote = Quote::new(view, spec, &plan.placements);
-    Offer { digest: digest(spec, &plan.placements), quote, plan }
+    Offer { digest: digest(spec, &plan.placements, &[]), quote, plan, taken: None }
+}
+
+/// What is to be remembered of a plan that a caller is told of.
+pub(super) fn to_remember(
+    tenant: &TenantId,
+    spec: &JobSpec,
+    index: u64,
+    offer: &Offer,
+    victims: Vec<Victim>,
+) -> office::Offer {
+    let taking = Arc::new(Taking { plan: offer.plan.clone(), victims });
+    let (body, digest) = (convert::job::digest(spec), offer.digest);
+    office::Offer { tenant: tenant.clone(), body, index, digest, taking }
+}
+
+fn asks_for_others(spec: &JobSpec) -> bool {
+    spec.preemption.policy == PreemptionPolicy::LowerPriority
 }

@@ -8,7 +8,7 @@ use crate::applied::{Follow, lock};
 use crate::call::{CallError, ExplainCall, Explained, PlanCall, Planned};
 use crate::clock;
 use scheduler_core::duty::office::{
-    Ask, BATCH_JOBS_MAX, BATCHES_IN_FLIGHT_MAX, LINGER, Notes, Returned, Submission, is_ripe,
+    Ask, BATCH_JOBS_MAX, BATCHES_IN_FLIGHT_MAX, LINGER, Notes, Offer, Returned, Submission, is_ripe,
 };
 use scheduler_core::event::Event;
 use std::collections::VecDeque;
@@ -61,6 +61,8 @@ pub(super) struct Work {
     pub(super) dry_runs: Vec<DryRun>,
     pub(super) notes: Notes,
     pub(super) returned: Vec<Returned<Slot>>,
+    /// Plans that the explainer tells of.
+    pub(super) offers: Vec<Offer>,
     /// The explainer has answered all it was asked.
     pub(super) explained: bool,
     /// The term is over.
@@ -76,6 +78,7 @@ struct Desk {
     /// When the oldest of the notes came.
     noted: Option<Instant>,
     returned: Vec<Returned<Slot>>,
+    offers: Vec<Offer>,
     explained: bool,
     /// Log index up to which `notes` tells, or told, of changes.
     told: u64,
@@ -135,6 +138,15 @@ impl Inbox {
         desk.returned.push(batch);
         drop(desk);
         self.bell.notify_one();
+    }
+
+    /// Tells of a plan before its caller is: whoever means it asks later. There are no more of them
+    /// than dry runs.
+    pub(super) fn offered(&self, offer: Offer) {
+        let mut desk = lock(&self.desk);
+        if !desk.closed {
+            desk.offers.push(offer);
+        }
     }
 
     /// Tells that the explainer has answered all it was asked.
@@ -229,6 +241,7 @@ impl Desk {
             dry_runs: self.dry_runs.drain(..).collect(),
             notes: self.take_notes(),
             returned: std::mem::take(&mut self.returned),
+            offers: std::mem::take(&mut self.offers),
             explained: std::mem::take(&mut self.explained),
             closed: self.closed,
         }

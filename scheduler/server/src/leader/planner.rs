@@ -8,11 +8,10 @@
 
 use super::answer::Slot;
 use super::batch;
-use super::explainer::{Explainer, Questions, offer};
+use super::explainer::{Explainer, Questions, offer, to_remember};
 use super::inbox::{DRY_RUNS_QUEUED_MAX, DryRun, Inbox, RETRY_MS, Work};
 use crate::call::{CallError, PlanCall, Planned};
 use crate::clock;
-use crate::convert;
 use raft_store::Quorum;
 use scheduler_core::command::Plan;
 use scheduler_core::duty::office::{Answer, Batch, Notes, Office, Reserve, Shell};
@@ -63,7 +62,7 @@ impl Planner {
     }
 
     fn round(&mut self, work: Work) {
-        let Work { asks, dry_runs, mut notes, returned, explained, .. } = work;
+        let Work { asks, dry_runs, mut notes, returned, offers, explained, .. } = work;
         if explained {
             self.explainer.came_back();
         }
@@ -72,6 +71,7 @@ impl Planner {
             self.office.take_back(batch, &mut notes, now);
         }
         self.office.take_in(&self.desk, notes);
+        offers.into_iter().for_each(|offer| self.office.remember(offer));
         dry_runs.into_iter().for_each(|run| self.dry_run(run));
         self.explain();
         self.office.submit(asks);
@@ -99,8 +99,7 @@ impl Planner {
         };
         let view = self.office.view();
         let (index, offer) = (view.index(), offer(view, spec, plan));
-        let (body, digest) = (convert::job::digest(spec), offer.digest);
-        self.office.remember(tenant, body, digest, Arc::new(offer.plan.clone()));
+        self.office.remember(to_remember(tenant, spec, index, &offer, Vec::new()));
         let decide_us = clock::micros_since(start).max(1);
         Ok(Some(Planned { index, decide_us, verdict: Ok(offer) }))
     }

@@ -4,6 +4,7 @@
 //! happened to the batch.
 
 use super::look::{Accepted, Answer};
+use super::offers::Taking;
 use super::{Ask, STALE_MAX, Submission};
 use crate::command::{
     Actor, Command, Commit, Entry, Outcome, Plan, Preempt, Rejection, Submit, Victim,
@@ -31,6 +32,8 @@ enum Item<T> {
         ask: Ask<T>,
         planned: bool,
         growth: Option<u64>,
+        /// Whose GPUs its plan takes.
+        victims: Vec<JobId>,
         decide_us: u64,
     },
     Commit(JobId),
@@ -81,7 +84,7 @@ pub struct Returned<T> {
 /// How a submission was decided.
 pub(super) struct Decided {
     /// `Err` = it waits, and why.
-    pub(super) found: Result<Plan, Reason>,
+    pub(super) found: Result<Taking, Reason>,
     /// As of which growth of capacity it was found not to fit; `None` = not known.
     pub(super) growth: Option<u64>,
     pub(super) decide_us: u64,
@@ -115,13 +118,14 @@ impl<T> Batch<T> {
     /// Accepts a job: placed, or pending.
     pub(super) fn submit(&mut self, ask: Ask<T>, decided: Decided, token: u128, at: TimeMs) {
         let Decided { found, growth, decide_us } = decided;
-        let (plan, reason) = match found {
-            Ok(plan) => (Some(plan), Reason::default()),
-            Err(reason) => (None, reason),
+        let (plan, victims, reason) = match found {
+            Ok(Taking { plan, victims }) => (Some(plan), victims, Reason::default()),
+            Err(reason) => (None, Vec::new(), reason),
         };
         let planned = plan.is_some();
         self.weigh(plan.as_ref());
         self.bytes += weight(&ask.call.spec);
+        let giving = self.weigh_victims(&victims);
         let Submission { tenant, by, request_id, body_digest, spec, .. } = &ask.call;
         let command = Command::Submit(Submit {
             tenant: tenant.clone(),
@@ -130,10 +134,11 @@ impl<T> Batch<T> {
             spec: Arc::clone(spec),
             token,
             plan,
+            victims,
             reason,
         });
         self.entries.push(Entry { at, by: by.clone(), command });
-        self.sent.items.push(Item::Submit { ask, planned, growth, decide_us });
+        self.sent.items.push(Item::Submit { ask, planned, growth, victims: giving, decide_us });
     }
 
     /// Binds waiting replicas of a job.
@@ -145,10 +150,7 @@ impl<T> Batch<T> {
     /// Binds a whole waiting job to what others give up.
     pub(super) fn preempt(&mut self, job: JobId, plan: Plan, victims: Vec<Victim>, at: TimeMs) {
         self.weigh(Some(&plan));
-        let ranks: usize = victims.iter().map(|victim| victim.ranks.len()).sum();
-        self.bytes += (victims.len() + ranks) * PLACEMENT_BYTES;
-        let jobs = victims.iter().map(|victim| victim.job).collect();
-        let item = Item::Preempt { job, victims: jobs };
+        let item = Item::Preempt { job, victims: self.weigh_victims(&victims) };
         self.push(Command::Preempt(Preempt { job, plan, victims }), item, at);
     }
 
@@ -161,6 +163,13 @@ impl<T> Batch<T> {
         self.bytes += ENTRY_BYTES;
         self.entries.push(Entry { at, by: Actor::System, command });
         self.sent.items.push(item);
+    }
+
+    /// The jobs of the victims.
+    fn weigh_victims(&mut self, victims: &[Victim]) -> Vec<JobId> {
+        let ranks: usize = victims.iter().map(|victim| victim.ranks.len()).sum();
+        self.bytes += (victims.len() + ranks) * PLACEMENT_BYTES;
+        victims.iter().map(|victim| victim.job).collect()
     }
 
     fn weigh(&mut self, plan: Option<&Plan>) {
@@ -192,8 +201,9 @@ impl<T> Sent<T> {
         let (mut returned, items) = self.back();
         for item in items {
             match item {
-                Item::Submit { ask, planned, .. } => {
+                Item::Submit { ask, planned, victims, .. } => {
                     returned.freed |= planned;
+                    returned.victims.extend(victims);
                     fail(ask.ticket);
                 }
                 Item::Commit(job) => returned.commit(job, false),
@@ -220,6 +230,9 @@ impl<T> Returned<T> {
         index: u64,
         answer: &mut impl FnMut(T, Answer),
     ) {
+        if let Item::Submit { victims, .. } = &item {
+            self.victims.extend(victims);
+        }
         match (item, result) {
             (Item::Tell, _) => {}
             (Item::Commit(job), result) => {

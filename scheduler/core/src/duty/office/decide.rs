@@ -4,13 +4,13 @@
 
 use super::batch::{Batch, Decided};
 use super::look::{self, Answer, Look};
+use super::offers::{Offer, Taking};
 use super::{Ask, BATCH_JOBS_MAX, Check, Office, Shell, Submission};
 use crate::command::{Plan, Rejection};
 use crate::fit::Around;
 use crate::id::TenantId;
 use crate::job::{JobSpec, PreemptionPolicy, Reason};
 use crate::plan::{Request, Unplaceable, quote};
-use std::sync::Arc;
 
 impl<T> Office<T> {
     /// Decides new jobs, at most one batch full.
@@ -56,7 +56,7 @@ impl<T> Office<T> {
             self.claim(shell, batch, &ask.call.spec, plan);
         }
         let decide_us = shell.work_us().saturating_sub(start_us).max(1);
-        let decided = Decided { found, growth, decide_us };
+        let decided = Decided { found: found.map(Taking::from), growth, decide_us };
         batch.submit(ask, decided, shell.token(), shell.clock());
     }
 
@@ -67,11 +67,12 @@ impl<T> Office<T> {
     {
         let start_us = shell.work_us();
         match self.plan_meant(shell, &ask, check) {
-            Ok(plan) => {
+            Ok(taking) => {
                 self.view.note_arrival(&ask.call.spec);
-                self.claim(shell, batch, &ask.call.spec, &plan);
+                self.claim(shell, batch, &ask.call.spec, &taking.plan);
+                self.preempting.give(&taking.victims);
                 let decide_us = shell.work_us().saturating_sub(start_us).max(1);
-                let decided = Decided { found: Ok(plan), growth: None, decide_us };
+                let decided = Decided { found: Ok(taking), growth: None, decide_us };
                 batch.submit(ask, decided, shell.token(), shell.clock());
             }
             Err(why) => self.plan_changed(shell, ask, why),
@@ -79,7 +80,7 @@ impl<T> Office<T> {
     }
 
     /// The plan meant, if it can still be carried out as far as is known here; else why not.
-    fn plan_meant<S>(&mut self, shell: &mut S, ask: &Ask<T>, check: Check) -> Result<Plan, String>
+    fn plan_meant<S>(&mut self, shell: &mut S, ask: &Ask<T>, check: Check) -> Result<Taking, String>
     where
         S: Shell<Ticket = T>,
     {
@@ -88,10 +89,10 @@ impl<T> Office<T> {
             return Err(format!("what the plan of index {index} uses was taken meanwhile"));
         }
         self.catch_up(shell);
-        if let Some(plan) = self.offers.find(&call.tenant, call.body_digest, check) {
+        if let Some(meant) = self.offers.find(&call.tenant, call.body_digest, check) {
             self.lift_for_new(shell, &call.spec);
-            if quote::is_free(&self.view, &plan.placements) {
-                return Ok(Plan::clone(&plan));
+            if self.is_to_be_had(shell, call, &meant) {
+                return Ok(Taking::clone(&meant));
             }
             return Err(format!("what the plan of index {index} uses is not free any more"));
         }
@@ -99,7 +100,9 @@ impl<T> Office<T> {
             return Err(format!("this server knows of no plan for this job at index {index}"));
         };
         match self.find(shell, &call.tenant, &call.spec) {
-            Ok(plan) if quote::digest(&call.spec, &plan.placements) == meant => Ok(plan),
+            Ok(plan) if quote::digest(&call.spec, &plan.placements, &[]) == meant => {
+                Ok(plan.into())
+            }
             Ok(_) => Err(format!("the plan of index {index} is not what would be done now")),
             Err(why) => Err(format!("the plan of index {index} does not fit now: {why}")),
         }
@@ -129,10 +132,9 @@ impl<T> Office<T> {
         Ok(found)
     }
 
-    /// Remembers a plan that a caller was told of, so that a [`Check`] finds it. `body` is the
-    /// digest that its submission will carry, `digest` that of the plan.
-    pub fn remember(&mut self, tenant: &TenantId, body: u128, digest: u128, plan: Arc<Plan>) {
-        self.offers.remember(tenant, body, self.view.index(), digest, plan);
+    /// Remembers a plan that a caller was told of, so that a [`Check`] finds it.
+    pub fn remember(&mut self, offer: Offer) {
+        self.offers.remember(offer);
     }
 
     fn find_new<S>(&mut self, shell: &mut S, call: &Submission) -> Result<Plan, Reason>

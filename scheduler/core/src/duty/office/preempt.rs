@@ -11,10 +11,15 @@ use super::batch::Batch;
 use super::holds::Lifted;
 use super::hopeless::Kind;
 use super::look::Waiting;
-use super::{Office, Shell};
+use super::offers::Taking;
+use super::{Office, Shell, Submission};
+use crate::command::Victim;
 use crate::id::JobId;
 use crate::job::{JobPhase, PreemptionPolicy, Priority, Reason, ReasonCode};
-use crate::plan::preempt::{Asker, Candidate, Candidates, SEARCH, Vain, choose, is_for_capacity};
+use crate::plan::preempt::{
+    Asker, Candidate, Candidates, SEARCH, Vain, choose, is_for_capacity, with_taken,
+};
+use crate::plan::quote;
 use crate::unit::{DurationMs, TimeMs};
 use std::collections::BTreeSet;
 
@@ -46,6 +51,11 @@ pub(super) struct Preempting {
 }
 
 impl Preempting {
+    /// These are to give way by an entry that is sent now.
+    pub(super) fn give(&mut self, victims: &[Victim]) {
+        self.giving.extend(victims.iter().map(|victim| victim.job));
+    }
+
     /// An entry by which these were to give way is applied or lost.
     pub(super) fn came_back(&mut self, victims: &[JobId]) {
         victims.iter().for_each(|victim| {
@@ -101,24 +111,46 @@ impl<T> Office<T> {
         self.claim(shell, batch, spec, &found.plan);
         self.backlog.sent(wait.job.id);
         self.holds.sent(wait.job.id);
-        self.preempting.giving.extend(found.victims.iter().map(|victim| victim.job));
+        self.preempting.give(&found.victims);
         batch.preempt(wait.job.id, found.plan, found.victims, shell.clock());
         Preempted::Sent
     }
 
     /// Who could give way to the job.
     fn could_give_way<S: Shell<Ticket = T>>(&self, shell: &S, wait: &Waiting) -> Vec<Candidate> {
-        let (job, now) = (&wait.job, shell.clock());
-        let asker = Asker {
-            tenant: &job.tenant,
-            priority: job.spec.priority,
-            is_about_jobs: job.spec.is_about_jobs(),
-        };
+        let asker = Asker::of(&wait.job.tenant, &wait.job.spec);
         let giving = &self.preempting.giving;
-        let mut all = shell.look(|state| Candidates::begin(state, asker.priority, giving));
-        while shell.look(|state| all.read_on(state, asker, now, READ_SLICE)) {}
-        all.found
+        let all = shell.look(|state| Candidates::begin(state, asker.priority, giving));
+        read(shell, all, asker)
     }
+
+    /// Whether all that a plan is made of that its caller was told of is free, or held by those who
+    /// would give way.
+    pub(super) fn is_to_be_had<S: Shell<Ticket = T>>(
+        &mut self,
+        shell: &S,
+        call: &Submission,
+        meant: &Taking,
+    ) -> bool {
+        let (placements, victims) = (&meant.plan.placements, &meant.victims);
+        if victims.is_empty() {
+            return quote::is_free(&self.view, placements);
+        }
+        let mut jobs = victims.iter().map(|victim| victim.job);
+        if jobs.clone().any(|job| self.preempting.giving.contains(&job)) {
+            return false;
+        }
+        let all = Candidates::named(&mut jobs);
+        let held = read(shell, all, Asker::of(&call.tenant, &call.spec));
+        with_taken(&mut self.view, &held, victims, |view| quote::is_free(view, placements))
+    }
+}
+
+/// Reads what candidates hold, in slices.
+fn read<S: Shell>(shell: &S, mut all: Candidates, asker: Asker<'_>) -> Vec<Candidate> {
+    let now = shell.clock();
+    while shell.look(|state| all.read_on(state, asker, now, READ_SLICE)) {}
+    all.found
 }
 
 /// The reason to tell a job that waits for busy capacity: that it was preempted stays told.

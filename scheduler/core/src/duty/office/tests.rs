@@ -110,6 +110,13 @@ impl Term {
         Self { office, desk, asked: 0 }
     }
 
+    /// Its caller was told of this plan at the present index.
+    fn remember(&mut self, call: &Submission, digest: u128, taking: Taking) {
+        let index = self.office.view().index();
+        let (tenant, body) = (call.tenant.clone(), call.body_digest);
+        self.office.remember(Offer { tenant, body, index, digest, taking: Arc::new(taking) });
+    }
+
     fn submission(&self, replicas: u32, gpus: u8) -> Submission {
         Submission {
             tenant: tenant(TENANT),
@@ -451,15 +458,15 @@ fn a_plan_that_was_told_of_is_carried_out_or_nothing_is() {
     let call = term.submission(1, 8);
     let (who, spec) = (call.tenant.clone(), Arc::clone(&call.spec));
     let plan = term.office.dry_plan(&mut term.desk, &who, &spec).expect("is a tenant");
-    let plan = Arc::new(plan.expect("fits"));
+    let plan = Arc::new(Taking::from(plan.expect("fits")));
     let index = term.office.view().index();
-    let digest = quote::digest(&spec, &plan.placements);
-    term.office.remember(&who, call.body_digest, digest, Arc::clone(&plan));
+    let digest = quote::digest(&spec, &plan.plan.placements, &[]);
+    term.remember(&call, digest, Taking::clone(&plan));
     let check = Some(Check { index, digest: Some(digest) });
     let meant = term.ask_for(Submission { check, ..call.clone() });
     term.round();
     let [Command::Submit(submit)] = &commands(&term)[..] else { panic!("one submission") };
-    assert_eq!(submit.plan.as_ref(), Some(&*plan));
+    assert_eq!(submit.plan.as_ref(), Some(&plan.plan));
     term.commit();
     assert!(term.accepted(meant).placed);
     // Its GPUs are taken now.

@@ -89,21 +89,26 @@ pub enum Change {
     Open {
         nodes: u32,
     },
-    /// It may take what jobs of lower priorities let go: so many would go back whole, so many lose
-    /// spare replicas.
-    Preempt {
-        whole: u32,
-        part: u32,
-        gpu_milli: u64,
-        /// Those of the tenant who asks, at most [`OWN_TOLD_MAX`].
-        own: Vec<JobId>,
-    },
+    /// It may take what jobs of lower priorities let go.
+    Preempt(Taken),
     /// At this time enough of what runs has ended, this job last, if nothing else comes before.
     Wait {
         until: TimeMs,
         job: JobId,
         own: bool,
     },
+}
+
+/// What jobs of lower priorities would lose.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Taken {
+    /// Jobs that would go back whole.
+    pub whole: u32,
+    /// Jobs that would lose spare replicas alone.
+    pub part: u32,
+    pub gpu_milli: u64,
+    /// Those of the tenant who asks, at most [`OWN_TOLD_MAX`].
+    pub own: Vec<JobId>,
 }
 
 impl Change {
@@ -114,7 +119,7 @@ impl Change {
             groups.iter().for_each(|&at| new.groups.get_mut(at).into_iter().for_each(change));
         };
         match self {
-            Self::Quota { .. } | Self::Open { .. } | Self::Wait { .. } | Self::Preempt { .. } => {
+            Self::Quota { .. } | Self::Open { .. } | Self::Wait { .. } | Self::Preempt(_) => {
                 return None;
             }
             Self::NoRule { rule, .. } => return Some(rule.without(spec)),

@@ -19,7 +19,7 @@ mod search;
 
 pub use answer::{Explanation, GroupCounts, Help, asked_gpu_milli, explain};
 pub use cause::Cause;
-pub use change::Change;
+pub use change::{Change, Taken};
 pub use outlook::Outlook;
 pub(super) use refusal::{alone, unplaceable};
 pub use rule::Rule;

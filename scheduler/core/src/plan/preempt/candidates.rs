@@ -4,7 +4,7 @@
 //! are read.
 
 use crate::id::{JobId, Rank, TenantId};
-use crate::job::{Job, Priority};
+use crate::job::{Job, JobSpec, Priority};
 use crate::plan::explain::outlook::HELD_MAX;
 use crate::state::State;
 use crate::unit::{DurationMs, TimeMs};
@@ -49,10 +49,22 @@ pub struct Asker<'a> {
     pub is_about_jobs: bool,
 }
 
+impl<'a> Asker<'a> {
+    /// For a job of the tenant.
+    pub fn of(tenant: &'a TenantId, spec: &JobSpec) -> Self {
+        Self { tenant, priority: spec.priority, is_about_jobs: spec.is_about_jobs() }
+    }
+}
+
 impl Candidates {
     /// The jobs alone: call [`Candidates::read_on`] until it says that it is done.
     pub fn begin(state: &State, below: Priority, but: &BTreeSet<JobId>) -> Self {
         let jobs = state.disruptible(below).map(|(_, job)| job).filter(|job| !but.contains(job));
+        Self { jobs: jobs.take(JOBS_MAX).collect(), ..Self::default() }
+    }
+
+    /// As [`Candidates::begin`], of these jobs, whether or not they may give way.
+    pub fn named(jobs: impl Iterator<Item = JobId>) -> Self {
         Self { jobs: jobs.take(JOBS_MAX).collect(), ..Self::default() }
     }
 

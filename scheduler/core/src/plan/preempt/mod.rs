@@ -17,7 +17,8 @@ mod search;
 
 pub use candidates::{Asker, Candidate, Candidates};
 
-use super::explain::change::{Change, OWN_TOLD_MAX};
+use super::explain::Taken;
+use super::explain::change::OWN_TOLD_MAX;
 use super::{Budget, Policy, Request, Steps, find, probe};
 use crate::command::{Plan, Victim};
 use crate::id::JobId;
@@ -50,8 +51,8 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// What it amounts to, as an explanation tells it.
-    pub fn to_change(&self, candidates: &[Candidate]) -> Change {
+    /// What it amounts to, as people are told.
+    pub fn taken(&self, candidates: &[Candidate]) -> Taken {
         let is_victim = |one: &&Candidate| {
             self.victims.binary_search_by_key(&one.job, |victim| victim.job).is_ok()
         };
@@ -61,8 +62,32 @@ impl Choice {
         own.truncate(OWN_TOLD_MAX);
         let (all, whole) = (self.victims.len(), self.cost.whole);
         let part = u32::try_from(all).unwrap_or(u32::MAX).saturating_sub(whole);
-        Change::Preempt { whole, part, gpu_milli: self.cost.gpu_milli, own }
+        Taken { whole, part, gpu_milli: self.cost.gpu_milli, own }
     }
+}
+
+/// Looks at the view as it would be if these had given way: `candidates` must have been read after
+/// whatever names the victims.
+pub fn with_taken<R>(
+    view: &mut View,
+    candidates: &[Candidate],
+    victims: &[Victim],
+    look: impl FnOnce(&View) -> R,
+) -> R {
+    let units = Unit::all(candidates);
+    let is_taken = |unit: &Unit<'_>| {
+        let job = candidates.get(unit.of).map(|one| one.job);
+        let victim = victims.iter().find(|victim| Some(victim.job) == job);
+        victim.is_some_and(|victim| {
+            let named = unit.spare.is_some_and(|rank| victim.ranks.binary_search(&rank).is_ok());
+            named || victim.ranks.is_empty()
+        })
+    };
+    let taken = units.iter().enumerate().filter(|(_, unit)| is_taken(unit)).map(|(at, _)| at);
+    let taken = taken.collect();
+    let mut freed = Freed::new(view, &units);
+    freed.set(&taken);
+    look(freed.view())
 }
 
 /// What a choice costs others; less is better, and the first field counts most.

@@ -6,6 +6,7 @@ use crate::fixture::entry::{TENANT, World, group, job_spec, name, quota, submit,
 use crate::id::{NodeId, Rank};
 use crate::job::{Disruption, JobKind, JobSpec, PreemptionPolicy, ReasonCode, Strategy};
 use crate::node::Custom;
+use crate::plan::quote;
 use crate::plan::{Ranks, plan};
 use crate::state::State;
 use crate::unit::{CpuMilli, TimeMs};
@@ -80,7 +81,7 @@ fn asker(spec: &JobSpec) -> (crate::id::TenantId, Priority) {
 
 fn candidates(state: &State, spec: &JobSpec) -> Vec<Candidate> {
     let (tenant, priority) = asker(spec);
-    let asker = Asker { tenant: &tenant, priority, is_about_jobs: spec.is_about_jobs() };
+    let asker = Asker { priority, ..Asker::of(&tenant, spec) };
     Candidates::all(state, asker, state.now())
 }
 
@@ -114,6 +115,11 @@ fn check_against_state(seed: u64) -> Option<(u32, usize)> {
     let again = chosen(&mut View::new(&world.state), &world.state, &spec);
     assert_eq!(choice, again, "seed {seed}: always the same");
     let choice = choice?;
+    let held = candidates(&world.state, &spec);
+    let has_room = |view: &View| quote::is_free(view, &choice.plan.placements);
+    assert!(with_taken(&mut view, &held, &choice.victims, has_room), "seed {seed}");
+    let after: Vec<_> = (0..view.node_end() as u32).map(|node| view.base(node)).collect();
+    assert_eq!(before, after, "seed {seed}: the view is put back");
     let job = world.submit(submit("high", spec, None));
     let with = |victims: Vec<Victim>| {
         Command::Preempt(Preempt { job, plan: choice.plan.clone(), victims })
@@ -369,11 +375,7 @@ fn candidates_are_read_in_slices_without_those_who_give_way_already_or_are_relat
     // What it amounts to names those of the tenant who asks.
     let spec = taker(3);
     let choice = chosen(&mut View::new(&world.state), &world.state, &spec).expect("fits");
-    let Change::Preempt { whole, part, own, .. } =
-        choice.to_change(&candidates(&world.state, &spec))
-    else {
-        panic!("{choice:?}")
-    };
+    let Taken { whole, part, own, .. } = choice.taken(&candidates(&world.state, &spec));
     assert_eq!((whole, part, own), (3, 0, jobs[..2].to_vec()));
 }
 

@@ -89,7 +89,7 @@ fn kind(change: &Change) -> &'static str {
         Change::NoRule { .. } => "rule",
         Change::Open { .. } => "open",
         Change::Wait { .. } => "wait",
-        Change::Preempt { .. } => "preempt",
+        Change::Preempt(_) => "preempt",
     }
 }
 

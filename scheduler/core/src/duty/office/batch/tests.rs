@@ -63,7 +63,7 @@ fn only_a_plan_is_tried_again() {
     let over = Rejection::QuotaExceeded { tenant: tenant(TENANT), why: "9 of 8 GPUs".to_owned() };
     for planned in [true, false] {
         let mut batch = Batch::new(1);
-        let found = if planned { Ok(Plan::default()) } else { Err(Reason::default()) };
+        let found = if planned { Ok(Taking::default()) } else { Err(Reason::default()) };
         let decided = Decided { found, growth: None, decide_us: 1 };
         batch.submit(ask(Vec::new()), decided, 0, TimeMs(0));
         let mut answers = Vec::new();

@@ -1,8 +1,8 @@
 //! Jobs that take what others let go: who waits then, and what is promised to whom meanwhile.
 
 use super::*;
-use crate::command::Scale;
-use crate::fixture::entry::name;
+use crate::command::{Scale, Victim};
+use crate::fixture::entry::{self, name};
 use crate::job::{Disruption, JobSpec, PreemptionPolicy};
 
 fn low(term: &Term, replicas: u32, priority: i16) -> Submission {
@@ -100,6 +100,75 @@ fn what_is_given_up_is_promised_once() {
     assert_eq!([a, b].map(|job| term.phase(job)), [JobPhase::Pending; 2]);
     assert_eq!(term.office.view.claims_len(), 0);
     assert!(term.office.preempting.giving.is_empty());
+}
+
+/// Told of a plan by which the victim gives way, its caller means it.
+fn means(term: &mut Term, victim: JobId, call: Submission) -> u32 {
+    let victims = vec![Victim { job: victim, ranks: Vec::new() }];
+    let taking = Taking { plan: entry::plan(&[(0, 0xff)]), victims };
+    term.remember(&call, 7, taking);
+    let check = Some(Check { index: term.office.view().index(), digest: Some(7) });
+    term.ask_for(Submission { check, ..call })
+}
+
+#[test]
+fn a_plan_that_takes_is_carried_out_as_it_was_told_or_nothing_is() {
+    for lost in [false, true] {
+        let mut term = Term::new(1);
+        let victim = term.job(low(&term, 1, -5));
+        let call = high(&term, 1, 500);
+        let first = means(&mut term, victim, call.clone());
+        let second = means(&mut term, victim, Submission { request_id: "other".into(), ..call });
+        term.round();
+        let [Command::Submit(asked)] = &commands(&term)[..] else { panic!("only the first") };
+        assert_eq!(asked.victims.iter().map(|one| one.job).collect::<Vec<_>>(), [victim]);
+        let [Answer::PlanChanged { why, .. }] = &term.answers(second)[..] else { panic!("aborts") };
+        assert!(why.contains("not free any more"), "{why}");
+        match lost {
+            true => drop(term.lose()),
+            false => term.commit(),
+        }
+        assert!(term.office.preempting.giving.is_empty());
+        if lost {
+            assert_eq!(term.phase(victim), JobPhase::Placed);
+            continue;
+        }
+        assert!(term.accepted(first).placed);
+        term.settle(TimeMs(60_000));
+        assert_eq!(term.phase(victim), JobPhase::Pending);
+        assert_eq!(term.office.view.claims_len(), 0);
+    }
+}
+
+#[test]
+fn a_plan_that_takes_aborts_when_its_victim_has_gone_or_goes() {
+    // Known before it asks, or only when its entry is applied.
+    for late in [false, true] {
+        let mut term = Term::new(1);
+        let victim = term.job(low(&term, 1, -5));
+        let call = high(&term, 1, 500);
+        let ticket = means(&mut term, victim, call);
+        if late {
+            term.round();
+        }
+        term.cancel(victim);
+        let other = Submission { request_id: "other".into(), ..term.submission(1, 8) };
+        term.desk.world.submit(entry::submit(
+            "other",
+            (*other.spec).clone(),
+            Some(entry::plan(&[(0, 0xff)])),
+        ));
+        term.office.catch_up(&mut term.desk);
+        term.round();
+        assert_eq!(term.desk.under_way.len(), usize::from(late), "nothing is tried in vain");
+        term.settle(TimeMs(60_000));
+        let [Answer::PlanChanged { .. }] = &term.answers(ticket)[..] else {
+            panic!("{late}: {:?}", term.answers(ticket))
+        };
+        assert_eq!(term.office.view.claims_len(), 0);
+        assert!(term.office.preempting.giving.is_empty());
+        assert_eq!(term.desk.world.state.jobs_after(None).count(), 2, "it was not accepted");
+    }
 }
 
 #[test]

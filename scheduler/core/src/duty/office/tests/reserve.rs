@@ -218,9 +218,9 @@ fn dry_runs_and_plans_that_were_told_of_respect_holds() {
     };
     assert_eq!(dry(&mut play, &call.spec), None);
     let short = JobSpec { duration: Some(DurationMs(SECOND)), ..(*call.spec).clone() };
-    let plan = Arc::new(dry(&mut play, &short).expect("slips in"));
+    let plan = dry(&mut play, &short).expect("slips in");
     let index = play.term.office.view().index();
-    play.term.office.remember(&call.tenant, call.body_digest, 0, plan);
+    play.term.remember(&call, 0, plan.into());
     let check = Some(Check { index, digest: None });
     let meant = Submission { spec: Arc::new(short), check, ..call.clone() };
     let meant = play.term.ask_for(meant);
