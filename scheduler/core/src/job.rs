@@ -232,6 +232,12 @@ impl GroupSpec {
     pub fn ranks(&self) -> u32 {
         self.replicas_max.max(self.replicas)
     }
+
+    /// Phases of a new job's ranks, in their order, and how many are in each.
+    pub fn first_phases(&self) -> [(ReplicaPhase, u32); 2] {
+        let spare = self.ranks() - self.replicas;
+        [(ReplicaPhase::Waiting, self.replicas), (ReplicaPhase::Absent, spare)]
+    }
 }
 
 /// Rules among the replicas of one group, beside those of the job.

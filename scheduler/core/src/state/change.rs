@@ -93,7 +93,7 @@ impl State {
         for key in replica_rows(id, replicas.len()) {
             self.dirty.mark(key);
         }
-        self.index.job_added(&job, super::index::count_groups(&job.spec, &replicas));
+        self.index.job_added(&job, super::index::count_new(&job.spec));
         self.facts.meta.next_job = self.facts.meta.next_job.max(id.0.saturating_add(1));
         self.facts.jobs.insert(id.0, JobSlot { job: Arc::new(job), replicas, scalings: None });
     }

@@ -125,6 +125,18 @@ pub(super) fn count_groups(spec: &JobSpec, replicas: &Replicas) -> Vec<PhaseCoun
     spec.groups.iter().map(count).collect()
 }
 
+/// The same for a new job, whose replicas need not be looked at.
+pub(super) fn count_new(spec: &JobSpec) -> Vec<PhaseCounts> {
+    let count = |group: &crate::job::GroupSpec| {
+        let mut counts = PhaseCounts::default();
+        for (phase, count) in group.first_phases() {
+            *counts.of(phase) += count;
+        }
+        counts
+    };
+    spec.groups.iter().map(count).collect()
+}
+
 /// A tenant: its bounds, and what it holds of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {

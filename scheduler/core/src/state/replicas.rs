@@ -5,7 +5,7 @@
 
 use super::rows::REPLICAS_PER_ROW;
 use crate::id::Rank;
-use crate::job::{JobSpec, Replica, ReplicaPhase};
+use crate::job::{GroupSpec, JobSpec, Replica, ReplicaPhase};
 use std::sync::Arc;
 
 #[derive(Clone, PartialEq, Debug)]
@@ -28,23 +28,41 @@ fn page_of(rank: Rank) -> (usize, usize) {
 
 impl Replicas {
     /// Those of a new job: waiting where the spec asks for them, absent else. Equal neighbouring
-    /// pages are one until they differ.
+    /// pages of one phase are one until they differ.
     pub(super) fn new(spec: &JobSpec) -> Self {
-        let mut all = spec.groups.iter().flat_map(|group| {
-            let asked = usize::try_from(group.replicas).unwrap_or(usize::MAX);
-            let spare = usize::try_from(group.ranks() - group.replicas).unwrap_or(usize::MAX);
-            let waiting = std::iter::repeat_n(blank(ReplicaPhase::Waiting), asked);
-            waiting.chain(std::iter::repeat_n(blank(ReplicaPhase::Absent), spare))
-        });
-        let mut pages: Vec<Arc<[Replica]>> = Vec::new();
-        loop {
-            let page: Vec<Replica> = all.by_ref().take(REPLICAS_PER_ROW).collect();
-            if page.is_empty() {
-                return Self::from_pages(pages);
+        let mut runs: Vec<(ReplicaPhase, usize)> = Vec::new();
+        let size = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        for (phase, count) in
+            spec.groups.iter().flat_map(GroupSpec::first_phases).filter(|(_, count)| *count > 0)
+        {
+            match runs.last_mut() {
+                Some((last, sum)) if *last == phase => *sum = sum.saturating_add(size(count)),
+                _ => runs.push((phase, size(count))),
             }
-            let same = pages.last().filter(|last| ***last == *page).cloned();
-            pages.push(same.unwrap_or_else(|| page.into()));
         }
+        let mut pages: Vec<Arc<[Replica]>> = Vec::new();
+        let mut begun: Vec<Replica> = Vec::new();
+        for (phase, mut left) in runs {
+            while left > 0 {
+                if begun.is_empty() && left >= REPLICAS_PER_ROW {
+                    // Made once, however many there are: who asks for much must not cost more than it weighs.
+                    let page: Arc<[Replica]> = vec![blank(phase); REPLICAS_PER_ROW].into();
+                    pages.extend(std::iter::repeat_n(page, left / REPLICAS_PER_ROW));
+                    left %= REPLICAS_PER_ROW;
+                } else {
+                    let part = left.min(REPLICAS_PER_ROW - begun.len());
+                    begun.extend(std::iter::repeat_n(blank(phase), part));
+                    left -= part;
+                    if begun.len() == REPLICAS_PER_ROW {
+                        pages.push(std::mem::take(&mut begun).into());
+                    }
+                }
+            }
+        }
+        if !begun.is_empty() {
+            pages.push(begun.into());
+        }
+        Self::from_pages(pages)
     }
 
     /// From stored pages in order, all but the last one full.
@@ -107,5 +125,37 @@ impl Replicas {
             Self::Many(pages) => pages,
         };
         pages.iter().flat_map(|page| page.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::entry::{group, job_spec};
+
+    /// Groups of all sizes around a page, with ranks to spare and without.
+    #[test]
+    fn a_new_job_has_a_replica_for_every_rank_in_pages_that_are_shared() {
+        let sizes = [1, 2, 255, 256, 257, 511, 512, 700, 2_000];
+        for first in sizes {
+            for (second, spare) in sizes.into_iter().flat_map(|size| [(size, 0), (size, 300)]) {
+                let mut spec = job_spec(vec![group("a", first, 1), group("b", second, 1)]);
+                spec.groups.first_mut().into_iter().for_each(|one| one.replicas_max += spare);
+                let replicas = Replicas::new(&spec);
+                let phases: Vec<ReplicaPhase> = replicas.iter().map(|one| one.phase).collect();
+                let all = spec.groups.iter().flat_map(GroupSpec::first_phases);
+                let wanted: Vec<ReplicaPhase> = all
+                    .flat_map(|(phase, count)| std::iter::repeat_n(phase, count as usize))
+                    .collect();
+                assert_eq!(phases, wanted, "{first} {second} {spare}");
+                assert_eq!(replicas.len(), wanted.len());
+            }
+        }
+        let replicas = Replicas::new(&job_spec(vec![group("a", 50_000, 1); 2]));
+        let pages = (0..).map_while(|number| replicas.page(number));
+        let mut kinds: Vec<_> = pages.map(|page| page.as_ptr()).collect();
+        let all = kinds.len();
+        kinds.dedup();
+        assert_eq!((all, kinds.len()), (391, 2), "full pages, and the last one");
     }
 }
