@@ -125,6 +125,13 @@ pub struct Shape {
     pub custom: Custom,
 }
 
+impl Shape {
+    /// Whether a replica takes GPUs, cores or what is counted; memory and disk alone do not make one.
+    pub fn asks_something(&self) -> bool {
+        self.gpus != GpuAsk::None || self.cpu > CpuMilli::ZERO || !self.custom.is_empty()
+    }
+}
+
 /// GPUs that would do; all of it must hold.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct GpuAlternative {

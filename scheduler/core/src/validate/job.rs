@@ -170,11 +170,10 @@ fn shape(path: &str, shape: &Shape) -> Valid {
                 };
                 return invalid(format!("{path}.{field}"), "is given, but no GPU is asked for");
             }
-            if shape.cpu.0 == 0 {
-                return invalid(
-                    format!("{path}.cpu_milli"),
-                    "is 0, and no GPU is asked for either",
-                );
+            // What a node has no end of would fit there without end.
+            if !shape.asks_something() {
+                let problem = "is 0, and neither a GPU nor a countable resource is asked for";
+                return invalid(format!("{path}.cpu_milli"), problem);
             }
         }
         GpuAsk::Whole(whole) => {

@@ -287,8 +287,9 @@ fn ask(number: usize, replicas: u32, rng: &mut StdRng) -> GroupSpec {
     if one_in(rng, 12) {
         group.shape.bandwidth_down_min = BandwidthMbps(5_000);
     }
-    // Without GPUs, a replica must at least need some CPU.
-    group.shape.cpu = CpuMilli(rng.random_range(u64::from(!has_gpus)..3) * 500);
+    // A replica that takes nothing else must at least need some CPU.
+    let bare = !has_gpus && group.shape.custom.is_empty();
+    group.shape.cpu = CpuMilli(rng.random_range(u64::from(bare)..3) * 500);
     group.shape.memory = MemoryMib(rng.random_range(0..3) * 512);
     group.shape.disk = DiskMib(rng.random_range(0..3) * 256);
     if one_in(rng, 4) {

@@ -13,7 +13,7 @@ use scheduler_core::job::{JobSpec, RttScope};
 use scheduler_core::node::{Custom, NodeStatus};
 use scheduler_core::plan::explain::Change;
 use scheduler_core::plan::{Budget, Outlook, Policy, Ranks, Request, Verdict, explain, plan};
-use scheduler_core::unit::RttUs;
+use scheduler_core::unit::{CpuMilli, RttUs};
 use scheduler_core::view::View;
 use std::collections::BTreeMap;
 
@@ -30,6 +30,7 @@ fn scene(seed: u64) -> (Scene, JobSpec) {
             group.selectors.clear();
             group.shape.alternatives.clear();
             group.shape.custom = Custom::default();
+            group.shape.cpu = group.shape.cpu.max(CpuMilli(500));
         }
     }
     (scene, spec)

@@ -11,9 +11,7 @@ use super::{Change, Rule, Verdict};
 use crate::command::Placement;
 use crate::fit::{Domain, label};
 use crate::id::{Name, SiteId};
-use crate::job::{
-    Condition, DomainsMax, GpuAsk, GroupSpec, JobSpec, Level, Selector, Shape, Strategy,
-};
+use crate::job::{Condition, DomainsMax, GroupSpec, JobSpec, Level, Selector, Shape, Strategy};
 use crate::plan::ahead::{Ahead, least};
 use crate::plan::{Budget, Ranks, Request, Steps, attempt, probe};
 use crate::topology::FAR;
@@ -459,9 +457,12 @@ impl<'a> Search<'a> {
 
     /// Less CPU, memory or disk for each replica: multiples of a step from the most down.
     fn fewer_resources(&mut self) {
-        let bare = |group: &GroupSpec| group.shape.gpus == GpuAsk::None;
+        let bare = |group: &GroupSpec| {
+            let coreless = Shape { cpu: CpuMilli::ZERO, ..group.shape.clone() };
+            !coreless.asks_something()
+        };
         for ((cpu, bare), groups) in shared(self.spec(), |one| (one.shape.cpu, bare(one))) {
-            // Without GPUs, a replica must at least need some CPU.
+            // A replica that takes nothing else must at least need some CPU.
             let least = if bare { CPU_STEP } else { 0 };
             self.less_of(cpu.0, CPU_STEP, least, |cpu| Change::Cpu {
                 groups: groups.clone(),

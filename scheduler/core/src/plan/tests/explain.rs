@@ -169,6 +169,44 @@ fn the_price_per_hour_that_would_do_is_told_to_the_cent() {
     assert!(!fits(&world.state, &share));
 }
 
+/// Parts made with MIG, say: nothing else of a node is taken.
+#[test]
+fn a_replica_may_ask_for_nothing_but_a_countable_resource() {
+    let licences = |count: u64| BTreeMap::from([(name("licence"), count)]).into();
+    let mut world = World::new();
+    for number in 0..3 {
+        let mut spec = node_spec(&format!("n{number}"), 8);
+        spec.custom = licences(7);
+        world.join(spec);
+    }
+    let ask = |replicas: u32| {
+        let mut spec = job_spec(vec![group("w", replicas, 0)]);
+        let shape = &mut spec.groups[0].shape;
+        (shape.cpu, shape.custom) = (CpuMilli::ZERO, licences(2));
+        spec
+    };
+    for policy in Policy::ALL {
+        let mut view = View::new(&world.state);
+        (0..70).for_each(|_| view.note_arrival(&ask(1)));
+        for replicas in [1, 2, 9] {
+            let spec = ask(replicas);
+            let found = plan(&view, &Request::whole(&spec), &policy, Budget::default());
+            let placed = found.expect("three on each node").placements.len();
+            assert_eq!(placed, replicas as usize, "{policy}");
+        }
+        let spec = ask(10);
+        let refusal = plan(&view, &Request::whole(&spec), &policy, Budget::default());
+        assert_eq!(refusal.expect_err("too many").verdict, Verdict::NeverFits, "{policy}");
+    }
+    let answer = explained(&world.state, &ask(10));
+    assert_eq!(helps(&answer), [Change::Replicas(vec![9])]);
+    let (spec, view) = (ask(9), View::new(&world.state));
+    let placed = plan(&view, &Request::whole(&spec), &Policy::default(), Budget::default());
+    world.done(Command::Submit(submit("all", spec, placed.ok())));
+    assert_eq!(explained(&world.state, &ask(1)).verdict, Some(Verdict::BusyUntil(None)));
+    assert_eq!(world.state.check(), []);
+}
+
 /// Jobs with a duration run from now on; returns them in the order of their ends.
 fn run_some(scene: &mut Scene) -> Vec<JobId> {
     for number in 0..scene.rng.random_range(0..5u64) {

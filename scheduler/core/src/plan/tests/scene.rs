@@ -181,9 +181,9 @@ fn ask(number: usize, replicas: u32, rng: &mut StdRng) -> GroupSpec {
     if one_in(rng, 20) {
         group.shape.bandwidth_up_min = BandwidthMbps(10_000);
     }
-    // Without GPUs, a replica must at least need some CPU.
-    let cores = u64::from(group.shape.gpus == GpuAsk::None)..3;
-    group.shape.cpu = CpuMilli(rng.random_range(cores) * 1000);
+    // A replica that takes nothing else must at least need some CPU.
+    let bare = !asks_gpus && group.shape.custom.is_empty();
+    group.shape.cpu = CpuMilli(rng.random_range(u64::from(bare)..3) * 1000);
     group.shape.memory = MemoryMib(rng.random_range(0..3) * 1024);
     group.shape.disk = DiskMib(rng.random_range(0..2) * 1024);
     if one_in(rng, 4) {
