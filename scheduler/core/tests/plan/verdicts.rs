@@ -76,6 +76,10 @@ fn reason(facts: &Facts, spec: &JobSpec) -> Option<Verdict> {
     // Open nodes first: a closed one may be a domain more to spread over.
     questions.push((&idle, spec, Verdict::BusyUntil(None)));
     questions.push((&all, spec, Verdict::NotReady));
+    if priced {
+        // Dear even where everything is free.
+        questions.push((&all, &unpriced, Verdict::Budget));
+    }
     for (facts, spec, verdict) in questions {
         match fits(facts, spec) {
             Answer::Fits => return Some(verdict),

@@ -161,13 +161,8 @@ fn verdict(
             return (Verdict::Latency, None);
         }
     }
-    if ask.spec.price_max.is_some() || ask.spec.bounds_cost() {
-        let spec = unpriced(ask);
-        let relaxed = ask.with_spec(&spec);
-        let field = Field::new(&relaxed, Base::Now, steps);
-        if holds(&relaxed, &field, Base::Now, minimum, steps) {
-            return (Verdict::Budget, None);
-        }
+    if fits_unpriced(ask, Base::Now, minimum, steps) {
+        return (Verdict::Budget, None);
     }
     let mut closed = ask.view.classes().iter();
     let closed = closed.any(|(_, class)| (class.open as usize) < class.nodes.len());
@@ -183,7 +178,22 @@ fn verdict(
             return (Verdict::Undecided, None);
         }
     }
-    (Verdict::NeverFits, None)
+    // What it may cost is not enough even for an empty fleet, which would hold it.
+    if fits_unpriced(ask, Base::EmptyAll, minimum, steps) {
+        return (Verdict::Budget, None);
+    }
+    (if steps.is_spent() { Verdict::Undecided } else { Verdict::NeverFits }, None)
+}
+
+/// Whether so many fit where the price is no object and was one before.
+fn fits_unpriced(ask: &Ask<'_>, base: Base, minimum: &[u32], steps: &mut Steps) -> bool {
+    if ask.spec.price_max.is_none() && !ask.spec.bounds_cost() {
+        return false;
+    }
+    let spec = unpriced(ask);
+    let relaxed = ask.with_spec(&spec);
+    let field = Field::new(&relaxed, base, steps);
+    holds(&relaxed, &field, base, minimum, steps)
 }
 
 /// Whether so many fit; asks the planner only where capacity on paper does not tell.

@@ -169,6 +169,38 @@ fn the_price_per_hour_that_would_do_is_told_to_the_cent() {
     assert!(!fits(&world.state, &share));
 }
 
+/// Busy or not, it is the price that would have to change first.
+#[test]
+fn what_no_empty_fleet_would_be_cheap_enough_for_is_a_matter_of_the_budget() {
+    let mut world = World::with_nodes(2, 8);
+    let spec = job_spec(vec![group("w", 2, 8)]);
+    let verdict = |world: &World, spec: &JobSpec| explained(&world.state, spec).verdict;
+    let prices: [fn(&mut JobSpec); 3] = [
+        |spec| spec.price_max = Some(PriceMicroUsd(1)),
+        |spec| spec.hourly_max = Some(CostMicroUsd(1)),
+        |spec| {
+            spec.duration = Some(DurationMs(3_600_000));
+            spec.cost_max = Some(CostMicroUsd(1));
+        },
+    ];
+    for dear in prices {
+        let mut spec = spec.clone();
+        dear(&mut spec);
+        assert_eq!(verdict(&world, &spec), Some(Verdict::Budget), "idle");
+    }
+    world.submit_placed("all", &[(0, 0xff), (1, 0xff)]);
+    for dear in prices {
+        let mut spec = spec.clone();
+        dear(&mut spec);
+        assert_eq!(verdict(&world, &spec), Some(Verdict::Budget), "busy");
+        // More than there is, whatever it costs.
+        spec.groups = vec![group("w", 3, 8)];
+        let by_class = spec.price_max.is_some();
+        let wanted = if by_class { Verdict::Budget } else { Verdict::NeverFits };
+        assert_eq!(verdict(&world, &spec), Some(wanted), "too large");
+    }
+}
+
 /// Parts made with MIG, say: nothing else of a node is taken.
 #[test]
 fn a_replica_may_ask_for_nothing_but_a_countable_resource() {
