@@ -152,8 +152,8 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         if number.is_none() {
-            let quoted = if is_quoted_number(self.value) { " without quotes" } else { "" };
-            self.wrong(&format!("a whole number from {lowest} to {highest}{quoted}"));
+            let nearly = nearly_a_number(self.value);
+            self.wrong(&format!("a whole number from {lowest} to {highest}{nearly}"));
         }
         number.and_then(|number| N::try_from(number).ok()).unwrap_or_default()
     }
@@ -180,9 +180,25 @@ fn asks_for_something(value: &Value) -> bool {
     }
 }
 
-/// Whether a text would be a number if its quotes were left out.
-pub(crate) fn is_quoted_number(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.parse::<i128>().is_ok())
+/// What to add to what a whole number must be: how a text that is nearly one becomes one.
+pub(crate) fn nearly_a_number(value: &Value) -> &'static str {
+    match value.as_str() {
+        Some(text) if has_zero_in_front(text) => " without a zero in front",
+        Some(text) if text.parse::<i128>().is_ok() => " without quotes",
+        _ => "",
+    }
+}
+
+/// Whether a number is written as in `010`: some readers of YAML take that for ten, others for eight.
+pub(crate) fn has_zero_in_front(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What to say of such an amount.
+pub(crate) fn zero_in_front(text: &str) -> String {
+    let plain = text.trim_start_matches('0');
+    let plain = if plain.is_empty() { "0" } else { plain };
+    format!("{} may be read as an octal number: write {}", quote(text), quote(plain))
 }
 
 /// What a value is, for people.

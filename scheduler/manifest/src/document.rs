@@ -48,6 +48,8 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Document>, Fault> {
         },
         // `on`, `yes` and `n` are texts, as in YAML 1.2: they stand for names more often than for truth.
         strict_booleans: true,
+        // `010` is eight to some readers and ten to others: it is for the fields to say what they take.
+        leading_zero_numbers_as_strings: true,
         with_snippet: false,
     };
     let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)

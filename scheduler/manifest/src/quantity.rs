@@ -3,6 +3,7 @@
 //! **Invariant:** decimal digits in, integers out; what is finer than the unit asked for is rounded up, as
 //! Kubernetes does, never down: a replica gets at least what was asked.
 
+use crate::decode::{has_zero_in_front, zero_in_front};
 use crate::finding::quote;
 
 /// More digits than this are a slip of the hand.
@@ -18,6 +19,9 @@ impl Quantity {
     /// Reads a quantity; refuses negative ones.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let shown = || quote(text);
+        if has_zero_in_front(text) {
+            return Err(zero_in_front(text));
+        }
         let rest = text.strip_prefix('+').unwrap_or(text);
         if rest.starts_with('-') {
             return Err(format!("{} is negative", shown()));
@@ -180,6 +184,8 @@ mod tests {
             "9999999999999999999",
             "1_000",
             "1e-99",
+            "010",
+            "00",
         ] {
             assert!(Quantity::parse(bad).is_err(), "{bad}");
         }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** `Fields::end` reports every field that nobody asked for.
 
-use crate::decode::{is_quoted_number, kind_of, scalar};
+use crate::decode::{has_zero_in_front, kind_of, nearly_a_number, scalar, zero_in_front};
 use crate::finding::{At, Findings};
 use crate::text::{nearest, printable_line};
 use serde_json::{Map, Value};
@@ -160,9 +160,8 @@ impl<'a> Fields<'a> {
         let value = self.get(key)?;
         let number = value.as_i64().and_then(|n| T::try_from(n).ok());
         if number.is_none() {
-            let quoted = if is_quoted_number(value) { " without quotes" } else { "" };
-            let is = kind_of(value);
-            let range = format!("must be a whole number from {min} to {max}{quoted}, is {is}");
+            let (nearly, is) = (nearly_a_number(value), kind_of(value));
+            let range = format!("must be a whole number from {min} to {max}{nearly}, is {is}");
             faults.fault(&At::of(&self.at(key)), range);
         }
         number
@@ -177,6 +176,7 @@ impl<'a> Fields<'a> {
     ) -> Option<T> {
         let value = self.get(key)?;
         let amount = match scalar(value) {
+            Some(text) if has_zero_in_front(&text) => Err(zero_in_front(&text)),
             Some(text) => read(&text),
             None => Err(format!("must be an amount, is {}", kind_of(value))),
         };

@@ -290,6 +290,27 @@ fn no_time_at_all_is_a_fault() {
     assert!(faults(&kubernetes_job(label, "", "", "")).contains("seconds\"]: must be at least 1"));
 }
 
+/// Where kubectl reads eight, others read ten.
+#[test]
+fn an_amount_with_a_zero_in_front_is_refused_as_a_count_is() {
+    let amount = |text: &str| faults(&kubernetes_job("", "", "", "").replace("gpu: 8", text));
+    let octal = "may be read as an octal number: write";
+    assert!(amount("gpu: 010").contains(&format!("`010` {octal} `10`")));
+    assert!(amount("gpu: 8, cpu: 08").contains(&format!("`08` {octal} `8`")));
+    assert!(amount("gpu: 8, memory: 00").contains(&format!("`00` {octal} `0`")));
+    let plain = kubernetes_job("", "", "", "").replace("gpu: 8", "gpu: 8, cpu: 0.5, memory: 010Gi");
+    assert_eq!(crate::shape(group(&job(&plain), "train")).memory_mib, 10_240);
+    for (field, wanted) in
+        [("cpu: 010", "groups[0].cpu: `010`"), ("gpus: 01", "groups[0].gpus: `01`")]
+    {
+        let native = format!("kind: plain\nname: a\ngroups: [{{name: w, replicas: 1, {field}}}]");
+        let faults = faults(&native);
+        assert!(faults.contains(wanted) && faults.contains(octal), "{faults}");
+    }
+    let bundles = faults("bundles: [{CPU: 010}]");
+    assert!(bundles.contains("bundles[0].CPU: `010` may be read"), "{bundles}");
+}
+
 /// However deep in a manifest a time stands, it bounds the job.
 #[test]
 fn the_shortest_time_counts() {
