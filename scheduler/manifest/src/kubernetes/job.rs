@@ -147,7 +147,7 @@ pub(super) fn pods(
     (pinned, members)
 }
 
-/// Pods that run at the same time.
+/// Pods that run at the same time; 0 = it is not known how many, which has been told.
 fn replicas(at: &At, spec: &JobSpec, findings: &mut Findings) -> u32 {
     let parallelism = spec.parallelism.unwrap_or(1);
     let at_parallelism = at.field("parallelism");
@@ -158,7 +158,7 @@ fn replicas(at: &At, spec: &JobSpec, findings: &mut Findings) -> u32 {
         let words = [("Indexed", ()), ("NonIndexed", ())];
         crate::decode::word(&at.field("completionMode"), mode, &words, findings);
     }
-    match spec.completions {
+    match spec.completions.filter(|_| parallelism > 0) {
         Some(completions) if completions > parallelism => {
             let problem = format!(
                 "is not supported: {completions} is more than the parallelism of {parallelism}, \

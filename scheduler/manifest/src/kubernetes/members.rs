@@ -174,6 +174,8 @@ impl Members {
         let replicas = self.group.replicas;
         if least == 0 {
             findings.fault(at, "must be at least 1");
+        } else if replicas == 0 {
+            // How many there are has been told to be at fault: what follows from it is none.
         } else if least > replicas {
             findings.fault(at, format!("is {least}, but there are only {replicas} pods"));
         } else if least < replicas {

@@ -290,6 +290,26 @@ fn no_time_at_all_is_a_fault() {
     assert!(faults(&kubernetes_job(label, "", "", "")).contains("seconds\"]: must be at least 1"));
 }
 
+/// What follows from a number that is at fault is no fault of its own.
+#[test]
+fn a_job_of_no_pods_is_told_once() {
+    let least = "annotations: {kueue.x-k8s.io/job-min-parallelism: \"3\"}";
+    let gang = "completions: 4\nscheduling: {schedulingPolicy: {gang: {minCount: 2}}}";
+    for (parallelism, wanted) in [
+        ("0", "is 0: nothing would run"),
+        ("-1", "must be a whole number from 0 to 4294967295, is -1"),
+        ("many", "must be a whole number from 0 to 4294967295, is `many`"),
+        ("\"8\"", "must be a whole number from 0 to 4294967295 without quotes, is `8`"),
+        ("010", "must be a whole number from 0 to 4294967295 without a zero in front, is `010`"),
+    ] {
+        for (metadata, spec) in [("", "completions: 4"), (least, ""), ("", gang)] {
+            let text = kubernetes_job(metadata, spec, "", "");
+            let text = text.replace("parallelism: 8", &format!("parallelism: {parallelism}"));
+            assert_eq!(faults(&text).trim_end(), format!("spec.parallelism: {wanted}"), "{text}");
+        }
+    }
+}
+
 /// Where kubectl reads eight, others read ten.
 #[test]
 fn an_amount_with_a_zero_in_front_is_refused_as_a_count_is() {
