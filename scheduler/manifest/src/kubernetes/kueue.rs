@@ -96,6 +96,27 @@ pub(super) fn annotation(
     }
 }
 
+/// An annotation below `provreq.kueue.x-k8s.io/`: Kueue hands these on to whoever is to provide the nodes.
+pub(super) fn provisioning(
+    pinned: &mut Pinned,
+    word: &str,
+    entry: &Entry<'_>,
+    findings: &mut Findings,
+) {
+    if word != "maxRunDurationSeconds" {
+        return entry.ignored("a parameter for what adds nodes, and none are added here", findings);
+    }
+    match entry.number(findings) {
+        Some(0) => findings.fault(&entry.at, "must be at least 1"),
+        Some(seconds) => {
+            pinned.duration_s = shorter(pinned.duration_s, Some(seconds.into()));
+            let text = "read as the duration, counted from when the members are ready";
+            findings.note(&entry.at, text);
+        }
+        None => {}
+    }
+}
+
 /// A label below `kueue.x-k8s.io/`.
 pub(super) fn label(pinned: &mut Pinned, word: &str, entry: &Entry<'_>, findings: &mut Findings) {
     match word {
@@ -107,8 +128,9 @@ pub(super) fn label(pinned: &mut Pinned, word: &str, entry: &Entry<'_>, findings
             findings.fault(&entry.at, NO_PRIORITIES);
         }
         "max-exec-time-seconds" => {
-            pinned.duration_s = entry.number(findings).map(u64::from);
-            if pinned.duration_s == Some(0) {
+            let seconds = entry.number(findings).map(u64::from);
+            pinned.duration_s = shorter(pinned.duration_s, seconds);
+            if seconds == Some(0) {
                 findings.fault(&entry.at, "must be at least 1");
             }
         }

@@ -3,7 +3,7 @@
 //! **Invariant:** an annotation of a scheduler that is not known here is a fault; free text is told as ignored.
 
 use super::exclusive::Exclusive;
-use super::members::{Members, NO_PRIORITIES, together};
+use super::members::{Members, NO_PRIORITIES, shorter, together};
 use super::pod::Metadata;
 use super::{kai, kueue, yunikorn};
 use crate::decode::word;
@@ -140,9 +140,10 @@ const OF_PODS: [&str; 8] = [
     "yunikorn.apache.org/task-group",
 ];
 /// Starts of words that only objects take that stand for themselves.
-const OF_OWNERS: [&str; 6] = [
+const OF_OWNERS: [&str; 7] = [
     "kueue.x-k8s.io/job-min-parallelism",
     "kueue.x-k8s.io/pod-group-total-count",
+    "provreq.kueue.x-k8s.io/",
     "muster/",
     "alpha.jobset.sigs.k8s.io/exclusive-topology",
     "leaderworkerset.sigs.k8s.io/exclusive-topology",
@@ -181,6 +182,8 @@ impl Pinned {
         let key = entry.key;
         if let Some(word) = key.strip_prefix("kueue.x-k8s.io/") {
             kueue::annotation(self, word, entry, slice, findings);
+        } else if let Some(word) = key.strip_prefix("provreq.kueue.x-k8s.io/") {
+            kueue::provisioning(self, word, entry, findings);
         } else if kai::is_annotation(key) {
             kai::annotation(self, entry, findings);
         } else if let Some(word) = key.strip_prefix("yunikorn.apache.org/") {
@@ -339,7 +342,8 @@ impl Pinned {
             "preemption" => self.policy = word(at, entry.value, &POLICIES, findings),
             "disruption" => self.disruption = word(at, entry.value, &DISRUPTIONS, findings),
             "duration" => {
-                self.duration_s = Some(bound(at, unit::seconds(entry.value), findings));
+                let seconds = Some(bound(at, unit::seconds(entry.value), findings));
+                self.duration_s = shorter(self.duration_s, seconds);
             }
             _ => findings.fault(
                 at,

@@ -331,6 +331,31 @@ fn an_amount_with_a_zero_in_front_is_refused_as_a_count_is() {
     assert!(bundles.contains("bundles[0].CPU: `010` may be read"), "{bundles}");
 }
 
+/// Kueue's words to whoever is to provide the nodes.
+#[test]
+fn how_long_provisioned_nodes_may_run_bounds_the_job() {
+    let text = |word: &str, value: &str, spec: &str| {
+        let annotation = format!("annotations: {{provreq.kueue.x-k8s.io/{word}: \"{value}\"}}");
+        kubernetes_job(&annotation, spec, "", "")
+    };
+    let run = |value: &str, spec: &str| text("maxRunDurationSeconds", value, spec);
+    assert_eq!(job(&run("3600", "")).duration_s, 3_600);
+    assert_eq!(job(&run("3600", "activeDeadlineSeconds: 600")).duration_s, 600);
+    assert!(notes(&run("3600", "")).contains("Seconds\"]: read as the duration, counted from"));
+    assert!(faults(&run("0", "")).contains("Seconds\"]: must be at least 1"));
+    assert!(faults(&run("1h", "")).contains("must be a whole number, is `1h`"));
+    let other = text("ValidUntilSeconds", "60", "");
+    assert_eq!(job(&other).duration_s, 0);
+    assert!(notes(&other).contains("ignored: a parameter for what adds nodes"));
+    let misplaced = kubernetes_job(
+        "",
+        "",
+        "annotations: {provreq.kueue.x-k8s.io/maxRunDurationSeconds: \"60\"}",
+        "",
+    );
+    assert!(faults(&misplaced).contains("it belongs on the object that owns the pods"));
+}
+
 /// However deep in a manifest a time stands, it bounds the job.
 #[test]
 fn the_shortest_time_counts() {
