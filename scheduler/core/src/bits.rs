@@ -64,15 +64,26 @@ pub(crate) fn remove(bits: &mut [u64], gone: &[u64]) {
 
 /// Sets in `row` the places of the values up to `most`, and clears all others.
 pub(crate) fn set_up_to(row: &mut [u64], values: &[u32], most: u32) {
-    for (word, values) in row.iter_mut().zip(values.chunks(WORD_BITS)) {
-        // By way of bytes, which a processor makes many at a time.
-        let mut are = [0u8; WORD_BITS];
-        are.iter_mut().zip(values).for_each(|(is, value)| *is = u8::from(*value <= most));
-        let (eights, _) = are.as_chunks::<8>();
-        *word = eights.iter().rev().fold(0, |word, eight| {
-            word << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
-        });
+    // Of a length that is known when this is built, they are looked at in two thirds of the time.
+    let (whole, rest) = values.as_chunks::<WORD_BITS>();
+    for (word, values) in row.iter_mut().zip(whole) {
+        *word = up_to(values, most);
     }
+    if let (Some(word), false) = (row.get_mut(whole.len()), rest.is_empty()) {
+        let mut values = [0; WORD_BITS];
+        values.iter_mut().zip(rest).for_each(|(to, value)| *to = *value);
+        *word = up_to(&values, most) & (single(rest.len()) - 1);
+    }
+}
+
+fn up_to(values: &[u32; WORD_BITS], most: u32) -> u64 {
+    // By way of bytes, which a processor makes many at a time.
+    let mut are = [0u8; WORD_BITS];
+    are.iter_mut().zip(values).for_each(|(is, value)| *is = u8::from(*value <= most));
+    let (eights, _) = are.as_chunks::<8>();
+    eights.iter().rev().fold(0, |word, eight| {
+        word << 8 | u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    })
 }
 
 /// Turns a square of bits so that rows become columns, halves of it at a time (Warren's Hacker's

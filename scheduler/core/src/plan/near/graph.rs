@@ -42,9 +42,8 @@ impl Graph {
             squares.iter_mut().for_each(|square| square.fill(0));
             for bit in bits::iter_word(vertices) {
                 let vertex = bits::number(word, bit);
-                problem.price_by_site(vertex, &mut costs);
-                costs.resize(sites, FAR);
-                bits::set_up_to(&mut row, &costs, FAR - 1);
+                let (costs, most) = problem.by_site(vertex, &mut costs);
+                bits::set_up_to(&mut row, costs, most);
                 squares
                     .iter_mut()
                     .zip(&row)
@@ -52,9 +51,9 @@ impl Graph {
                 let Some(rooms) = &rooms else { continue };
                 let site = site_of(vertex);
                 for (dimension, rooms) in rooms.chunks(sites).enumerate() {
-                    let itself = if costs[site] < FAR { rooms[site] } else { 0 };
+                    let itself = if costs[site] <= most { rooms[site] } else { 0 };
                     graph.gathers[vertex * dims + dimension] =
-                        u64::from(sum_up_to(&costs, rooms, FAR - 1) - itself);
+                        u64::from(sum_up_to(costs, rooms, most) - itself);
                 }
             }
             squares.iter_mut().for_each(bits::transpose);

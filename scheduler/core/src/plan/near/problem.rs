@@ -123,9 +123,10 @@ impl<'a> Problem<'a> {
     /// `by_site` holds does not matter.
     fn price(&self, vertex: usize, costs: &mut [u32], by_site: &mut Vec<u32>) {
         // First all sites as they lie, many at a time; then those of the vertices are picked.
-        self.price_by_site(vertex, by_site);
+        let (rtts, most) = self.by_site(vertex, by_site);
         for (cost, &site) in costs.iter_mut().zip(&self.sites) {
-            *cost = by_site.get(usize::from(site)).copied().unwrap_or(FAR);
+            let rtt = rtts.get(usize::from(site)).copied().unwrap_or(FAR);
+            *cost = if rtt <= most { rtt } else { FAR };
         }
         // A lone member is no distance from itself.
         if self.lone[vertex] {
@@ -133,24 +134,25 @@ impl<'a> Problem<'a> {
         }
     }
 
-    /// Writes what the vertex's site costs with each site, as sites are numbered.
-    pub(super) fn price_by_site(&self, vertex: usize, by_site: &mut Vec<u32>) {
+    /// What the vertex's site costs with each site, as sites are numbered, and up to where it
+    /// counts: more is [`FAR`]. What `by_site` holds does not matter.
+    pub(super) fn by_site<'b>(
+        &'b self,
+        vertex: usize,
+        by_site: &'b mut Vec<u32>,
+    ) -> (&'b [u32], u32) {
         let Question { net, bound_us, .. } = self.question;
         let bound = bound_us.unwrap_or(FAR - 1).min(FAR - 1);
         let most = self.cost_max.min(FAR - 1);
         let high = net.high_row(self.sites[vertex]);
-        by_site.clear();
         match self.by {
-            Cost::High => {
-                let most = most.min(bound);
-                by_site.extend(high.iter().map(|&high| if high <= most { high } else { FAR }));
-            }
+            Cost::High => (high, most.min(bound)),
             Cost::Median => {
                 let usual = net.median_row(self.sites[vertex]);
-                let price = |(&high, &usual): (&u32, &u32)| {
-                    if (high <= bound) & (usual <= most) { usual } else { FAR }
-                };
+                let price = |(&high, &usual): (&u32, &u32)| if high <= bound { usual } else { FAR };
+                by_site.clear();
                 by_site.extend(high.iter().zip(usual).map(price));
+                (by_site, most)
             }
         }
     }

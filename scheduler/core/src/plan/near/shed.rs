@@ -335,17 +335,27 @@ impl<'a> Shed<'a> {
         uncharged: &[u64],
         slack: u64,
     ) -> Look {
+        // What was not charged from each word on: mostly too little, so that no foe is looked at.
+        let mut from = vec![0; uncharged.len() + 1];
+        for (word, &set) in uncharged.iter().enumerate().rev() {
+            let here = bits::iter_word(set).map(|bit| rest[bits::number(word, bit)]);
+            from[word] = from[word + 1] + here.sum::<u64>();
+        }
         let (mut stay, mut go) = (Vec::new(), Vec::new());
         for vertex in bits::iter(&stand.open) {
             if rest[vertex] > slack {
                 stay.push(vertex);
                 continue;
             }
-            let foes = self.foes(vertex).iter().zip(uncharged).enumerate();
-            let foes = foes.flat_map(|(word, (foes, uncharged))| {
-                bits::iter_word(foes & uncharged).map(move |bit| bits::number(word, bit))
-            });
-            if foes.map(|foe| rest[foe]).sum::<u64>() > slack {
+            let mut sum = 0;
+            for (word, (foes, set)) in self.foes(vertex).iter().zip(uncharged).enumerate() {
+                if sum + from[word] <= slack || sum > slack {
+                    break;
+                }
+                let foes = bits::iter_word(foes & set).map(|bit| rest[bits::number(word, bit)]);
+                sum += foes.sum::<u64>();
+            }
+            if sum > slack {
                 go.push(vertex);
             }
         }
