@@ -101,7 +101,9 @@ fn convert(spec: v1::JobSpec) -> Taken<JobSpec> {
     count("spec.groups", spec.groups.len(), GROUPS_MAX)?;
     at_most("spec.rtt_us_max", spec.rtt_us_max.into(), RTT_US_MAX.into())?;
     at_most("spec.duration_s", spec.duration_s, DURATION_S_MAX)?;
-    at_most("spec.duration_s_min", spec.duration_s_min, DURATION_S_MAX)?;
+    // Here and not by the core, which would tell it in milliseconds.
+    let longest = if spec.duration_s == 0 { DURATION_S_MAX } else { spec.duration_s };
+    at_most("spec.duration_s_min", spec.duration_s_min, longest)?;
     at_most("spec.price_micro_usd_max", spec.price_micro_usd_max, PRICE_MICRO_USD_MAX)?;
     let common = rules::common_selectors(&spec)?;
     let names: Vec<String> = spec.groups.iter().map(|group| group.name.clone()).collect();

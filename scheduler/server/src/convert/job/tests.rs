@@ -66,6 +66,15 @@ fn a_good_spec_is_taken_whole() {
     assert_ne!(digest(&taken), digest(&spec("spec", Some(other)).expect("is good")));
 }
 
+/// The field says seconds, and so does what is told of it.
+#[test]
+fn a_least_duration_above_the_duration_is_told_in_seconds() {
+    let mut asked = good();
+    (asked.duration_s, asked.duration_s_min, asked.deadline_time_ms) = (3_600, 7_200, 1 << 40);
+    let refusal = spec("spec", Some(asked)).expect_err("too long").to_string();
+    assert_eq!(refusal, "spec.duration_s_min is 7200; at most 3600 is allowed");
+}
+
 #[test]
 fn every_bad_field_of_a_job_is_named() {
     let missing = spec("requests[3].spec", None).expect_err("is missing");
