@@ -117,11 +117,12 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// A fault with its field; that of a job in the words of a job file, in which jobs are written here.
+/// A fault with its field; that of a job in the words and units of a job file, in which jobs are written here.
 fn with_field(field: &str, description: &str) -> String {
     if let Some(own) = manifest::native::path(field) {
         let rest = description.strip_prefix(field).map(str::trim_start);
-        return format!("{own}: {}", rest.unwrap_or(description));
+        let problem = manifest::native::problem(field, rest.unwrap_or(description));
+        return format!("{own}: {problem}");
     }
     if field.is_empty() || description.starts_with(field) {
         return description.to_owned();
@@ -197,6 +198,13 @@ mod tests {
         let of_job = |description| with_field("spec.groups[0].shape.cpu_milli", description);
         assert_eq!(of_job("is too large"), "groups[0].cpu: is too large");
         assert_eq!(of_job("spec.groups[0].shape.cpu_milli is 0"), "groups[0].cpu: is 0");
+        assert_eq!(
+            with_field(
+                "spec.rtt_us_max",
+                "spec.rtt_us_max is 60000000; at most 10000000 is allowed"
+            ),
+            "max_rtt: is 60000ms; at most 10000ms is allowed"
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub(crate) mod unit;
 mod walk;
 mod write;
 
-pub use path::path;
+pub use path::{path, problem};
 pub(crate) use read::{DISRUPTIONS, POLICIES};
 pub use unit::{microseconds, seconds};
 pub use write::Manifest;

@@ -1,6 +1,8 @@
-//! Fields of `JobSpec` in the words of a job file.
+//! Fields of `JobSpec` in the words and units of a job file.
 //!
-//! **Invariant:** only names change: what a path leads to stays the same.
+//! **Invariant:** only names and units change: what a path leads to stays the same, and so does every amount.
+
+use crate::text;
 
 /// Names that differ, as the servers say them and as a job file does.
 const NAMES: [(&str, &str); 29] = [
@@ -54,9 +56,108 @@ pub fn path(field: &str) -> Option<String> {
     Some(parts.collect::<Vec<_>>().join("."))
 }
 
+/// What the servers say of the field at a path of theirs, in the words and units of a job file.
+pub fn problem(field: &str, problem: &str) -> String {
+    let unit = field.rsplit('.').next().unwrap_or_default();
+    let word = |word: &str| {
+        let end = word.trim_end_matches([',', ';', ':']).len();
+        let (word, mark) = word.split_at(end);
+        let known = NAMES.iter().find(|(theirs, _)| *theirs == word);
+        let own = match word.parse::<u64>() {
+            Ok(amount) if word != "0" => amount_in(unit, amount),
+            _ => path(word).or_else(|| known.map(|(_, ours)| (*ours).to_owned())),
+        };
+        format!("{}{mark}", own.as_deref().unwrap_or(word))
+    };
+    problem.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// An amount of such a field as a job file writes it; `None` = as the servers do.
+fn amount_in(field: &str, amount: u64) -> Option<String> {
+    match field {
+        "gpu_milli" | "cpu_milli" => Some(text::milli(amount)),
+        "vram_mib_min" | "memory_mib" | "disk_mib" => Some(text::mebibytes(amount)),
+        "bandwidth_up_mbps_min" | "bandwidth_down_mbps_min" => Some(format!("{amount}Mbps")),
+        "compute_capability_min" => Some(format!("{}.{}", amount / 100, amount % 100)),
+        "rtt_us_max" => u32::try_from(amount).ok().map(text::rtt),
+        "duration_s" | "duration_s_min" => Some(text::seconds(amount)),
+        "begin_time_ms" | "deadline_time_ms" => text::time(amount),
+        "price_micro_usd_max" | "price_total_micro_usd_max" | "price_hour_micro_usd_max" => {
+            Some(text::dollars(amount))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_servers_say_in_the_words_and_units_of_a_job_file() {
+        let of_shape = |field: &str| format!("spec.groups[0].shape.{field}");
+        for (field, theirs, ours) in [
+            (
+                "spec.rtt_us_max",
+                "is 70000000; at most 10000000 is allowed",
+                "is 70000ms; at most 10000ms is allowed",
+            ),
+            (
+                "spec.duration_s_min",
+                "is 7200; at most 3600 is allowed",
+                "is 2h; at most 1h is allowed",
+            ),
+            (
+                "spec.duration_s",
+                "is missing; a bound on the total price needs it",
+                "is missing; a bound on the total price needs it",
+            ),
+            (
+                "spec.duration_s_min",
+                "is given without spec.deadline_time_ms, which it is about",
+                "is given without deadline, which it is about",
+            ),
+            (
+                "spec.deadline_time_ms",
+                "is 2027-01-31T08:00:00Z; at least 2h after spec.begin_time_ms, 2027-01-31T07:00:00Z, is needed",
+                "is 2027-01-31T08:00:00Z; at least 2h after begin, 2027-01-31T07:00:00Z, is needed",
+            ),
+            ("spec.rtt_scope", "is given, but rtt_us_max is not", "is given, but max_rtt is not"),
+            (
+                "spec.price_hour_micro_usd_max",
+                "is 2000000; 1 to 3500000 are allowed",
+                "is 2.00; 0.000001 to 3.50 are allowed",
+            ),
+            (
+                &of_shape("cpu_milli"),
+                "is 4096500; at most 4096000 is allowed",
+                "is 4096.5; at most 4096 is allowed",
+            ),
+            (
+                &of_shape("memory_mib"),
+                "is 3; at most 67108864 is allowed",
+                "is 3MiB; at most 64TiB is allowed",
+            ),
+            (
+                &of_shape("bandwidth_up_mbps_min"),
+                "is 9; 0 to 8 are allowed",
+                "is 9Mbps; 0 to 8Mbps are allowed",
+            ),
+            (
+                &of_shape("gpu_alternatives[0].compute_capability_min"),
+                "is 10000; at most 9999 is allowed",
+                "is 100.0; at most 99.99 is allowed",
+            ),
+            (
+                "spec.groups[0].replicas",
+                "brings the job to 100001 replicas",
+                "brings the job to 100001 replicas",
+            ),
+            ("spec.groups[1].name", "is w, as of an earlier group", "is w, as of an earlier group"),
+        ] {
+            assert_eq!(problem(field, theirs), ours);
+        }
+    }
 
     #[test]
     fn servers_paths_in_the_words_of_a_job_file() {
