@@ -568,6 +568,12 @@ async fn nonsense_ends_the_stream_with_the_field_at_fault() {
         assert_eq!(fault.code(), Code::InvalidArgument);
         assert!(fault.message().starts_with(field), "{fault}");
     }
+    let mut session = agent.open(&joined).await;
+    let each = v1::ReplicaReport { job_id: u64::MAX, rank: u32::MAX, ..Default::default() };
+    let message = Some(Say::Reports(v1::ReplicaReports { reports: vec![each; 30_000] }));
+    session.say.send(SessionRequest { message }).await.expect("the stream is open");
+    let fault = session.fault().await;
+    assert_eq!(fault.code(), Code::OutOfRange, "{fault}");
     let short = v1::SessionHello { instance: vec![1; 3].into(), ..agent.hello(&joined) };
     let refused = agent.try_open(short).await.err().expect("a short instance");
     assert!(refused.message().starts_with("hello.instance"), "{refused}");

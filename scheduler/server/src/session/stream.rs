@@ -58,7 +58,8 @@ where
                 None => return Poll::Ready(Ok(())),
                 Some(Err(error)) => {
                     tracing::debug!(node = %self.slot.node, %error, "a session broke off");
-                    return Poll::Ready(Ok(()));
+                    // Whoever is still there said something that cannot be read, such as too much at once.
+                    return Poll::Ready(Err(error));
                 }
                 Some(Ok(request)) => self.take(request)?,
             }
