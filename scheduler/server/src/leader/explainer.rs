@@ -19,7 +19,7 @@ use scheduler_core::job::{JobSpec, PreemptionPolicy, Reason};
 use scheduler_core::plan::explain::outlook::HELD_MAX;
 use scheduler_core::plan::explain::{Change, Help};
 use scheduler_core::plan::preempt::{
-    Asker, Candidate, Candidates, Choice, SEARCH, Vain, choose, is_for_capacity, with_taken,
+    Asker, Candidate, Candidates, Choice, SEARCH, Vain, choose, may_help, with_taken,
 };
 use scheduler_core::plan::quote::{Quote, Wholeness, digest};
 use scheduler_core::plan::{
@@ -142,7 +142,7 @@ impl Desk<'_> {
                 let found = plan(self.view, request, self.policy, Budget::default());
                 found.map(|plan| (offer(self.view, spec, plan), Vec::new())).map_err(|_| None)
             }
-            Some(verdict) if is_for_capacity(verdict.code()) && asks_for_others(spec) => {
+            Some(verdict) if may_help(verdict.code()) && asks_for_others(spec) => {
                 self.taking(tenant, request).map_err(Some)
             }
             Some(_) => Err(None),
@@ -237,7 +237,7 @@ impl Desk<'_> {
         let mut read_on = |state: &State| outlook.read_on(state, &mut next, READ_SLICE);
         while budget.steps_max > 0 && self.quorum.read(&mut read_on) {}
         let mut answer = explain(self.view, request, self.policy, &outlook, budget);
-        let is_busy = answer.verdict.is_some_and(|verdict| is_for_capacity(verdict.code()));
+        let is_busy = answer.verdict.is_some_and(|verdict| may_help(verdict.code()));
         if budget.steps_max > 0 && is_busy && matches!(request.ranks, Ranks::All) {
             let found = in_vain.map_or_else(|| self.by_preemption(tenant, request), Err);
             match found {
@@ -268,7 +268,9 @@ impl Desk<'_> {
         let begin = |state: &State| Candidates::begin(state, asker.priority, &BTreeSet::new());
         let mut all = self.quorum.read(begin);
         while self.quorum.read(|state: &State| all.read_on(state, asker, now, READ_SLICE)) {}
-        let found = choose(self.view, request, &all.found, self.policy, SEARCH)?;
+        let asked = request.spec.gpu_milli();
+        let over_quota = self.quorum.read(|state| look::beyond_quota(state, tenant, asked));
+        let found = choose(self.view, request, over_quota, &all.found, self.policy, SEARCH)?;
         Ok((found, all.found))
     }
 }

@@ -90,9 +90,17 @@ pub fn too_early(spec: &JobSpec, clock: TimeMs) -> Option<Reason> {
 
 /// Why the tenant may not hold this much more now; `None` = it may.
 pub fn over_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> Option<Reason> {
-    let tenant = state.tenant(tenant)?;
-    let (held, max) = (tenant.gpu_milli_used, tenant.quota.gpu_milli_max);
-    (held.saturating_add(gpu_milli) > max).then(|| quota_reason(held, gpu_milli, max))
+    let holder = state.tenant(tenant)?;
+    let (held, max) = (holder.gpu_milli_used, holder.quota.gpu_milli_max);
+    (beyond_quota(state, tenant, gpu_milli) > 0).then(|| quota_reason(held, gpu_milli, max))
+}
+
+/// By how much the tenant would hold too much if it held this much more, in thousandths of GPUs.
+pub fn beyond_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> u64 {
+    state.tenant(tenant).map_or(0, |tenant| {
+        let would = tenant.gpu_milli_used.saturating_add(gpu_milli);
+        would.saturating_sub(tenant.quota.gpu_milli_max)
+    })
 }
 
 fn quota_reason(held: u64, asked: u64, max: u64) -> Reason {

@@ -1,8 +1,8 @@
 //! Preemption: a waiting job that asks for it takes what running jobs of lower priorities let go.
 //!
-//! Tried when a plan was looked for and capacity is busy. Who gives way is told in the same entry in
-//! which the job is placed; what they hold stays taken in the view until the state shows that it is
-//! free, and is promised to that plan alone. As priorities fall from job to job, whoever is sent
+//! Tried when a plan was looked for and capacity is busy, or when the tenant's quota is taken. Who
+//! gives way is told in the same entry in which the job is placed; what they hold stays taken in the
+//! view until the state shows that it is free, and is promised to that plan alone. As priorities fall from job to job, whoever is sent
 //! back may send others back in turn, but never one who sent it.
 //! **Invariant:** nobody is to give way twice at a time; searches take one part in
 //! [`WORK_PART`] of the planner's time at most.
@@ -10,14 +10,14 @@
 use super::batch::Batch;
 use super::holds::Lifted;
 use super::hopeless::Kind;
-use super::look::Waiting;
+use super::look::{self, Waiting};
 use super::offers::Taking;
 use super::{Office, Shell, Submission};
 use crate::command::Victim;
-use crate::id::JobId;
+use crate::id::{JobId, TenantId};
 use crate::job::{JobPhase, PreemptionPolicy, Priority, Reason, ReasonCode};
 use crate::plan::preempt::{
-    Asker, Candidate, Candidates, SEARCH, Vain, choose, is_for_capacity, with_taken,
+    Asker, Candidate, Candidates, SEARCH, Vain, choose, may_help, with_taken,
 };
 use crate::plan::quote;
 use crate::unit::{DurationMs, TimeMs};
@@ -40,13 +40,17 @@ pub(super) enum Preempted {
     No,
 }
 
+/// What was searched for, and by whom and how much its quota would be exceeded, where that is in
+/// the way.
+type Asked = (Kind, Lifted, Priority, Option<(TenantId, u64)>);
+
 /// What is known of preemption between rounds.
 #[derive(Debug, Default)]
 pub(super) struct Preempting {
     /// Jobs that are to give way by an entry that is under way.
     pub(super) giving: BTreeSet<JobId>,
     /// For whom all that could give way was not enough since capacity last grew.
-    in_vain: BTreeSet<(Kind, Lifted, Priority)>,
+    in_vain: BTreeSet<Asked>,
     not_before: TimeMs,
 }
 
@@ -79,12 +83,17 @@ impl<T> Office<T> {
     ) -> Preempted {
         let spec = &wait.job.spec;
         let asks = spec.preemption.policy == PreemptionPolicy::LowerPriority;
-        if !asks || wait.job.phase != JobPhase::Pending || !is_for_capacity(why.code) {
+        if !asks || wait.job.phase != JobPhase::Pending || !may_help(why.code) {
             return Preempted::No;
         }
         let lifted = self.lift_for_waiting(shell, wait);
-        let kind = self.hopeless.kind(spec).map(|kind| (kind, lifted, spec.priority));
-        if kind.is_some_and(|kind| self.preempting.in_vain.contains(&kind)) {
+        let tenant = &wait.job.tenant;
+        let asked = spec.gpu_milli();
+        let over_quota = shell.look(|state| look::beyond_quota(state, tenant, asked));
+        // What is in vain for one who is over its quota need not be for others of its kind.
+        let quota = (over_quota > 0).then(|| (tenant.clone(), over_quota));
+        let kind = self.hopeless.kind(spec).map(|kind| (kind, lifted, spec.priority, quota));
+        if kind.as_ref().is_some_and(|kind| self.preempting.in_vain.contains(kind)) {
             return Preempted::No;
         }
         let now = shell.now();
@@ -93,8 +102,8 @@ impl<T> Office<T> {
         }
         let begun_us = shell.work_us();
         let candidates = self.could_give_way(shell, wait);
-        let policy = self.policy;
-        let found = choose(&mut self.view, &wait.request(), &candidates, &policy, SEARCH);
+        let (request, policy) = (wait.request(), self.policy);
+        let found = choose(&mut self.view, &request, over_quota, &candidates, &policy, SEARCH);
         let took_ms = shell.work_us().saturating_sub(begun_us) / 1_000;
         self.preempting.not_before = now.after(DurationMs(took_ms.saturating_mul(WORK_PART)));
         let found = match found {
@@ -153,9 +162,11 @@ fn read<S: Shell>(shell: &S, mut all: Candidates, asker: Asker<'_>) -> Vec<Candi
     all.found
 }
 
-/// The reason to tell a job that waits for busy capacity: that it was preempted stays told.
+/// The reason to tell a job that waits for busy capacity or for its quota: that it was preempted
+/// stays told.
 pub(super) fn told_still(before: &Reason, reason: Reason) -> Reason {
-    if before.code != ReasonCode::Preempted || reason.code != ReasonCode::Busy {
+    let is_usual = matches!(reason.code, ReasonCode::Busy | ReasonCode::Quota);
+    if before.code != ReasonCode::Preempted || !is_usual {
         return reason;
     }
     let first = before.message.split(';').next().unwrap_or_default();

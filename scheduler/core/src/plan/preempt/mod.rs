@@ -31,11 +31,16 @@ use search::{Search, TRY_STEPS};
 /// the largest.
 pub const SEARCH: Budget = Budget { steps_max: 20_000_000 };
 
-/// Whether a job waits for this reason because too little is free where it could go.
-pub fn is_for_capacity(why: ReasonCode) -> bool {
+/// Whether a job waits for this reason because too little is free where it could go, or of its
+/// tenant's quota.
+pub fn may_help(why: ReasonCode) -> bool {
     matches!(
         why,
-        ReasonCode::Busy | ReasonCode::Network | ReasonCode::Budget | ReasonCode::NotReady
+        ReasonCode::Busy
+            | ReasonCode::Network
+            | ReasonCode::Budget
+            | ReasonCode::NotReady
+            | ReasonCode::Quota
     )
 }
 
@@ -116,21 +121,24 @@ pub enum Vain {
 
 /// Finds who gives way to the request, if it fits when all candidates do.
 ///
-/// The search ends when the budget does, with the best that it has found by then.
+/// `over_quota`: thousandths of GPUs that the tenant's own jobs must give back among them, or it
+/// would hold more than it may. The search ends when the budget does, with the best that it has found by then.
 pub fn choose(
     view: &mut View,
     request: &Request<'_>,
+    over_quota: u64,
     candidates: &[Candidate],
     policy: &Policy,
     budget: Budget,
 ) -> Result<Choice, Vain> {
-    choose_by(view, request, candidates, policy, budget, TRY_STEPS)
+    choose_by(view, request, over_quota, candidates, policy, budget, TRY_STEPS)
 }
 
 /// The same, with so many steps for one try.
 fn choose_by(
     view: &mut View,
     request: &Request<'_>,
+    over_quota: u64,
     candidates: &[Candidate],
     policy: &Policy,
     budget: Budget,
@@ -139,13 +147,15 @@ fn choose_by(
     let units = Unit::all(candidates);
     let freed = Freed::new(view, &units);
     let steps = Steps::new(budget.steps_max);
-    let mut search = Search::new(freed, *request, candidates, steps, try_steps);
+    let mut search = Search::new(freed, *request, candidates, over_quota, steps, try_steps);
     let Some(probed) = search.run() else {
         return Err(if search.is_try_cut() { Vain::Undecided } else { Vain::NotEnough });
     };
     let found = find(search.view(), request, policy, Budget::default());
     let placements = found.map_or(probed, |plan| plan.placements);
-    // Where the search was cut short, some may be there that this very plan does not need.
+    // Where the search was cut short, or not all could be placed that is asked for, some may be
+    // there that this very plan does not need.
+    search.owes_less(request.spec, &placements);
     search.spare_unneeded(&placements);
     let (victims, cost, is_cut) = (search.victims(), search.cost(), search.is_cut());
     Ok(Choice { plan: Plan { placements }, victims, cost, is_cut })

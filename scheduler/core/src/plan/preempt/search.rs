@@ -12,7 +12,7 @@ use super::reach::Reach;
 use super::{Candidate, Cost, Request, Steps, Victim, probe};
 use crate::command::Placement;
 use crate::id::{JobId, Rank};
-use crate::job::Priority;
+use crate::job::{JobSpec, Priority};
 use crate::plan::ahead::least;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,10 @@ pub(super) struct Search<'a> {
     /// By candidate: thousandths of GPUs that it holds.
     wholes: Vec<u64>,
     reach: Reach,
+    /// Thousandths of GPUs that the tenant's own jobs must give back, and what those do that are
+    /// freed.
+    over_quota: u64,
+    own_freed: u64,
     steps: Steps,
     /// Steps of one try, at most.
     try_steps: u64,
@@ -54,14 +58,25 @@ impl<'a> Search<'a> {
         freed: Freed<'a>,
         request: Request<'a>,
         candidates: &'a [Candidate],
+        over_quota: u64,
         mut steps: Steps,
         try_steps: u64,
     ) -> Self {
         let reach = Reach::new(freed.view(), &request, freed.units.len());
         let wholes = candidates.iter().map(whole_milli).collect();
         steps.spend(freed.units.len() as u64 * UNIT_STEPS);
-        let is_try_cut = false;
-        Self { freed, request, candidates, wholes, reach, steps, try_steps, is_try_cut }
+        Self {
+            freed,
+            request,
+            candidates,
+            wholes,
+            reach,
+            over_quota,
+            own_freed: 0,
+            steps,
+            try_steps,
+            is_try_cut: false,
+        }
     }
 
     pub(super) fn view(&self) -> &crate::view::View {
@@ -128,7 +143,7 @@ impl<'a> Search<'a> {
             }
             let below = order.partition_point(|&unit| self.priority(unit) <= *highest);
             let below = order.iter().take(below).copied();
-            let below = below.filter(|&unit| self.reach_of(unit).is_some()).collect();
+            let below = below.filter(|&unit| self.helps(unit)).collect();
             let placements = self.attempt(&below);
             let fits = placements.is_some();
             if let Some(placements) = placements {
@@ -142,17 +157,17 @@ impl<'a> Search<'a> {
     /// So many of the first of them that they are enough, if all are. Without steps, all at once.
     fn first(&mut self, order: &[usize]) -> Option<Found> {
         let (mut sum, needed) = (self.reach.idle_milli, self.reach.needed_milli);
+        let mut own = 0u64;
         let enough = order.iter().position(|&unit| {
-            let given = self.reach_of(unit);
-            sum = sum.saturating_add(given.unwrap_or(0));
-            given.is_some() && sum >= needed
+            sum = sum.saturating_add(self.reach_of(unit).unwrap_or(0));
+            own = own.saturating_add(self.own_milli(unit));
+            self.helps(unit) && sum >= needed && own >= self.over_quota
         });
         let mut count = enough?.saturating_add(1);
         loop {
             count = if self.steps.is_spent() { order.len() } else { count.min(order.len()) };
             let first = order.iter().take(count).copied();
-            let first: BTreeSet<usize> =
-                first.filter(|&unit| self.reach_of(unit).is_some()).collect();
+            let first: BTreeSet<usize> = first.filter(|&unit| self.helps(unit)).collect();
             if let Some(placements) = self.attempt(&first) {
                 return Some(self.found(placements));
             }
@@ -176,7 +191,7 @@ impl<'a> Search<'a> {
                     continue;
                 }
                 let left = given.saturating_sub(self.reach_of(unit).unwrap_or(0));
-                if left < self.reach.needed_milli {
+                if left < self.reach.needed_milli || self.is_owed(unit) {
                     continue;
                 }
                 self.turn(unit, false);
@@ -193,6 +208,17 @@ impl<'a> Search<'a> {
                 return placements;
             }
         }
+    }
+
+    /// Of the quota, no more is wanted than these very placements need.
+    pub(super) fn owes_less(&mut self, spec: &JobSpec, placements: &[Placement]) {
+        let milli = |one: &Placement| {
+            let group = spec.group_of(one.rank).and_then(|at| spec.groups.get(at));
+            group.map_or(0, |group| group.shape.gpu_milli())
+        };
+        let placed = placements.iter().map(milli).fold(0, u64::saturating_add);
+        let not_placed = spec.gpu_milli().saturating_sub(placed);
+        self.over_quota = self.over_quota.saturating_sub(not_placed);
     }
 
     /// Takes back all that these very placements do not need.
@@ -214,7 +240,7 @@ impl<'a> Search<'a> {
             by_node.entry(one.node.0).or_default().push(one);
         }
         for &unit in order {
-            if !self.freed.is_free(unit) {
+            if !self.freed.is_free(unit) || self.is_owed(unit) {
                 continue;
             }
             let nodes: BTreeSet<u32> =
@@ -235,7 +261,9 @@ impl<'a> Search<'a> {
 
     /// Frees these alone, and says where the least of the request would go then.
     fn attempt(&mut self, wanted: &BTreeSet<usize>) -> Option<Vec<Placement>> {
-        if self.given(wanted) < self.reach.needed_milli {
+        let is_enough = self.given(wanted) >= self.reach.needed_milli
+            && self.own_given(wanted) >= self.over_quota;
+        if !is_enough {
             return None;
         }
         self.free_all(wanted);
@@ -274,9 +302,33 @@ impl<'a> Search<'a> {
         self.reach.of(self.freed.view(), unit, of, &mut self.steps)
     }
 
+    /// Whether it could help the request to its place, or into the quota.
+    fn helps(&mut self, unit: usize) -> bool {
+        self.reach_of(unit).is_some() || self.own_milli(unit) > 0
+    }
+
+    /// Thousandths of GPUs of the quota that the unit gives back, where any are wanted.
+    fn own_milli(&self, unit: usize) -> u64 {
+        let is_own = self.over_quota > 0 && self.candidate(unit).is_some_and(|one| one.own);
+        if is_own { self.milli(unit) } else { 0 }
+    }
+
+    fn own_given(&self, units: &BTreeSet<usize>) -> u64 {
+        match self.over_quota {
+            0 => 0,
+            _ => units.iter().fold(0, |sum: u64, &unit| sum.saturating_add(self.own_milli(unit))),
+        }
+    }
+
+    /// Whether the quota would be exceeded without what this one that is freed gives back.
+    fn is_owed(&self, unit: usize) -> bool {
+        self.own_freed.saturating_sub(self.own_milli(unit)) < self.over_quota
+    }
+
     fn free_all(&mut self, wanted: &BTreeSet<usize>) {
         let units = wanted.len().saturating_add(self.freed.all().len()) as u64;
         let replicas = self.freed.set(wanted) as u64;
+        self.own_freed = self.own_given(wanted);
         let turned = replicas.saturating_mul(FREE_STEPS);
         self.steps.spend(units.saturating_mul(UNIT_STEPS).saturating_add(turned));
     }
@@ -284,6 +336,13 @@ impl<'a> Search<'a> {
     fn turn(&mut self, unit: usize, free: bool) {
         let size = self.freed.units.get(unit).map_or(0, |unit| unit.len() as u64);
         self.steps.spend(size.saturating_mul(FREE_STEPS));
+        if self.freed.is_free(unit) != free {
+            let own = self.own_milli(unit);
+            self.own_freed = match free {
+                true => self.own_freed.saturating_add(own),
+                false => self.own_freed.saturating_sub(own),
+            };
+        }
         self.freed.turn(unit, free);
     }
 

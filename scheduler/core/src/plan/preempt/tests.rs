@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::{Command, Preempt, PutTenant, Rejection};
+use crate::duty::office::look::beyond_quota;
 use crate::fixture::entry::{TENANT, World, group, job_spec, name, quota, submit, tenant};
 use crate::id::{NodeId, Rank};
 use crate::job::{Disruption, JobKind, JobSpec, PreemptionPolicy, ReasonCode, Strategy};
@@ -50,7 +51,19 @@ fn scene(seed: u64) -> (World, Vec<JobId>, JobSpec) {
     let mut spec = some_job(&mut rng);
     spec.priority = Priority(rng.random_range(0..=1));
     spec.preemption.policy = PreemptionPolicy::LowerPriority;
+    if seed.is_multiple_of(3) {
+        // The tenant may hold what it does, and some of what it asks for.
+        let held = world.state.tenant(&tenant(TENANT)).expect("there").gpu_milli_used;
+        let more = rng.random_range(0..=spec.gpu_milli());
+        let quota = quota(held.saturating_add(more).max(spec.gpu_milli()), 1_000);
+        world.done(Command::PutTenant(PutTenant { tenant: tenant(TENANT), quota }));
+    }
     (world, jobs, spec)
+}
+
+/// Whether it may be placed now, as far as the quota goes.
+fn may_hold(state: &State, spec: &JobSpec) -> bool {
+    beyond_quota(state, &tenant(TENANT), spec.gpu_milli()) == 0
 }
 
 fn seats(count: u64) -> Custom {
@@ -87,7 +100,8 @@ fn candidates(state: &State, spec: &JobSpec) -> Vec<Candidate> {
 
 fn chosen(view: &mut View, state: &State, spec: &JobSpec) -> Option<Choice> {
     let candidates = candidates(state, spec);
-    choose(view, &Request::whole(spec), &candidates, &Policy::BestFit, SEARCH).ok()
+    let beyond = beyond_quota(state, &tenant(TENANT), spec.gpu_milli());
+    choose(view, &Request::whole(spec), beyond, &candidates, &Policy::BestFit, SEARCH).ok()
 }
 
 /// Whether the planner finds room for the spec once these jobs have been cancelled for good.
@@ -97,7 +111,8 @@ fn fits_without(seed: u64, gone: &[JobId]) -> bool {
         world.done(Command::Cancel { job, reason: Default::default() });
     }
     let view = View::new(&world.state);
-    plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default()).is_ok()
+    let found = plan(&view, &Request::whole(&spec), &Policy::BestFit, Budget::default());
+    found.is_ok() && may_hold(&world.state, &spec)
 }
 
 /// The state takes the choice, and none that leaves anybody out; whether there is one.
@@ -105,7 +120,8 @@ fn check_against_state(seed: u64) -> Option<(u32, usize)> {
     let (mut world, _, spec) = scene(seed);
     let mut view = View::new(&world.state);
     let request = Request::whole(&spec);
-    if find(&view, &request, &Policy::BestFit, Budget::default()).is_some() {
+    let fits = find(&view, &request, &Policy::BestFit, Budget::default()).is_some();
+    if fits && may_hold(&world.state, &spec) {
         return None;
     }
     let before: Vec<_> = (0..view.node_end() as u32).map(|node| view.base(node)).collect();
@@ -138,7 +154,7 @@ fn check_against_state(seed: u64) -> Option<(u32, usize)> {
     for fewer in lesser {
         let refused = world.refused(with(fewer.clone()));
         assert!(
-            matches!(refused, Rejection::StalePlan { .. }),
+            matches!(refused, Rejection::StalePlan { .. } | Rejection::QuotaExceeded { .. }),
             "seed {seed}: {fewer:?}: {refused}"
         );
     }
@@ -303,7 +319,7 @@ fn of_equal_jobs_those_that_ran_least_give_way() {
     let request = Request::whole(&request_spec);
     let all = candidates(&world.state, &request_spec);
     let few = Budget { steps_max: 5_000 };
-    let choice = choose(&mut View::new(&world.state), &request, &all, &Policy::BestFit, few);
+    let choice = choose(&mut View::new(&world.state), &request, 0, &all, &Policy::BestFit, few);
     assert!(choice.expect("fits").is_cut, "every try counts");
 }
 
@@ -344,7 +360,7 @@ fn all_that_fits_goes_where_others_gave_way() {
     let spec = JobSpec { kind: JobKind::Plain, ..taker(3) };
     let last = Request { ranks: Ranks::Some(&[Rank(2)]), ..Request::whole(&spec) };
     let all = candidates(&world.state, &spec);
-    let choice = choose(&mut View::new(&world.state), &last, &all, &Policy::BestFit, SEARCH);
+    let choice = choose(&mut View::new(&world.state), &last, 0, &all, &Policy::BestFit, SEARCH);
     assert_eq!(choice.map(|choice| choice.plan.placements.len()), Ok(1));
 }
 
@@ -390,10 +406,10 @@ fn a_search_that_is_cut_short_sends_nobody_back_for_nothing() {
             continue;
         }
         let all = candidates(&world.state, &spec);
-        let best = choose(&mut view, &request, &all, &Policy::BestFit, SEARCH);
+        let best = choose(&mut view, &request, 0, &all, &Policy::BestFit, SEARCH);
         for steps_max in [0, 1, 5_000, 20_000, 100_000] {
             let budget = Budget { steps_max };
-            let choice = choose(&mut view, &request, &all, &Policy::BestFit, budget);
+            let choice = choose(&mut view, &request, 0, &all, &Policy::BestFit, budget);
             assert_eq!(choice.as_ref().err(), best.as_ref().err(), "seed {seed}");
             let Ok(choice) = choice else { continue };
             let best = best.as_ref().expect("some");
@@ -418,8 +434,9 @@ fn tries_that_are_cut_short_are_told() {
         let mut view = View::new(&world.state);
         let request = Request::whole(&spec);
         let all = candidates(&world.state, &spec);
-        let mut choose_by =
-            |try_steps| choose_by(&mut view, &request, &all, &Policy::BestFit, SEARCH, try_steps);
+        let mut choose_by = |try_steps| {
+            choose_by(&mut view, &request, 0, &all, &Policy::BestFit, SEARCH, try_steps)
+        };
         let best = choose_by(TRY_STEPS);
         for try_steps in [1, 20, 50, 100] {
             match (choose_by(try_steps), &best) {

@@ -214,10 +214,35 @@ fn who_does_not_ask_or_waits_for_something_else_takes_nothing() {
         assert_eq!(term.phase(job), JobPhase::Pending);
     }
     assert_eq!(victims.map(|job| term.phase(job)), [JobPhase::Placed; 2]);
-    let (tenant, quota) = (tenant(TENANT), quota(16_000, 10));
-    term.apply(Command::PutTenant(PutTenant { tenant, quota })).expect("is known");
-    let over = term.job(high(&term, 1, 600));
-    assert_eq!((term.phase(over), term.reason(over)), (JobPhase::Pending, ReasonCode::Quota));
+}
+
+/// A quota is made room in by the tenant's own jobs alone, though nodes are free.
+#[test]
+fn who_is_over_its_quota_takes_of_it_from_its_own() {
+    let mut term = Term::new(4);
+    let theirs = tenant("beta");
+    for (name, milli) in [(tenant(TENANT), 16_000), (theirs.clone(), u64::MAX)] {
+        let asked = PutTenant { tenant: name, quota: quota(milli, 10) };
+        term.apply(Command::PutTenant(asked)).expect("an operator may");
+    }
+    let theirs = Submission { tenant: theirs, ..low(&term, 1, -9) };
+    let theirs = term.job(theirs);
+    let kept = term.job(change(low(&term, 1, -5), |spec| spec.preemption = Default::default()));
+    let own = term.job(low(&term, 1, -5));
+    let first = term.job(high(&term, 1, 500));
+    term.settle(TimeMs(60_000));
+    let phases = |term: &Term, jobs: [JobId; 4]| jobs.map(|job| term.phase(job));
+    let (placed, pending) = (JobPhase::Placed, JobPhase::Pending);
+    assert_eq!(phases(&term, [theirs, kept, own, first]), [placed, placed, pending, placed]);
+    assert_eq!(term.reason(own), ReasonCode::Preempted);
+    // Nobody of its own is left who lets go.
+    let second = term.job(high(&term, 1, 600));
+    term.settle(TimeMs(120_000));
+    assert_eq!(phases(&term, [theirs, kept, first, second]), [placed, placed, placed, pending]);
+    assert_eq!(term.reason(second), ReasonCode::Quota);
+    term.cancel(kept);
+    term.settle(TimeMs(180_000));
+    assert_eq!(phases(&term, [theirs, own, first, second]), [placed, pending, placed, placed]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Search<'_> {
         if let Some(found) = self.single(spares, &all) {
             return Some(found);
         }
-        all.retain(|&unit| self.reach_of(unit).is_some());
+        all.retain(|&unit| self.helps(unit));
         let crowds = self.crowds(&all);
         let crowd = |unit: usize| crowds.get(&unit).copied().unwrap_or(usize::MAX);
         let mut best: Option<Found> = None;
@@ -55,15 +55,17 @@ impl Search<'_> {
 
     /// The least job that is enough alone.
     fn single(&mut self, spares: &BTreeSet<usize>, all: &[usize]) -> Option<Found> {
-        let given = self.given(spares);
+        let (given, own) = (self.given(spares), self.own_given(spares));
         let reserve = self.steps.left() / 3 * 2;
         let mut tries = 0;
         for &unit in all {
             if self.steps.left() < reserve || tries == SINGLES_MAX {
                 return None;
             }
-            let Some(more) = self.reach_of(unit) else { continue };
-            if given.saturating_add(more) < self.reach.needed_milli {
+            let more = self.reach_of(unit).unwrap_or(0);
+            let is_enough = given.saturating_add(more) >= self.reach.needed_milli
+                && own.saturating_add(self.own_milli(unit)) >= self.over_quota;
+            if !is_enough || !self.helps(unit) {
                 continue;
             }
             tries += 1;
@@ -102,6 +104,7 @@ impl Search<'_> {
     ) -> Option<Found> {
         let most = usize::try_from(best.cost.whole).unwrap_or(usize::MAX).min(all.len());
         let (given, needed) = (self.given(spares), self.reach.needed_milli);
+        let own = self.own_given(spares);
         let mut largest: Vec<u64> = all.iter().filter_map(|&unit| self.reach_of(unit)).collect();
         largest.sort_unstable_by_key(|&milli| Reverse(milli));
         let (mut tries, mut looked) = (0usize, 0usize);
@@ -123,7 +126,9 @@ impl Search<'_> {
                 self.steps.spend(size as u64);
                 let set = places.iter().filter_map(|&place| all.get(place).copied());
                 let more = set.clone().filter_map(|unit| self.reach_of(unit));
-                if more.fold(given, u64::saturating_add) >= needed {
+                let has_room = more.fold(given, u64::saturating_add) >= needed;
+                let more = set.clone().map(|unit| self.own_milli(unit));
+                if has_room && more.fold(own, u64::saturating_add) >= self.over_quota {
                     let set = with(spares, set);
                     tries += 1;
                     let known = found.as_ref().unwrap_or(best);
