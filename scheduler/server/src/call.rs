@@ -261,14 +261,14 @@ mod tests {
     #[test]
     fn bytes_are_a_contract() {
         let call = LeaderCall::ReadIndex;
-        assert_eq!(encode(&call).expect("encodes").as_ref(), [4, 3]);
+        assert_eq!(encode(&call).expect("encodes").as_ref(), [5, 3]);
         let error: Result<LeaderReply, CallError> = Err(CallError::Busy { retry_ms: 5 });
-        assert_eq!(encode(&error).expect("encodes").as_ref(), [4, 1, 4, 5]);
+        assert_eq!(encode(&error).expect("encodes").as_ref(), [5, 1, 4, 5]);
     }
 
     #[test]
     fn garbage_is_refused() {
-        for bytes in [&[][..], &[0], &[3, 3], &[4], &[4, 200, 1, 1], &[4, 0, 255, 255, 255, 255]] {
+        for bytes in [&[][..], &[0], &[4, 3], &[5], &[5, 200, 1, 1], &[5, 0, 255, 255, 255, 255]] {
             assert!(decode::<LeaderCall>(bytes).is_err(), "{bytes:?}");
         }
     }
