@@ -10,6 +10,7 @@ pub mod compare;
 pub mod generate;
 pub mod grouping;
 pub mod heap;
+pub mod interrupt;
 pub mod metrics;
 pub mod observe;
 pub mod packing;

@@ -4,6 +4,7 @@
 
 use clap::Parser;
 use simulator::cli::{self, Ending, Error};
+use simulator::interrupt::INTERRUPTED;
 use std::process::ExitCode;
 
 /// Replays load through the production planner under virtual time.
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     match cli::main(&Args::parse().verb, &mut std::io::stdout().lock()) {
         Ok(Ending::Done) => ExitCode::SUCCESS,
         Ok(Ending::Failed) => ExitCode::from(1),
-        Ok(Ending::Interrupted) => ExitCode::from(cli::INTERRUPTED),
+        Ok(Ending::Interrupted) => ExitCode::from(INTERRUPTED),
         // `| head` has seen enough.
         Err(Error::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS

@@ -12,7 +12,7 @@ fn run(size: usize, cases: u32, draw: fn(usize, u64) -> Sites) -> Row {
         work();
         Duration::ZERO
     };
-    let mut draw = |rng: &mut StdRng| draw(size, rng.random());
+    let mut draw = |rng: &mut StdRng| Some(draw(size, rng.random()));
     let row = measure(size, cases, 11, &mut draw, &mut no_clock);
     println!("{row:?}");
     assert_eq!(row.wrong, [""; 0]);

@@ -6,6 +6,7 @@ use scheduler_core::unit::{DurationMs, TimeMs};
 use simulator::packing::{Durations, Pattern, fill, gangs, steady};
 use simulator::parallel;
 use simulator::trace::{TraceJob, TraceNode, TraceShape};
+use std::sync::atomic::AtomicBool;
 
 fn nodes() -> Vec<TraceNode> {
     let node = |number: usize| {
@@ -80,9 +81,10 @@ fn steadied(case: &steady::Case) -> steady::Row {
 fn equal_seeds_give_equal_rows_on_any_number_of_threads() {
     let cases: Vec<(Policy, u64)> =
         Policy::ALL.into_iter().flat_map(|policy| [(policy, 1), (policy, 2)]).collect();
-    let work = |&(policy, seed): &(Policy, u64)| Ok::<_, ()>(filled(policy, seed));
-    let one = parallel::run(&cases, 1, work, |_| ()).expect("all run");
-    let three = parallel::run(&cases, 3, work, |_| ()).expect("all run");
+    let never = AtomicBool::new(false);
+    let work = |&(policy, seed): &(Policy, u64)| Ok::<_, ()>(Some(filled(policy, seed)));
+    let one = parallel::run(&cases, 1, &never, work, |_| ()).expect("all run");
+    let three = parallel::run(&cases, 3, &never, work, |_| ()).expect("all run");
     assert_eq!(one, three);
     assert_ne!(one[0], one[1], "seeds matter");
     let case = case(Policy::Foresight, 1.0);

@@ -6,7 +6,7 @@
 //! thread.
 //! **Invariant:** the load follows from the arguments; only times and memory differ between runs.
 
-use super::sweep::{command, write_json};
+use super::sweep::{command, until_ctrl_c, write_json};
 use super::{Ending, Error};
 use crate::metrics::{Metrics, WallFigures};
 use crate::observe::{Observer, Seen};
@@ -24,6 +24,7 @@ use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 const DAY_MS: u64 = 86_400_000;
@@ -61,6 +62,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Figures {
     command: String,
+    /// Whether the day came to its end; Ctrl-C cuts it short.
+    complete: bool,
     nodes: u32,
     gpus: u64,
     jobs: u32,
@@ -73,11 +76,18 @@ struct Figures {
     wall: WallFigures,
 }
 
-struct Timed(Metrics);
+struct Timed {
+    metrics: Metrics,
+    stop: Arc<AtomicBool>,
+}
 
 impl Observer for Timed {
     fn saw(&mut self, at: TimeMs, seen: Seen<'_>, state: &State) {
-        self.0.saw(at, seen, state);
+        self.metrics.saw(at, seen, state);
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn is_timed(&self) -> bool {
@@ -87,14 +97,17 @@ impl Observer for Timed {
 
 pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     let begun = Instant::now();
-    let mut timed = Timed(Metrics::until(TimeMs(DAY_MS)));
+    let stop = until_ctrl_c()?;
+    let mut timed = Timed { metrics: Metrics::until(TimeMs(DAY_MS)), stop };
     let report = world::run(&scenario(args), &mut timed)
         .map_err(|violation| Error::Refused(violation.to_string()))?;
     let run_s = begun.elapsed().as_secs_f64();
-    timed.0.finish(report.ended_at);
-    let told = timed.0.figures();
+    let complete = !timed.stops();
+    timed.metrics.finish(report.ended_at);
+    let told = timed.metrics.figures();
     let figures = Figures {
         command: command(),
+        complete,
         nodes: args.nodes,
         gpus: u64::from(args.nodes) * u64::from(args.gpus),
         jobs: args.jobs,
@@ -103,7 +116,7 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
         decisions: told.decisions,
         events: report.events,
         memory_mib: memory_mib(),
-        wall: timed.0.wall().figures(run_s, told.decisions),
+        wall: timed.metrics.wall().figures(run_s, told.decisions),
     };
     let mut table = Table::new("Bench", &["figure", ">value"], "");
     for (name, value, digits) in [
@@ -122,7 +135,7 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     if let Some(file) = &args.json {
         write_json(file, &figures)?;
     }
-    Ok(Ending::Done)
+    Ok(Ending::of_sweep(complete))
 }
 
 fn scenario(args: &Args) -> Scenario {

@@ -137,14 +137,12 @@ pub(super) fn main(args: &Args, out: &mut dyn Write) -> Result<Ending, Error> {
     let made = parallel::run(
         &cases,
         threads,
-        |&(variant, seed)| {
-            if stop.load(Ordering::Relaxed) { Ok(None) } else { one(&base, variant, seed, &stop) }
-        },
+        &stop,
+        |&(variant, seed)| one(&base, variant, seed, &stop),
         |_| bar.inc(1),
     );
     bar.finish_and_clear();
-    let made: Vec<Run> =
-        made.map_err(|error| Error::Refused(error.to_string()))?.into_iter().flatten().collect();
+    let made = made.map_err(|error| Error::Refused(error.to_string()))?;
     tell_stopped(made.len(), cases.len());
     let command = command();
     let page = page(&made, &variants, &command);

@@ -46,9 +46,6 @@ pub enum Ending {
     Interrupted,
 }
 
-/// Exit code of a program that Ctrl-C ended.
-pub const INTERRUPTED: u8 = 130;
-
 impl Ending {
     /// A sweep is cut short by Ctrl-C alone.
     fn of_sweep(complete: bool) -> Self {

@@ -5,14 +5,12 @@
 
 use super::input::InputArgs;
 use super::{Ending, Error};
-use crate::parallel;
 use crate::replay::output::{Document, Head};
 use crate::replay::{Case, Input, Run, Watch, sweep};
 use crate::report::Page;
+use crate::{interrupt, parallel};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use signal_hook::consts::SIGINT;
-use signal_hook::flag;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -168,15 +166,10 @@ fn cannot(path: &Path, error: &std::io::Error) -> Error {
     Error::Refused(format!("cannot write {}: {error}", path.display()))
 }
 
-/// Is set by the first Ctrl-C; whoever presses it twice means it, and ends the program.
+/// Is set by the first Ctrl-C.
 pub(super) fn until_ctrl_c() -> Result<Arc<AtomicBool>, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let listen = || {
-        flag::register_conditional_shutdown(SIGINT, super::INTERRUPTED.into(), Arc::clone(&stop))?;
-        flag::register(SIGINT, Arc::clone(&stop))
-    };
-    listen().map_err(|error| Error::Refused(format!("cannot listen for Ctrl-C: {error}")))?;
-    Ok(stop)
+    interrupt::until_ctrl_c()
+        .map_err(|error| Error::Refused(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 /// Says so if a sweep was ended early.

@@ -154,19 +154,20 @@ impl Case {
     }
 }
 
-/// Measures so many cases over sub-matrices of one size, drawn by `draw`.
+/// Measures so many cases over sub-matrices of one size, drawn by `draw`; fewer if it has no more.
 pub fn measure(
     size: usize,
     cases: u32,
     seed: u64,
-    draw: &mut dyn FnMut(&mut StdRng) -> Sites,
+    draw: &mut dyn FnMut(&mut StdRng) -> Option<Sites>,
     stopwatch: Stopwatch<'_>,
 ) -> Row {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut row = Row { sites: size, ..Row::default() };
     let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..cases {
-        let case = case(&draw(&mut rng), &mut rng);
+        let Some(sites) = draw(&mut rng) else { break };
+        let case = case(&sites, &mut rng);
         row.cases += 1;
         diameters(&case, &mut row, &mut times, stopwatch);
         bounds(&case, &mut row, &mut times[2], stopwatch);

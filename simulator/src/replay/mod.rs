@@ -240,13 +240,5 @@ pub fn sweep(
     threads: usize,
     watch: Watch<'_>,
 ) -> Result<Vec<Run>, Error> {
-    let runs = parallel::run(
-        cases,
-        threads,
-        |case| {
-            if watch.stop.load(Ordering::Relaxed) { Ok(None) } else { run(input, case, watch) }
-        },
-        |_| (),
-    )?;
-    Ok(runs.into_iter().flatten().collect())
+    parallel::run(cases, threads, watch.stop, |case| run(input, case, watch), |_| ())
 }

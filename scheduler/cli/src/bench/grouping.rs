@@ -15,6 +15,7 @@ use simulator::grouping::{Guess, Row, guesses, measure};
 use simulator::trace::BadRows;
 use simulator::trace::rtt::RttTable;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// `bench grouping`.
@@ -45,6 +46,8 @@ const SIZES: [u32; 4] = [20, 40, 60, 120];
 struct Report {
     bench: &'static str,
     command: String,
+    /// Whether all cases were measured; Ctrl-C leaves some out.
+    complete: bool,
     machine: Machine,
     file: PathBuf,
     sites: usize,
@@ -65,10 +68,16 @@ pub(super) fn run(output: Output, args: &GroupingArgs) -> Ending {
     if let Some(size) = sizes.iter().find(|&&size| size > places) {
         return Err(Failure::usage(format!("--sizes: {size}, and the file has {places} places")));
     }
+    let stop = super::until_ctrl_c()?;
+    let stopped = || stop.load(Ordering::Relaxed);
     let mut rows = Vec::new();
     for size in sizes {
+        if stopped() {
+            break;
+        }
         output.say(&format!("{} cases of {size} sites", args.cases));
-        let mut draw = |rng: &mut StdRng| table.sites(&some_of(places, size, rng));
+        let mut draw =
+            |rng: &mut StdRng| (!stopped()).then(|| table.sites(&some_of(places, size, rng)));
         let mut stopwatch = |work: &mut dyn FnMut()| {
             let started = Instant::now();
             work();
@@ -78,14 +87,12 @@ pub(super) fn run(output: Output, args: &GroupingArgs) -> Ending {
     }
     let all: Sites = table.sites(&(0..places).collect::<Vec<_>>());
     let mut rng = StdRng::seed_from_u64(args.seed);
-    let guesses = guesses(&all, &mut rng);
-    let mut command: Vec<String> = std::env::args().collect();
-    if let Some(program) = command.first_mut() {
-        *program = "muster".to_owned();
-    }
+    let guesses = if stopped() { Vec::new() } else { guesses(&all, &mut rng) };
+    let complete = !stopped();
     let report = Report {
         bench: "grouping",
-        command: command.join(" "),
+        command: super::command_line(),
+        complete,
         machine: Machine::look(&std::env::temp_dir()),
         file: args.rtt.clone(),
         sites: places,
@@ -94,14 +101,11 @@ pub(super) fn run(output: Output, args: &GroupingArgs) -> Ending {
     };
     output.show(&report)?;
     if let Some(path) = &args.json {
-        let cannot =
-            |why: String| Failure::refused(format!("cannot write {}: {why}", path.display()));
-        let text = serde_json::to_vec_pretty(&report).map_err(|error| cannot(error.to_string()))?;
-        std::fs::write(path, text).map_err(|error| cannot(error.to_string()))?;
+        super::write_json(path, &report)?;
     }
     let wrong: Vec<&String> = report.rows.iter().flat_map(|row| &row.wrong).collect();
     match wrong.first() {
-        None => Ok(Exit::Done),
+        None => Ok(if complete { Exit::Done } else { Exit::Interrupted }),
         Some(first) => {
             Err(Failure::refused(format!("{} wrong answers, first: {first}", wrong.len())))
         }

@@ -22,7 +22,11 @@ use crate::command::terminated;
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::Output;
 use report::Report;
+use serde::Serialize;
+use simulator::interrupt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Servers that do not form a quorum in this time never will.
@@ -54,7 +58,7 @@ pub(crate) async fn run(global: &Global, command: BenchCommand) -> Ending {
     if exit == Exit::Done {
         output.show(&report)?;
         if let Some(path) = &args.json {
-            report.write(path)?;
+            write_json(path, &report)?;
         }
     }
     Ok(exit)
@@ -67,6 +71,27 @@ fn can_write(path: Option<&Path>) -> Result<(), Failure> {
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     let tried = opened.and_then(|_| if is_new { std::fs::remove_file(path) } else { Ok(()) });
     tried.map_err(|error| Failure::usage(format!("cannot write {}: {error}", path.display())))
+}
+
+/// The command as it was given, with the program's own name.
+fn command_line() -> String {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(program) = words.first_mut() {
+        *program = "muster".to_owned();
+    }
+    words.join(" ")
+}
+
+fn write_json(path: &Path, report: &impl Serialize) -> Result<(), Failure> {
+    let cannot = |why: String| Failure::refused(format!("cannot write {}: {why}", path.display()));
+    let text = serde_json::to_vec_pretty(report).map_err(|error| cannot(error.to_string()))?;
+    std::fs::write(path, text).map_err(|error| cannot(error.to_string()))
+}
+
+/// Is set by the first Ctrl-C, for benches that need no servers and tell what they have by then.
+fn until_ctrl_c() -> Result<Arc<AtomicBool>, Failure> {
+    interrupt::until_ctrl_c()
+        .map_err(|error| Failure::refused(format!("cannot listen for Ctrl-C: {error}")))
 }
 
 async fn measure(

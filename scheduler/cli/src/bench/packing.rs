@@ -3,6 +3,8 @@
 //! **Invariant:** the planner's own code is measured, in this process; no server is started; rows
 //! depend on files, flags and seeds, never on threads.
 
+mod table;
+
 use crate::cluster::machine::Machine;
 use crate::exit::{Ending, Exit, Failure};
 use crate::output::table::Table;
@@ -10,12 +12,12 @@ use crate::output::{Answer, Output};
 use clap::{Args, ValueEnum};
 use scheduler_core::plan::Policy;
 use serde::Serialize;
-use simulator::packing::{Durations, Pattern, fill, gangs, steady};
+use simulator::packing::{BedError, Durations, Pattern, fill, gangs, steady};
 use simulator::parallel;
 use simulator::trace::openb::Published;
 use simulator::trace::{BadRows, TraceError, TraceJob, TraceNode, kalos, openb};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `bench packing`.
 #[derive(Clone, Debug, Args)]
@@ -77,6 +79,8 @@ pub enum Regime {
 struct Report {
     bench: &'static str,
     command: String,
+    /// Whether all runs were made; Ctrl-C leaves some out.
+    complete: bool,
     machine: Machine,
     data: PathBuf,
     rows: Rows,
@@ -125,18 +129,18 @@ pub(super) fn run(output: Output, args: &PackingArgs) -> Ending {
     }
     let data = Data::read(args).map_err(bad)?;
     let published = openb::published(&args.data).map_err(bad)?;
+    let stop = super::until_ctrl_c()?;
+    let runs = Runs { output, args, data: &data, stop: &stop };
     let rows = match args.regime {
-        Regime::Fill => Rows::Fill(fills(output, args, &data)?),
-        Regime::Steady => Rows::Steady(steadies(output, args, &data)?),
-        Regime::Gangs => Rows::Gangs(ganged(output, args, &data)?),
+        Regime::Fill => Rows::Fill(runs.fills()?),
+        Regime::Steady => Rows::Steady(runs.steadies()?),
+        Regime::Gangs => Rows::Gangs(runs.ganged()?),
     };
-    let mut command: Vec<String> = std::env::args().collect();
-    if let Some(program) = command.first_mut() {
-        *program = "muster".to_owned();
-    }
+    let complete = !stop.load(Ordering::Relaxed);
     let report = Report {
         bench: "packing",
-        command: command.join(" "),
+        command: super::command_line(),
+        complete,
         machine: Machine::look(&std::env::temp_dir()),
         data: args.data.clone(),
         rows,
@@ -144,119 +148,128 @@ pub(super) fn run(output: Output, args: &PackingArgs) -> Ending {
     };
     output.show(&report)?;
     if let Some(path) = &args.json {
-        write(path, &report)?;
+        super::write_json(path, &report)?;
     }
-    Ok(Exit::Done)
+    Ok(if complete { Exit::Done } else { Exit::Interrupted })
 }
 
-fn write(path: &Path, report: &Report) -> Result<(), Failure> {
-    let cannot = |why: String| Failure::refused(format!("cannot write {}: {why}", path.display()));
-    let text = serde_json::to_vec_pretty(report).map_err(|error| cannot(error.to_string()))?;
-    std::fs::write(path, text).map_err(|error| cannot(error.to_string()))
+/// What is run, and what ends it early.
+struct Runs<'a> {
+    output: Output,
+    args: &'a PackingArgs,
+    data: &'a Data,
+    stop: &'a AtomicBool,
 }
 
-/// Every workload with every policy and seed, in this order.
-fn cases<'a>(args: &PackingArgs, data: &'a Data) -> Vec<(&'a str, &'a [TraceJob], Policy, u64)> {
-    let policies = if args.policy.is_empty() { Policy::ALL.to_vec() } else { args.policy.clone() };
-    let mut cases = Vec::new();
-    for (name, jobs) in &data.workloads {
-        for &policy in &policies {
-            for more in 0..args.seeds {
-                let seed = args.first_seed.saturating_add(more);
-                cases.push((name.as_str(), jobs.as_slice(), policy, seed));
+impl<'a> Runs<'a> {
+    /// Every workload with every policy and seed, in this order.
+    fn cases(&self) -> Vec<(&'a str, &'a [TraceJob], Policy, u64)> {
+        let policies = match self.args.policy.as_slice() {
+            [] => Policy::ALL.as_slice(),
+            asked => asked,
+        };
+        let mut cases = Vec::new();
+        for (name, jobs) in &self.data.workloads {
+            for &policy in policies {
+                for more in 0..self.args.seeds {
+                    let seed = self.args.first_seed.saturating_add(more);
+                    cases.push((name.as_str(), jobs.as_slice(), policy, seed));
+                }
             }
         }
+        cases
     }
-    cases
-}
 
-/// Runs the cases on the wanted threads, and tells of progress every tenth.
-fn spread<C: Sync, R: Send>(
-    output: Output,
-    args: &PackingArgs,
-    cases: &[C],
-    work: impl Fn(&C) -> Result<R, simulator::packing::BedError> + Sync,
-) -> Result<Vec<R>, Failure> {
-    let threads = args.threads.map_or_else(parallel::cores, |threads| threads as usize);
-    let tenth = cases.len().div_ceil(10).max(1);
-    parallel::run(cases, threads, work, |done| {
-        if done.is_multiple_of(tenth) {
-            output.say(&format!("{done} of {} runs", cases.len()));
+    /// Runs the cases on the wanted threads, and tells of progress every tenth.
+    fn spread<C: Sync, R: Send>(
+        &self,
+        cases: &[C],
+        work: impl Fn(&C) -> Result<R, BedError> + Sync,
+    ) -> Result<Vec<R>, Failure> {
+        let threads = self.args.threads.map_or_else(parallel::cores, |threads| threads as usize);
+        let tenth = cases.len().div_ceil(10).max(1);
+        let told = |done: usize| {
+            if done.is_multiple_of(tenth) && !self.stop.load(Ordering::Relaxed) {
+                self.output.say(&format!("{done} of {} runs", cases.len()));
+            }
+        };
+        let made = parallel::run(cases, threads, self.stop, |case| work(case).map(Some), told);
+        let made = made.map_err(bad)?;
+        if made.len() < cases.len() {
+            self.output.say(&format!("stopped: {} of {} runs were made", made.len(), cases.len()));
         }
-    })
-    .map_err(bad)
-}
+        Ok(made)
+    }
 
-fn fills(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<fill::Row>, Failure> {
-    spread(output, args, &cases(args, data), |&(name, jobs, policy, seed)| {
-        fill::run(name, &data.nodes, jobs, policy, seed)
-    })
-}
+    fn fills(&self) -> Result<Vec<fill::Row>, Failure> {
+        self.spread(&self.cases(), |&(name, jobs, policy, seed)| {
+            fill::run(name, &self.data.nodes, jobs, policy, seed)
+        })
+    }
 
-fn steadies(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<steady::Row>, Failure> {
-    let mut all = Vec::new();
-    for (name, jobs, policy, seed) in cases(args, data) {
-        for &load in &args.load {
-            for pattern in Pattern::ALL {
-                for durations in Durations::ALL {
-                    for service in steady::Service::ALL {
-                        let (load, arrivals) = (f64::from(load) / 100.0, args.arrivals as usize);
-                        let case = steady::Case {
-                            policy,
-                            seed,
-                            load,
-                            pattern,
-                            durations,
-                            service,
-                            arrivals,
-                        };
-                        all.push((name, jobs, case));
+    fn steadies(&self) -> Result<Vec<steady::Row>, Failure> {
+        let mut all = Vec::new();
+        for (name, jobs, policy, seed) in self.cases() {
+            for &load in &self.args.load {
+                for pattern in Pattern::ALL {
+                    for durations in Durations::ALL {
+                        for service in steady::Service::ALL {
+                            let case = steady::Case {
+                                policy,
+                                seed,
+                                load: f64::from(load) / 100.0,
+                                pattern,
+                                durations,
+                                service,
+                                arrivals: self.args.arrivals as usize,
+                            };
+                            all.push((name, jobs, case));
+                        }
                     }
                 }
             }
         }
+        let rows = self
+            .spread(&all, |(name, jobs, case)| steady::run(name, &self.data.nodes, jobs, case))?;
+        Ok(rows.into_iter().flatten().collect())
     }
-    let rows = spread(output, args, &all, |(name, jobs, case)| {
-        steady::run(name, &data.nodes, jobs, case)
-    })?;
-    Ok(rows.into_iter().flatten().collect())
-}
 
-fn ganged(output: Output, args: &PackingArgs, data: &Data) -> Result<Vec<gangs::Row>, Failure> {
-    let Some(file) = &args.gangs else {
-        return Err(Failure::usage("--regime gangs needs --gangs FILE"));
-    };
-    let gang_jobs = kalos::jobs(file, &mut BadRows::refuse()).map_err(bad)?;
-    let mut all = Vec::new();
-    for (name, jobs, policy, seed) in cases(args, data) {
-        for &load in &args.load {
-            let case = gangs::Case {
-                policy,
-                seed,
-                singles_load: f64::from(load) / 100.0,
-                gangs_load: f64::from(args.gangs_load) / 100.0,
-                gangs: args.gangs_count as usize,
-            };
-            all.push((name, jobs, case));
+    fn ganged(&self) -> Result<Vec<gangs::Row>, Failure> {
+        let Some(file) = &self.args.gangs else {
+            return Err(Failure::usage("--regime gangs needs --gangs FILE"));
+        };
+        let gang_jobs = kalos::jobs(file, &mut BadRows::refuse()).map_err(bad)?;
+        let mut all = Vec::new();
+        for (name, jobs, policy, seed) in self.cases() {
+            for &load in &self.args.load {
+                let case = gangs::Case {
+                    policy,
+                    seed,
+                    singles_load: f64::from(load) / 100.0,
+                    gangs_load: f64::from(self.args.gangs_load) / 100.0,
+                    gangs: self.args.gangs_count as usize,
+                };
+                all.push((name, jobs, case));
+            }
         }
+        let rows = self.spread(&all, |(name, jobs, case)| {
+            gangs::run(name, &self.data.nodes, jobs, &gang_jobs, case)
+        })?;
+        let (made, rows) = (rows.len(), rows.into_iter().flatten().collect::<Vec<_>>());
+        if made > 0 && rows.is_empty() {
+            let file = file.display();
+            return Err(Failure::usage(format!("{file} has no gangs of 64 to 1,024 GPUs")));
+        }
+        Ok(rows)
     }
-    let rows = spread(output, args, &all, |(name, jobs, case)| {
-        gangs::run(name, &data.nodes, jobs, &gang_jobs, case)
-    })?;
-    let rows: Vec<gangs::Row> = rows.into_iter().flatten().collect();
-    if rows.is_empty() {
-        let file = file.display();
-        return Err(Failure::usage(format!("{file} has no gangs of 64 to 1,024 GPUs")));
-    }
-    Ok(rows)
 }
 
 impl Answer for Report {
     fn tables(&self, _wide: bool) -> Vec<Table> {
         let table = match &self.rows {
-            Rows::Fill(rows) => fill_table(rows, &self.published),
-            Rows::Steady(rows) => steady_table(rows),
-            Rows::Gangs(rows) => gangs_table(rows),
+            Rows::Fill(rows) => table::fill_table(rows, &self.published),
+            Rows::Steady(rows) => table::steady_table(rows),
+            Rows::Gangs(rows) => table::gangs_table(rows),
         };
         let mut about = Table::fields();
         about.field("Command", &self.command);
@@ -265,167 +278,10 @@ impl Answer for Report {
     }
 }
 
-/// Rows grouped by a key, in the key's order.
-fn by<'a, R, K: Ord>(rows: &'a [R], key: impl Fn(&'a R) -> K) -> BTreeMap<K, Vec<&'a R>> {
-    let mut groups: BTreeMap<K, Vec<&R>> = BTreeMap::new();
-    for row in rows {
-        groups.entry(key(row)).or_default().push(row);
-    }
-    groups
-}
-
-/// Mean over the rows that have the value; `None` if none has.
-fn mean<R>(rows: &[&R], of: impl Fn(&R) -> Option<f64>) -> Option<f64> {
-    let values: Vec<f64> = rows.iter().filter_map(|row| of(row)).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn shown(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(String::new, |value| format!("{value:.digits$}"))
-}
-
-fn fill_table(rows: &[fill::Row], published: &[Published]) -> Table {
-    let mut table = Table::new(&[
-        "WORKLOAD",
-        "POLICY",
-        ">SEEDS",
-        ">AT 100 %",
-        ">THEIRS",
-        ">AT 130 %",
-        ">THEIRS",
-    ]);
-    let theirs = |workload: &str, policy: Policy, percent: u64| {
-        let found = published.iter().find(|known| {
-            known.workload == workload
-                && known.policy == policy.name()
-                && known.arrived_percent == percent
-        });
-        shown(found.map(|known| known.allocated_percent), 2)
-    };
-    for ((workload, policy), rows) in by(rows, |row| (row.workload.as_str(), row.policy)) {
-        table.row(vec![
-            workload.to_owned(),
-            policy.to_string(),
-            rows.len().to_string(),
-            shown(mean(&rows, |row| row.at(100)), 2),
-            theirs(workload, policy, 100),
-            shown(mean(&rows, |row| row.at(fill::DEMAND_PERCENT)), 2),
-            theirs(workload, policy, 130),
-        ]);
-    }
-    table.note(
-        "Mean allocation in per cent of all GPUs when so much has been asked for; THEIRS is what \
-         the authors of fgd publish.",
-    );
-    table
-}
-
-fn steady_table(rows: &[steady::Row]) -> Table {
-    let mut table = Table::new(&[
-        "WORKLOAD",
-        "LOAD",
-        "ARRIVALS",
-        "DURATIONS",
-        "NO ROOM",
-        "POLICY",
-        ">ALLOCATED %",
-        ">REFUSED %",
-        ">OF GPU TIME %",
-        ">WAITING %",
-        ">FLEET HOURS",
-        ">WAIT P50 S",
-        ">P95",
-        ">P99",
-        ">SLOWDOWN",
-    ]);
-    let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
-    let key = |row: &'_ steady::Row| {
-        let load = (row.load * 100.0).round() as u32;
-        (row.workload.clone(), load, row.pattern, row.durations, row.service, row.policy)
-    };
-    for ((workload, load, pattern, durations, service, policy), rows) in by(rows, key) {
-        let of = |value: fn(&steady::Row) -> f64, digits| {
-            shown(mean(&rows, |row| Some(value(row))), digits)
-        };
-        table.row(vec![
-            workload,
-            format!("{load} %"),
-            word(&pattern),
-            word(&durations),
-            word(&service),
-            policy.to_string(),
-            of(|row| row.allocated_percent, 2),
-            of(|row| row.refused_percent, 2),
-            of(|row| row.refused_time_percent, 2),
-            of(|row| row.waiting_percent, 2),
-            of(|row| row.waiting_work_h, 2),
-            of(|row| row.wait_p50_s, 0),
-            of(|row| row.wait_p95_s, 0),
-            of(|row| row.wait_p99_s, 0),
-            of(|row| row.bounded_slowdown_mean, 1),
-        ]);
-    }
-    table.note(
-        "Allocated GPU time in per cent of the fleet's; refused GPUs, and GPU time, in per \
-         cent of what was asked for; waiting GPUs on average in per cent of the fleet's, and their \
-         GPU time in hours of the whole fleet; means over the seeds.",
-    );
-    table
-}
-
-fn gangs_table(rows: &[gangs::Row]) -> Table {
-    let mut table = Table::new(&[
-        "WORKLOAD",
-        "LOAD",
-        "POLICY",
-        ">ALLOCATED %",
-        ">SINGLES %",
-        ">REFUSED %",
-        ">GANGS",
-        ">ACCEPTED %",
-        ">WAIT S",
-        ">OF 256+",
-        ">ACCEPTED %",
-        ">WAIT S",
-        ">P95",
-    ]);
-    let key = |row: &'_ gangs::Row| {
-        (row.workload.clone(), (row.singles_load * 100.0).round() as u32, row.policy)
-    };
-    for ((workload, load, policy), rows) in by(rows, key) {
-        let of = |value: fn(&gangs::Row) -> f64, digits| {
-            shown(mean(&rows, |row| Some(value(row))), digits)
-        };
-        // Of gangs that never came there is nothing to say.
-        let of_large = |value: fn(&gangs::Row) -> f64, digits| {
-            shown(mean(&rows, |row| (row.large_gangs > 0).then(|| value(row))), digits)
-        };
-        table.row(vec![
-            workload,
-            format!("{load} %"),
-            policy.to_string(),
-            of(|row| row.allocated_percent, 2),
-            of(|row| row.singles_allocated_percent, 2),
-            of(|row| row.singles_refused_percent, 2),
-            of(|row| row.gangs as f64, 0),
-            of(|row| row.gangs_accepted_percent, 1),
-            of(|row| row.gangs_wait_mean_s, 0),
-            of(|row| row.large_gangs as f64, 0),
-            of_large(|row| row.large_accepted_percent, 1),
-            of_large(|row| row.large_wait_mean_s, 0),
-            of_large(|row| row.large_wait_p95_s, 0),
-        ]);
-    }
-    table.note(
-        "LOAD is that of single jobs, SINGLES and REFUSED theirs too; a gang waits at most six \
-         hours; waits are means over those that came.",
-    );
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn args(dir: &Path) -> PackingArgs {
         PackingArgs {
@@ -461,18 +317,30 @@ mod tests {
         dir
     }
 
+    fn runs<'a>(args: &'a PackingArgs, data: &'a Data, stop: &'a AtomicBool) -> Runs<'a> {
+        Runs { output: Output::new(crate::output::Format::Table, true), args, data, stop }
+    }
+
+    #[test]
+    fn what_is_stopped_tells_what_it_has() {
+        let dir = folder();
+        let args = args(dir.path());
+        let data = Data::read(&args).expect("readable");
+        let stopped = AtomicBool::new(true);
+        assert_eq!(runs(&args, &data, &stopped).fills().expect("an end"), []);
+    }
+
     #[test]
     fn one_row_for_each_workload_policy_and_seed() {
         let dir = folder();
         let args = args(dir.path());
         let data = Data::read(&args).expect("readable");
-        let output = Output::new(crate::output::Format::Table, true);
-        let rows = fills(output, &args, &data).expect("runs");
+        let rows = runs(&args, &data, &AtomicBool::new(false)).fills().expect("runs");
         assert_eq!(rows.len(), 4);
         assert!(rows.iter().all(|row| row.workload == "mine"));
         // One job asks for up to 4 per cent of the GPUs, so a single per cent may be leapt over.
         assert!(rows.iter().all(|row| (97..=103).any(|percent| row.at(percent).is_some())));
-        let table = fill_table(&rows, &[]).render();
+        let table = table::fill_table(&rows, &[]).render();
         assert!(table.contains("mine") && table.contains("foresight"), "{table}");
     }
 
@@ -481,8 +349,7 @@ mod tests {
         let dir = folder();
         let args = PackingArgs { seeds: 1, policy: vec![Policy::Fgd], ..args(dir.path()) };
         let data = Data::read(&args).expect("readable");
-        let output = Output::new(crate::output::Format::Table, true);
-        let rows = steadies(output, &args, &data).expect("runs");
+        let rows = runs(&args, &data, &AtomicBool::new(false)).steadies().expect("runs");
         assert_eq!(rows.len(), 4, "two patterns, rejected and queued");
         assert!(rows.iter().all(|row| row.durations == Durations::Exponential));
     }

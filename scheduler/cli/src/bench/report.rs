@@ -50,13 +50,9 @@ pub(super) enum Target {
 
 impl Report {
     pub(super) fn new(bench: &'static str, args: &BenchArgs, data_dir: &Path) -> Self {
-        let mut command: Vec<String> = std::env::args().collect();
-        if let Some(program) = command.first_mut() {
-            *program = "muster".to_owned();
-        }
         Self {
             bench,
-            command: command.join(" "),
+            command: super::command_line(),
             machine: Machine::look(data_dir),
             servers: args.servers,
             figures: Vec::new(),
@@ -106,13 +102,6 @@ impl Report {
 
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
-    }
-
-    pub(super) fn write(&self, path: &Path) -> Result<(), Failure> {
-        let cannot =
-            |why: String| Failure::refused(format!("cannot write {}: {why}", path.display()));
-        let text = serde_json::to_vec_pretty(self).map_err(|error| cannot(error.to_string()))?;
-        std::fs::write(path, text).map_err(|error| cannot(error.to_string()))
     }
 }
 
