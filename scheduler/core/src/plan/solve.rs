@@ -529,19 +529,8 @@ impl Attempt<'_> {
         if vertices.len() > SITES_EXHAUSTIVE_MAX {
             return false;
         }
-        let members: Vec<SiteId> = vertices.iter().map(|vertex| SiteId(vertex.site)).collect();
-        let graph = self.solver.ask.view.sites().graph(&members, bound);
-        let mut cliques: Vec<Vec<u16>> = petgraph::algo::maximal_cliques(&graph)
-            .into_iter()
-            .map(|clique| {
-                let mut sites: Vec<u16> =
-                    clique.into_iter().filter_map(|at| Some(graph.node_weight(at)?.0)).collect();
-                sites.sort_unstable();
-                sites
-            })
-            .collect();
-        cliques.sort();
-        cliques.into_iter().any(|sites| {
+        let members: Vec<u16> = vertices.iter().map(|vertex| vertex.site).collect();
+        self.solver.ask.view.sites().near_sets(&members, bound).into_iter().any(|sites| {
             !steps.is_spent() && self.place(draft, &Domain { sites, rack: None }, steps)
         })
     }

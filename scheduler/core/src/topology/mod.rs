@@ -21,6 +21,7 @@ pub use net::{FAR, Net};
 use crate::id::{Name, SiteId};
 use crate::node::Place;
 use crate::unit::{RttUs, TimeMs};
+use petgraph::algo::maximal_cliques;
 use petgraph::graph::UnGraph;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -282,6 +283,23 @@ impl Sites {
         }
         graph
     }
+
+    /// All largest sets of these sites in which no two are farther apart than the bound, in rising
+    /// order. Their number may double with each site.
+    pub fn near_sets(&self, members: &[u16], bound: RttUs) -> Vec<Vec<u16>> {
+        let members: Vec<SiteId> = members.iter().copied().map(SiteId).collect();
+        let graph = self.graph(&members, bound);
+        let cliques = maximal_cliques(&graph).into_iter().map(|clique| {
+            let sites = clique.into_iter().filter_map(|at| Some(graph.node_weight(at)?.0));
+            let mut sites: Vec<u16> = sites.collect();
+            sites.sort_unstable();
+            sites
+        });
+        // They come out of tables that are hashed otherwise in each call.
+        let mut sets: Vec<Vec<u16>> = cliques.collect();
+        sets.sort_unstable();
+        sets
+    }
 }
 
 #[cfg(test)]
@@ -328,6 +346,26 @@ mod tests {
         assert_eq!(sites.rtts().collect::<Vec<_>>(), [(a, c, told(7))]);
         assert_eq!(sites.graph(&ids, RttUs(7)).edge_count(), 1);
         assert_eq!(sites.graph(&ids, RttUs(6)).edge_count(), 0);
+    }
+
+    /// Twelve sites in six pairs of strangers: one of each pair, in all ways.
+    #[test]
+    fn near_sets_come_in_the_same_order_always() {
+        let mut sites = Sites::default();
+        let all: Vec<u16> = (0..12)
+            .map(|site| sites.join(&place(&format!("s{site}"), "z")).expect("joins").0)
+            .collect();
+        for (at, &a) in all.iter().enumerate() {
+            for &b in all.iter().skip(at + 1).filter(|&&b| b != (a ^ 1)) {
+                sites.set_rtt(SiteId(a), SiteId(b), told(7));
+            }
+        }
+        let sets = sites.near_sets(&all, RttUs(7));
+        assert_eq!(sets.len(), 64);
+        assert!(sets.is_sorted() && sets.iter().all(|set| set.len() == 6 && set.is_sorted()));
+        let few = sites.near_sets(&[5, 1, 4], RttUs(7));
+        assert_eq!(few, [[1, 4], [1, 5]]);
+        assert_eq!(sites.near_sets(&[1, 2], RttUs(6)), [[1], [2]]);
     }
 
     #[test]

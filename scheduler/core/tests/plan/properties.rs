@@ -81,6 +81,21 @@ fn every_plan_on_a_small_fleet_is_sound() {
     });
 }
 
+/// As a server, its followers and the simulator ask it: in one process, one after the other.
+#[test]
+fn the_same_question_has_the_same_answer_however_often_it_is_asked() {
+    // The first tries every set of near sites, of which there are many.
+    for seed in [6_000_494].into_iter().chain(0..200) {
+        let mut scene = Scene::new(seed, SMALL);
+        let spec = scene.spec(SMALL);
+        let policy = Policy::ALL[scene.rng.random_range(0..Policy::ALL.len())];
+        let first = run(&scene, &spec, policy);
+        for _ in 0..if first.is_ok() { 20 } else { 1 } {
+            assert_eq!(run(&scene, &spec, policy), first, "seed {seed}");
+        }
+    }
+}
+
 /// A generator that places nothing, or everything, proves nothing.
 #[test]
 fn random_requests_are_placed_and_refused() {

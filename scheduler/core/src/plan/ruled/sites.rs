@@ -8,9 +8,9 @@ use super::map::Cand;
 use super::paths::depth;
 use super::wish::Wish;
 use super::{Search, Way};
-use crate::id::SiteId;
 use crate::job::{Level, RttScope};
 use crate::plan::near::{self, Answer, Objective, Question, Vertex};
+use crate::unit::RttUs;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -235,12 +235,8 @@ impl Search<'_, '_> {
             }
         }
         if vertices.len() <= SITES_EXHAUSTIVE_MAX {
-            let members: Vec<SiteId> = vertices.iter().map(|one| SiteId(one.site)).collect();
-            let graph = self.ask.view.sites().graph(&members, crate::unit::RttUs(bound));
-            for clique in petgraph::algo::maximal_cliques(&graph) {
-                let mut set: Vec<u16> =
-                    clique.into_iter().filter_map(|at| Some(graph.node_weight(at)?.0)).collect();
-                set.sort_unstable();
+            let members: Vec<u16> = vertices.iter().map(|one| one.site).collect();
+            for set in self.ask.view.sites().near_sets(&members, RttUs(bound)) {
                 if !sets.contains(&set) {
                     sets.push(set);
                 }
