@@ -81,13 +81,13 @@ fn search(group: &mut BenchmarkGroup<'_, WallTime>, state: &State, name: &str, s
     let asker = Asker::of(&tenant, spec);
     let (request, policy) = (Request::whole(spec), Policy::default());
     let all = Candidates::all(state, asker, TimeMs(2_000));
-    let found = choose(&mut view, &request, 0, &all, &policy, SEARCH);
+    let found = choose(&mut view, &request, &all, &policy, SEARCH);
     let cost = found.map(|found| (found.cost.whole, found.victims.len(), found.cost.gpu_milli));
     eprintln!("{name} among {} jobs: {cost:?} (whole, jobs, thousandths of GPUs)", all.len());
     group.bench_function(name, |b| {
         b.iter(|| {
             let all = Candidates::all(state, asker, TimeMs(2_000));
-            black_box(choose(&mut view, &request, 0, &all, &policy, SEARCH))
+            black_box(choose(&mut view, &request, &all, &policy, SEARCH))
         });
     });
 }

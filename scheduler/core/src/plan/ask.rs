@@ -270,14 +270,18 @@ impl<'a> Ask<'a> {
         }
         let (mut groups, mut rest) = (Vec::new(), Vec::new());
         let starts = spec.group_starts();
+        let counts = request.counts();
         let bounds = starts.iter().zip(starts.iter().skip(1));
         for (((at, group), stay), (&start, &end)) in
             spec.groups.iter().enumerate().zip(staying).zip(bounds)
         {
-            let ranks = match request.ranks {
+            let mut ranks: Vec<Rank> = match request.ranks {
                 Ranks::All => (start..start.saturating_add(group.replicas)).map(Rank).collect(),
                 Ranks::Some(list) => within(list, start, end),
             };
+            if let Some(&count) = counts.as_ref().and_then(|counts| counts.get(at)) {
+                ranks.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+            }
             let wanted = u32::try_from(ranks.len()).unwrap_or(u32::MAX);
             if wanted == 0 && stay == 0 {
                 continue;

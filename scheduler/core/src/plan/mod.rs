@@ -5,7 +5,7 @@
 //! `field` looks at every node once, `solve` chooses domain and sites (`near`), `pack` fills the
 //! nodes of a `draft` (`bulk` whole pools at once, `exact` where small cases are tricky), `shrink` finds the largest gang when
 //! not all fits, `explain` says why nothing does, `ahead` when something will, `quote` what a plan
-//! amounts to, `preempt` who would have to give way. `home` replaces lost replicas near by; `ruled` takes the
+//! amounts to, `preempt` who would have to give way, `quota` how many replicas a quota leaves. `home` replaces lost replicas near by; `ruled` takes the
 //! gangs with rules among their members that the others do not know.
 //! **Invariant:** a pure function of view, request, policy and budget; a plan proposes and changes
 //! nothing; `State::apply` on the state that the view shows accepts it.
@@ -23,6 +23,7 @@ pub mod near;
 mod pack;
 pub(crate) mod policy;
 pub mod preempt;
+mod quota;
 pub mod quote;
 mod room;
 mod ruled;
@@ -71,12 +72,23 @@ pub struct Request<'a> {
     /// Where the tenant's other jobs stand, as `State::around` tells; [`NOBODY`] for a job without
     /// labels and affinities.
     pub around: &'a Around,
+    /// Thousandths of GPUs that all placed for it may hold; replicas above the minima are left out
+    /// for it, the last of each group first. No less than [`Request::least_gpu_milli`].
+    pub gpu_milli_max: u64,
 }
 
 impl<'a> Request<'a> {
     /// All replicas of a job that has none yet.
     pub fn whole(spec: &'a JobSpec) -> Self {
-        Self { spec, ranks: Ranks::All, fixed: &[], avoid: &[], lost: &[], around: &NOBODY }
+        Self {
+            spec,
+            ranks: Ranks::All,
+            fixed: &[],
+            avoid: &[],
+            lost: &[],
+            around: &NOBODY,
+            gpu_milli_max: u64::MAX,
+        }
     }
 }
 

@@ -96,6 +96,35 @@ fn the_same_question_has_the_same_answer_however_often_it_is_asked() {
     }
 }
 
+/// What a quota leaves is enough for some replicas and not for others.
+#[test]
+fn a_plan_keeps_its_bound_on_gpus_and_every_rule() {
+    let (mut whole, mut in_part) = (0, 0);
+    for size in [TINY, SMALL] {
+        for seed in 0..1_500 {
+            let mut scene = Scene::new(seed, size);
+            let spec = scene.spec(size);
+            let (facts, view) = (facts(&scene), View::new(&scene.world.state));
+            let around = scene.world.state.around(&tenant(TENANT), &spec, None);
+            let asked = Request { around: &around, ..Request::whole(&spec) };
+            let least = asked.least_gpu_milli();
+            let gpu_milli_max = scene.rng.random_range(least..=least.max(spec.gpu_milli()));
+            let request = Request { gpu_milli_max, ..asked };
+            let found = plan(&view, &request, &Policy::BestFit, Budget::default());
+            let Ok(plan) = found else { continue };
+            assert_sound(&facts, &spec, &all_ranks(&spec), &[], &plan);
+            let milli = |rank| spec.groups[spec.group_of(rank).expect("one")].shape.gpu_milli();
+            let held: u64 = plan.placements.iter().map(|one| milli(one.rank)).sum();
+            assert!(held <= gpu_milli_max, "seed {seed}: {held} of {gpu_milli_max}");
+            match held == spec.gpu_milli() {
+                true => whole += 1,
+                false => in_part += 1,
+            }
+        }
+    }
+    assert!(whole > 100 && in_part > 100, "{whole} {in_part}");
+}
+
 /// A generator that places nothing, or everything, proves nothing.
 #[test]
 fn random_requests_are_placed_and_refused() {
@@ -209,12 +238,10 @@ fn fill_up(scene: &mut Scene, job: JobId) {
     let missing = ranks(&wanted);
     let around = state.around(&tenant(TENANT), &spec, Some(job));
     let request = Request {
-        spec: &spec,
         ranks: Ranks::Some(&missing),
         fixed: &fixed,
-        avoid: &[],
-        lost: &[],
         around: &around,
+        ..Request::whole(&spec)
     };
     let view = View::new(state);
     if let Ok(plan) = plan(&view, &request, &Policy::default(), Budget::default()) {

@@ -145,7 +145,7 @@ fn so_it_is_for_repairs() {
         let around = state.around(&tenant(TENANT), &spec, Some(job));
         let ranks = ranks(&missing);
         let (ranks, fixed) = (Ranks::Some(&ranks), fixed.as_slice());
-        let request = Request { spec: &spec, ranks, fixed, avoid: &[], lost: &[], around: &around };
+        let request = Request { ranks, fixed, around: &around, ..Request::whole(&spec) };
         let view = View::new(state);
         let answer = plan(&view, &request, &Policy::default(), Budget::default());
         let Err(refusal) = answer else { continue };

@@ -110,8 +110,8 @@ impl Desk<'_> {
     fn plan(&mut self, call: &PlanCall) -> Result<Planned, CallError> {
         let start = clock::instant();
         let (tenant, spec, index) = (&call.tenant, &call.spec, self.view.index());
-        let around = self.around(tenant, spec);
-        let request = Request { around: &around, ..Request::whole(spec) };
+        let (around, gpu_milli_max) = self.around(tenant, spec);
+        let request = Request { around: &around, gpu_milli_max, ..Request::whole(spec) };
         let found = self.plan_late(tenant, &request);
         let verdict = match found {
             Ok((offer, victims)) => {
@@ -173,8 +173,8 @@ impl Desk<'_> {
                     .quorum
                     .read(|state| look::refusal(state, &call.tenant, spec, clock::now()));
                 refusal.map_or(Ok(()), Err)?;
-                let around = self.around(&call.tenant, spec);
-                let request = Request { around: &around, ..Request::whole(spec) };
+                let (around, gpu_milli_max) = self.around(&call.tenant, spec);
+                let request = Request { around: &around, gpu_milli_max, ..Request::whole(spec) };
                 let why = self.why(&call.tenant, &request, HELPS, None);
                 (spec.replicas(), Some(or_too_early(why, spec)))
             }
@@ -209,9 +209,12 @@ impl Desk<'_> {
         }
     }
 
-    /// Where the tenant's jobs stand, as far as the rules of a job that is not one go.
-    fn around(&self, tenant: &TenantId, spec: &JobSpec) -> Around {
-        self.quorum.read(|state| state.around(tenant, spec, None))
+    /// Where the tenant's jobs stand, as far as the rules of a job that is not one go, and what is
+    /// left of its quota.
+    fn around(&self, tenant: &TenantId, spec: &JobSpec) -> (Around, u64) {
+        let look =
+            |state: &State| (state.around(tenant, spec, None), look::quota_left(state, tenant));
+        self.quorum.read(look)
     }
 
     /// Why a waiting job waits, for whom what is held for it is free.
@@ -250,8 +253,8 @@ impl Desk<'_> {
         }
         let over_quota = match answer.verdict {
             Some(Verdict::Quota) => {
-                let asked = scheduler_core::plan::explain::asked_gpu_milli(request);
-                self.quorum.read(|state| look::over_quota(state, tenant, asked))
+                let least = request.least_gpu_milli();
+                self.quorum.read(|state| look::over_quota(state, tenant, least))
             }
             _ => None,
         };
@@ -268,9 +271,7 @@ impl Desk<'_> {
         let begin = |state: &State| Candidates::begin(state, asker.priority, &BTreeSet::new());
         let mut all = self.quorum.read(begin);
         while self.quorum.read(|state: &State| all.read_on(state, asker, now, READ_SLICE)) {}
-        let asked = request.spec.gpu_milli();
-        let over_quota = self.quorum.read(|state| look::beyond_quota(state, tenant, asked));
-        let found = choose(self.view, request, over_quota, &all.found, self.policy, SEARCH)?;
+        let found = choose(self.view, request, &all.found, self.policy, SEARCH)?;
         Ok((found, all.found))
     }
 }

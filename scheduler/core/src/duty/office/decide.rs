@@ -32,15 +32,23 @@ impl<T> Office<T> {
                     self.plan_changed(shell, ask, reason.message.to_string());
                 }
                 (Look::Waits(reason), None) => pend(shell, ask, reason, batch),
-                (Look::New, Some(check)) => self.decide_meant(shell, ask, check, batch),
-                (Look::New, None) => self.decide_one(shell, ask, batch),
+                (Look::New(left), Some(check)) => {
+                    self.decide_meant(shell, ask, check, left, batch);
+                }
+                (Look::New(left), None) => self.decide_one(shell, ask, left, batch),
             }
             self.send_full(shell, batch);
         }
     }
 
-    fn decide_one<S>(&mut self, shell: &mut S, mut ask: Ask<T>, batch: &mut Batch<T>)
-    where
+    /// Decides a job of whose tenant's quota so much is left.
+    fn decide_one<S>(
+        &mut self,
+        shell: &mut S,
+        mut ask: Ask<T>,
+        quota_left: u64,
+        batch: &mut Batch<T>,
+    ) where
         S: Shell<Ticket = T>,
     {
         if let Some(reason) = ask.pending.take() {
@@ -48,7 +56,7 @@ impl<T> Office<T> {
         }
         let start_us = shell.work_us();
         self.view.note_arrival(&ask.call.spec);
-        let found = self.find_new(shell, &ask.call);
+        let found = self.find_new(shell, &ask.call, quota_left);
         // One that may take from others is looked at again as soon as it waits.
         let takes = ask.call.spec.preemption.policy != PreemptionPolicy::Never;
         let growth = (found.is_err() && !takes).then(|| self.backlog.growth());
@@ -61,12 +69,18 @@ impl<T> Office<T> {
     }
 
     /// Places the job by the plan that its caller means, or not at all.
-    fn decide_meant<S>(&mut self, shell: &mut S, ask: Ask<T>, check: Check, batch: &mut Batch<T>)
-    where
+    fn decide_meant<S>(
+        &mut self,
+        shell: &mut S,
+        ask: Ask<T>,
+        check: Check,
+        quota_left: u64,
+        batch: &mut Batch<T>,
+    ) where
         S: Shell<Ticket = T>,
     {
         let start_us = shell.work_us();
-        match self.plan_meant(shell, &ask, check) {
+        match self.plan_meant(shell, &ask, check, quota_left) {
             Ok(taking) => {
                 self.view.note_arrival(&ask.call.spec);
                 self.claim(shell, batch, &ask.call.spec, &taking.plan);
@@ -80,7 +94,13 @@ impl<T> Office<T> {
     }
 
     /// The plan meant, if it can still be carried out as far as is known here; else why not.
-    fn plan_meant<S>(&mut self, shell: &mut S, ask: &Ask<T>, check: Check) -> Result<Taking, String>
+    fn plan_meant<S>(
+        &mut self,
+        shell: &mut S,
+        ask: &Ask<T>,
+        check: Check,
+        quota_left: u64,
+    ) -> Result<Taking, String>
     where
         S: Shell<Ticket = T>,
     {
@@ -99,7 +119,7 @@ impl<T> Office<T> {
         let Some(meant) = check.digest else {
             return Err(format!("this server knows of no plan for this job at index {index}"));
         };
-        match self.find(shell, &call.tenant, &call.spec) {
+        match self.find(shell, &call.tenant, &call.spec, quota_left) {
             Ok(plan) if quote::digest(&call.spec, &plan.placements, &[]) == meant => {
                 Ok(plan.into())
             }
@@ -123,11 +143,12 @@ impl<T> Office<T> {
         spec: &JobSpec,
     ) -> Result<Option<Plan>, Rejection> {
         let clock = shell.clock();
-        let is_over = shell.look(|state| match look::refusal(state, tenant, spec, clock) {
+        let left = shell.look(|state| match look::refusal(state, tenant, spec, clock) {
             Some(refusal) => Err(refusal),
-            None => Ok(look::over_quota(state, tenant, spec.gpu_milli()).is_some()),
+            None => Ok(look::quota_left(state, tenant)),
         })?;
-        let found = if is_over { None } else { self.find_surely(shell, tenant, spec).ok() };
+        let is_over = Request::whole(spec).least_gpu_milli() > left;
+        let found = if is_over { None } else { self.find_surely(shell, tenant, spec, left).ok() };
         self.hold_all();
         Ok(found)
     }
@@ -137,7 +158,12 @@ impl<T> Office<T> {
         self.offers.remember(offer);
     }
 
-    fn find_new<S>(&mut self, shell: &mut S, call: &Submission) -> Result<Plan, Reason>
+    fn find_new<S>(
+        &mut self,
+        shell: &mut S,
+        call: &Submission,
+        quota_left: u64,
+    ) -> Result<Plan, Reason>
     where
         S: Shell<Ticket = T>,
     {
@@ -150,7 +176,7 @@ impl<T> Office<T> {
                 return Err(why.clone());
             }
         }
-        let found = self.find_surely(shell, &call.tenant, &call.spec);
+        let found = self.find_surely(shell, &call.tenant, &call.spec, quota_left);
         found.map_err(|unplaceable| {
             let lifted = self.lift_for_new(shell, &call.spec);
             let why = self.holds.tell(unplaceable.to_reason(), None, lifted);
@@ -166,10 +192,11 @@ impl<T> Office<T> {
         shell: &mut S,
         tenant: &TenantId,
         spec: &JobSpec,
+        quota_left: u64,
     ) -> Result<Plan, Unplaceable> {
-        let found = self.find(shell, tenant, spec);
+        let found = self.find(shell, tenant, spec, quota_left);
         if found.is_err() && self.catch_up(shell) {
-            return self.find(shell, tenant, spec);
+            return self.find(shell, tenant, spec, quota_left);
         }
         found
     }
@@ -179,12 +206,13 @@ impl<T> Office<T> {
         shell: &mut S,
         tenant: &TenantId,
         spec: &JobSpec,
+        gpu_milli_max: u64,
     ) -> Result<Plan, Unplaceable> {
         let around = match spec.looks_around() {
             true => shell.look(|state| state.around(tenant, spec, None)),
             false => Around::default(),
         };
-        let request = Request { around: &around, ..Request::whole(spec) };
+        let request = Request { around: &around, gpu_milli_max, ..Request::whole(spec) };
         self.lift_for_new(shell, spec);
         shell.plan(&self.view, &request, self.policy)
     }

@@ -51,7 +51,8 @@ pub(super) enum Look {
     Settled(Answer),
     /// It must wait for quota, or is not to begin yet.
     Waits(Reason),
-    New,
+    /// May be placed, with so many thousandths of GPUs as its tenant may hold besides.
+    New(u64),
 }
 
 /// Looks a submission up: was it accepted before, and may its tenant have it now?
@@ -76,9 +77,10 @@ pub(super) fn submitted(state: &State, call: &Submission, clock: TimeMs) -> Look
         return Look::Settled(Answer::Rejected(Rejection::NotFound { what, id }));
     }
     let too_early = too_early(&call.spec, clock);
-    match too_early.or_else(|| over_quota(state, &call.tenant, call.spec.gpu_milli())) {
+    let least = || Request::whole(&call.spec).least_gpu_milli();
+    match too_early.or_else(|| over_quota(state, &call.tenant, least())) {
         Some(reason) => Look::Waits(reason),
-        None => Look::New,
+        None => Look::New(quota_left(state, &call.tenant)),
     }
 }
 
@@ -92,15 +94,16 @@ pub fn too_early(spec: &JobSpec, clock: TimeMs) -> Option<Reason> {
 pub fn over_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> Option<Reason> {
     let holder = state.tenant(tenant)?;
     let (held, max) = (holder.gpu_milli_used, holder.quota.gpu_milli_max);
-    (beyond_quota(state, tenant, gpu_milli) > 0).then(|| quota_reason(held, gpu_milli, max))
+    (gpu_milli > quota_left(state, tenant)).then(|| quota_reason(held, gpu_milli, max))
 }
 
-/// By how much the tenant would hold too much if it held this much more, in thousandths of GPUs.
-pub fn beyond_quota(state: &State, tenant: &TenantId, gpu_milli: u64) -> u64 {
-    state.tenant(tenant).map_or(0, |tenant| {
-        let would = tenant.gpu_milli_used.saturating_add(gpu_milli);
-        would.saturating_sub(tenant.quota.gpu_milli_max)
-    })
+/// What the tenant may hold on top of what it holds, in thousandths of GPUs.
+pub fn quota_left(state: &State, tenant: &TenantId) -> u64 {
+    let left = state.tenant(tenant).map(|tenant| match tenant.quota.gpu_milli_max {
+        u64::MAX => u64::MAX,
+        max => max.saturating_sub(tenant.gpu_milli_used),
+    });
+    left.unwrap_or(u64::MAX)
 }
 
 fn quota_reason(held: u64, asked: u64, max: u64) -> Reason {
@@ -129,7 +132,10 @@ pub struct Waiting {
     pub lost: Vec<(Rank, NodeId)>,
     /// Some of the ranks were lost and are to be replaced.
     pub is_repair: bool,
+    /// Why the tenant may not even hold the least of it.
     pub over_quota: Option<Reason>,
+    /// Thousandths of GPUs that its tenant may hold on top of what it holds.
+    pub quota_left: u64,
     /// Where the tenant's other jobs stand, as far as the job's rules go.
     pub around: Around,
 }
@@ -139,7 +145,8 @@ impl Waiting {
     pub fn request(&self) -> Request<'_> {
         let ranks = self.ranks.as_deref().map_or(Ranks::All, Ranks::Some);
         let (spec, fixed, around) = (&*self.job.spec, &self.fixed[..], &self.around);
-        Request { spec, ranks, fixed, avoid: &[], lost: &self.lost, around }
+        let gpu_milli_max = self.quota_left;
+        Request { spec, ranks, fixed, avoid: &[], lost: &self.lost, around, gpu_milli_max }
     }
 
     /// Whether all replicas wait.
@@ -158,6 +165,12 @@ impl Waiting {
 pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let job = state.job(id).filter(|job| !job.phase.is_over())?;
     let around = || state.around(&job.tenant, &job.spec, Some(id));
+    let quota_left = quota_left(state, &job.tenant);
+    let within_quota = |mut wait: Waiting| {
+        let least = wait.request().least_gpu_milli();
+        wait.over_quota = over_quota(state, &wait.job.tenant, least);
+        wait
+    };
     // Nearly always the whole job waits, and thousands of them are looked at in a row.
     let any_lost = Cell::new(false);
     let waits = |replica: &Replica| {
@@ -168,21 +181,19 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     let all_wait = job.spec.replicas() > 0 && all.eq(job.spec.first_ranks().map(Some));
     if all_wait && !(any_lost.get() && job.spec.has_repairs()) {
         let is_repair = any_lost.get();
-        let over_quota = over_quota(state, &job.tenant, job.spec.gpu_milli());
         let (job, ranks, fixed, lost) = (Arc::clone(job), None, Vec::new(), Vec::new());
-        return Some(Waiting { job, ranks, fixed, lost, is_repair, over_quota, around: around() });
+        let (over_quota, around) = (None, around());
+        let wait = Waiting { job, ranks, fixed, lost, is_repair, over_quota, quota_left, around };
+        return Some(within_quota(wait));
     }
     let (mut ranks, mut fixed) = (Vec::new(), Vec::new());
     let mut rota = job.spec.has_repairs().then(|| Rota::new(state, job));
-    let mut asked = 0u64;
     for (rank, replica) in state.replicas(id) {
         if waits(&replica) {
             if rota.as_mut().is_some_and(|rota| !rota.takes(rank, replica.phase)) {
                 continue;
             }
             ranks.push(rank);
-            let group = job.spec.group_of(rank).and_then(|at| job.spec.groups.get(at));
-            asked = asked.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()));
         } else if let Some(allocation) = replica.allocation.filter(|_| replica.phase.is_live()) {
             fixed.push((rank, allocation.node));
         }
@@ -190,11 +201,12 @@ pub fn waiting(state: &State, id: JobId) -> Option<Waiting> {
     if ranks.is_empty() {
         return None;
     }
-    let over_quota = over_quota(state, &job.tenant, asked);
     let near = |rank: &Rank| Some((*rank, state.lost_from(job, *rank)?));
     let lost = rota.map_or_else(Vec::new, |_| ranks.iter().filter_map(near).collect());
     let (job, ranks, is_repair) = (Arc::clone(job), Some(ranks), any_lost.get());
-    Some(Waiting { job, ranks, fixed, lost, is_repair, over_quota, around: around() })
+    let (over_quota, around) = (None, around());
+    let wait = Waiting { job, ranks, fixed, lost, is_repair, over_quota, quota_left, around };
+    Some(within_quota(wait))
 }
 
 /// Lost replicas of a job of which none has its turn yet, where its groups bound how many are replaced at once: how many

@@ -10,7 +10,7 @@
 use super::batch::Batch;
 use super::holds::Lifted;
 use super::hopeless::Kind;
-use super::look::{self, Waiting};
+use super::look::Waiting;
 use super::offers::Taking;
 use super::{Office, Shell, Submission};
 use crate::command::Victim;
@@ -87,11 +87,10 @@ impl<T> Office<T> {
             return Preempted::No;
         }
         let lifted = self.lift_for_waiting(shell, wait);
-        let tenant = &wait.job.tenant;
-        let asked = spec.gpu_milli();
-        let over_quota = shell.look(|state| look::beyond_quota(state, tenant, asked));
+        let request = wait.request();
+        let over_quota = request.least_gpu_milli().saturating_sub(request.gpu_milli_max);
         // What is in vain for one who is over its quota need not be for others of its kind.
-        let quota = (over_quota > 0).then(|| (tenant.clone(), over_quota));
+        let quota = (over_quota > 0).then(|| (wait.job.tenant.clone(), over_quota));
         let kind = self.hopeless.kind(spec).map(|kind| (kind, lifted, spec.priority, quota));
         if kind.as_ref().is_some_and(|kind| self.preempting.in_vain.contains(kind)) {
             return Preempted::No;
@@ -102,8 +101,8 @@ impl<T> Office<T> {
         }
         let begun_us = shell.work_us();
         let candidates = self.could_give_way(shell, wait);
-        let (request, policy) = (wait.request(), self.policy);
-        let found = choose(&mut self.view, &request, over_quota, &candidates, &policy, SEARCH);
+        let policy = self.policy;
+        let found = choose(&mut self.view, &request, &candidates, &policy, SEARCH);
         let took_ms = shell.work_us().saturating_sub(begun_us) / 1_000;
         self.preempting.not_before = now.after(DurationMs(took_ms.saturating_mul(WORK_PART)));
         let found = match found {

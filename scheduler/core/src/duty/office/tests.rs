@@ -301,6 +301,40 @@ fn a_job_over_quota_waits_and_says_so() {
     assert_eq!((third.placed, term.reason(third.job)), (false, ReasonCode::Quota));
 }
 
+/// It starts with as many replicas as the quota leaves, if they are enough; the others come as it
+/// leaves more.
+#[test]
+fn a_job_that_its_quota_does_not_hold_whole_starts_with_its_minimum_or_more() {
+    let mut term = Term::new(3);
+    let put = |term: &mut Term, milli| {
+        let asked = PutTenant { tenant: tenant(TENANT), quota: quota(milli, 10) };
+        term.apply(Command::PutTenant(asked)).expect("is known");
+    };
+    put(&mut term, 14_000);
+    let running = |term: &Term, job: JobId| {
+        term.desk.world.state.replicas(job).filter(|(_, one)| one.phase.is_live()).count()
+    };
+    let first = term.ask(1, 8);
+    term.settle(TimeMs(5_000));
+    let first = term.accepted(first).job;
+    let mut call = term.submission(8, 1);
+    Arc::make_mut(&mut call.spec).groups[0].replicas_min = 5;
+    let mut large = call.clone();
+    Arc::make_mut(&mut large.spec).groups[0].replicas_min = 7;
+    large.request_id = "large".into();
+    let (second, large) = (term.ask_for(call), term.ask_for(large));
+    term.settle(TimeMs(10_000));
+    let (second, large) = (term.accepted(second), term.accepted(large));
+    assert_eq!((second.placed, running(&term, second.job)), (true, 6));
+    assert_eq!((large.placed, term.reason(large.job)), (false, ReasonCode::Quota));
+    put(&mut term, 15_000);
+    term.settle(TimeMs(60_000));
+    assert_eq!([second.job, large.job].map(|job| running(&term, job)), [7, 0]);
+    term.cancel(first);
+    term.settle(TimeMs(120_000));
+    assert_eq!([second.job, large.job].map(|job| running(&term, job)), [8, 7]);
+}
+
 #[test]
 fn a_request_is_accepted_once() {
     let mut term = Term::new(1);

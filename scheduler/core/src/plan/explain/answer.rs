@@ -7,7 +7,7 @@ use super::outlook::Outlook;
 use super::search::{Search, Standing};
 use super::{Change, Verdict};
 use crate::plan::ask::Ask;
-use crate::plan::{Budget, Policy, Ranks, Request, plan};
+use crate::plan::{Budget, Policy, Request, plan};
 use crate::view::View;
 
 /// Nodes per cause for one group.
@@ -60,8 +60,10 @@ pub fn explain(
     outlook: &Outlook,
     budget: Budget,
 ) -> Explanation {
-    let asked = asked_gpu_milli(request);
-    let over_quota = outlook.gpu_milli_left.is_some_and(|left| asked > left);
+    let least = request.least_gpu_milli();
+    let over_quota = outlook.gpu_milli_left.is_some_and(|left| least > left);
+    // The quota is told of as such; all else is told of all that is asked for.
+    let request = &Request { gpu_milli_max: u64::MAX, ..*request };
     let refusal = plan(view, request, policy, Budget::default()).err();
     let ask = Ask::new(view, request);
     let hardest = refusal.as_ref().map_or(0, |refusal| refusal.group);
@@ -89,7 +91,7 @@ pub fn explain(
     let summary = refusal.as_ref().map_or_else(String::new, ToString::to_string);
     let mut search = Search::new(view, *request, budget);
     if let Some(verdict) = &mut verdict {
-        let standing = Standing { verdict: *verdict, fits: refusal.is_none(), asked, outlook };
+        let standing = Standing { verdict: *verdict, fits: refusal.is_none(), least, outlook };
         search.run(&standing, &groups);
         if let Verdict::BusyUntil(until) = verdict {
             *until = search.helps.iter().find_map(|help| match help.change {
@@ -100,15 +102,4 @@ pub fn explain(
     }
     let Search { helps, is_cut, .. } = search;
     Explanation { verdict, summary, nodes, hardest, groups, helps, is_cut_short: is_cut }
-}
-
-/// Thousandths of GPUs that the waiting replicas of a request ask for.
-pub fn asked_gpu_milli(request: &Request<'_>) -> u64 {
-    match request.ranks {
-        Ranks::All => request.spec.gpu_milli(),
-        Ranks::Some(ranks) => ranks.iter().fold(0u64, |sum, &rank| {
-            let group = request.spec.group_of(rank).and_then(|at| request.spec.groups.get(at));
-            sum.saturating_add(group.map_or(0, |group| group.shape.gpu_milli()))
-        }),
-    }
 }

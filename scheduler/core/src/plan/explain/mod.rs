@@ -17,7 +17,7 @@ mod refusal;
 pub mod rule;
 mod search;
 
-pub use answer::{Explanation, GroupCounts, Help, asked_gpu_milli, explain};
+pub use answer::{Explanation, GroupCounts, Help, explain};
 pub use cause::Cause;
 pub use change::{Change, Taken};
 pub use outlook::Outlook;

@@ -49,14 +49,14 @@ pub(super) struct Standing<'a> {
     pub(super) verdict: Verdict,
     /// The planner placed it: only the quota is in the way.
     pub(super) fits: bool,
-    /// Thousandths of GPUs asked for.
-    pub(super) asked: u64,
+    /// Thousandths of GPUs that the least of it asks for.
+    pub(super) least: u64,
     pub(super) outlook: &'a Outlook,
 }
 
 impl Standing<'_> {
     fn missing_quota(&self) -> u64 {
-        self.outlook.gpu_milli_left.map_or(0, |left| self.asked.saturating_sub(left))
+        self.outlook.gpu_milli_left.map_or(0, |left| self.least.saturating_sub(left))
     }
 }
 
@@ -169,11 +169,12 @@ impl<'a> Search<'a> {
             return;
         }
         let mut spec = self.spec().clone();
-        let left = standing.outlook.gpu_milli_left.unwrap_or(u64::MAX).min(standing.asked);
+        let asked = spec.gpu_milli();
+        let left = standing.outlook.gpu_milli_left.unwrap_or(u64::MAX).min(asked);
         for group in &mut spec.groups {
             // Within the quota all groups shrink alike.
             let part = u128::from(group.replicas) * u128::from(left);
-            let most = part.checked_div(u128::from(standing.asked));
+            let most = part.checked_div(u128::from(asked));
             let most = most.map_or(group.replicas, |n| u32::try_from(n).unwrap_or(u32::MAX));
             (group.replicas, group.replicas_min) = (most.max(1), 1);
         }

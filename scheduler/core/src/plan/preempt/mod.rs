@@ -121,24 +121,22 @@ pub enum Vain {
 
 /// Finds who gives way to the request, if it fits when all candidates do.
 ///
-/// `over_quota`: thousandths of GPUs that the tenant's own jobs must give back among them, or it
-/// would hold more than it may. The search ends when the budget does, with the best that it has found by then.
+/// The request's bound on GPUs is what the tenant may hold now; where its least exceeds that, the
+/// tenant's own jobs are among those who give way. The search ends when the budget does, with the best that it has found by then.
 pub fn choose(
     view: &mut View,
     request: &Request<'_>,
-    over_quota: u64,
     candidates: &[Candidate],
     policy: &Policy,
     budget: Budget,
 ) -> Result<Choice, Vain> {
-    choose_by(view, request, over_quota, candidates, policy, budget, TRY_STEPS)
+    choose_by(view, request, candidates, policy, budget, TRY_STEPS)
 }
 
 /// The same, with so many steps for one try.
 fn choose_by(
     view: &mut View,
     request: &Request<'_>,
-    over_quota: u64,
     candidates: &[Candidate],
     policy: &Policy,
     budget: Budget,
@@ -147,15 +145,17 @@ fn choose_by(
     let units = Unit::all(candidates);
     let freed = Freed::new(view, &units);
     let steps = Steps::new(budget.steps_max);
-    let mut search = Search::new(freed, *request, candidates, over_quota, steps, try_steps);
+    let mut search = Search::new(freed, *request, candidates, steps, try_steps);
     let Some(probed) = search.run() else {
         return Err(if search.is_try_cut() { Vain::Undecided } else { Vain::NotEnough });
     };
-    let found = find(search.view(), request, policy, Budget::default());
+    let gpu_milli_max = search.quota_milli();
+    let within = Request { gpu_milli_max, ..*request };
+    let found = find(search.view(), &within, policy, Budget::default());
     let placements = found.map_or(probed, |plan| plan.placements);
     // Where the search was cut short, or not all could be placed that is asked for, some may be
     // there that this very plan does not need.
-    search.owes_less(request.spec, &placements);
+    search.owes_for(&placements);
     search.spare_unneeded(&placements);
     let (victims, cost, is_cut) = (search.victims(), search.cost(), search.is_cut());
     Ok(Choice { plan: Plan { placements }, victims, cost, is_cut })

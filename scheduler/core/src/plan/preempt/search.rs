@@ -12,7 +12,7 @@ use super::reach::Reach;
 use super::{Candidate, Cost, Request, Steps, Victim, probe};
 use crate::command::Placement;
 use crate::id::{JobId, Rank};
-use crate::job::{JobSpec, Priority};
+use crate::job::Priority;
 use crate::plan::ahead::least;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,12 +58,12 @@ impl<'a> Search<'a> {
         freed: Freed<'a>,
         request: Request<'a>,
         candidates: &'a [Candidate],
-        over_quota: u64,
         mut steps: Steps,
         try_steps: u64,
     ) -> Self {
         let reach = Reach::new(freed.view(), &request, freed.units.len());
         let wholes = candidates.iter().map(whole_milli).collect();
+        let over_quota = request.least_gpu_milli().saturating_sub(request.gpu_milli_max);
         steps.spend(freed.units.len() as u64 * UNIT_STEPS);
         Self {
             freed,
@@ -210,15 +210,20 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Of the quota, no more is wanted than these very placements need.
-    pub(super) fn owes_less(&mut self, spec: &JobSpec, placements: &[Placement]) {
+    /// What the tenant may hold once these have given way, in thousandths of GPUs.
+    pub(super) fn quota_milli(&self) -> u64 {
+        self.request.gpu_milli_max.saturating_add(self.own_freed)
+    }
+
+    /// Of the quota, what these very placements need is wanted.
+    pub(super) fn owes_for(&mut self, placements: &[Placement]) {
+        let spec = self.request.spec;
         let milli = |one: &Placement| {
             let group = spec.group_of(one.rank).and_then(|at| spec.groups.get(at));
             group.map_or(0, |group| group.shape.gpu_milli())
         };
         let placed = placements.iter().map(milli).fold(0, u64::saturating_add);
-        let not_placed = spec.gpu_milli().saturating_sub(placed);
-        self.over_quota = self.over_quota.saturating_sub(not_placed);
+        self.over_quota = placed.saturating_sub(self.request.gpu_milli_max);
     }
 
     /// Takes back all that these very placements do not need.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{Command, Preempt, PutTenant, Rejection};
-use crate::duty::office::look::beyond_quota;
+use crate::duty::office::look::quota_left;
 use crate::fixture::entry::{TENANT, World, group, job_spec, name, quota, submit, tenant};
 use crate::id::{NodeId, Rank};
 use crate::job::{Disruption, JobKind, JobSpec, PreemptionPolicy, ReasonCode, Strategy};
@@ -63,7 +63,11 @@ fn scene(seed: u64) -> (World, Vec<JobId>, JobSpec) {
 
 /// Whether it may be placed now, as far as the quota goes.
 fn may_hold(state: &State, spec: &JobSpec) -> bool {
-    beyond_quota(state, &tenant(TENANT), spec.gpu_milli()) == 0
+    Request::whole(spec).least_gpu_milli() <= quota_left(state, &tenant(TENANT))
+}
+
+fn within_quota<'a>(state: &State, spec: &'a JobSpec) -> Request<'a> {
+    Request { gpu_milli_max: quota_left(state, &tenant(TENANT)), ..Request::whole(spec) }
 }
 
 fn seats(count: u64) -> Custom {
@@ -100,8 +104,7 @@ fn candidates(state: &State, spec: &JobSpec) -> Vec<Candidate> {
 
 fn chosen(view: &mut View, state: &State, spec: &JobSpec) -> Option<Choice> {
     let candidates = candidates(state, spec);
-    let beyond = beyond_quota(state, &tenant(TENANT), spec.gpu_milli());
-    choose(view, &Request::whole(spec), beyond, &candidates, &Policy::BestFit, SEARCH).ok()
+    choose(view, &within_quota(state, spec), &candidates, &Policy::BestFit, SEARCH).ok()
 }
 
 /// Whether the planner finds room for the spec once these jobs have been cancelled for good.
@@ -184,7 +187,9 @@ fn held_milli(state: &State, victims: &[Victim]) -> u64 {
 #[test]
 fn the_state_takes_the_choice_and_nothing_less() {
     let mut ends = BTreeMap::new();
-    for seed in 0..2_000 {
+    // The last are of quotas that do not hold all replicas, but the least of the job.
+    let seeds = [4_000_002, 7_000_842, 11_000_100, 13_000_341, 20_000_436];
+    for seed in (0..2_000).chain(seeds) {
         let end = match check_against_state(seed) {
             None => "none",
             Some((0, _)) => "spares",
@@ -204,7 +209,8 @@ fn the_state_takes_the_choice_and_nothing_less() {
 #[test]
 fn on_tiny_fleets_the_fewest_jobs_give_way() {
     let (mut cases, mut several) = (0, 0);
-    for seed in 0..1_500 {
+    // The last are of quotas that do not hold all replicas.
+    for seed in (0..1_500).chain([1_000_551, 3_000_201, 4_000_002, 5_000_160, 10_000_728]) {
         let (world, _, spec) = scene(seed);
         let candidates = candidates(&world.state, &spec);
         if candidates.is_empty()
@@ -319,7 +325,7 @@ fn of_equal_jobs_those_that_ran_least_give_way() {
     let request = Request::whole(&request_spec);
     let all = candidates(&world.state, &request_spec);
     let few = Budget { steps_max: 5_000 };
-    let choice = choose(&mut View::new(&world.state), &request, 0, &all, &Policy::BestFit, few);
+    let choice = choose(&mut View::new(&world.state), &request, &all, &Policy::BestFit, few);
     assert!(choice.expect("fits").is_cut, "every try counts");
 }
 
@@ -360,7 +366,7 @@ fn all_that_fits_goes_where_others_gave_way() {
     let spec = JobSpec { kind: JobKind::Plain, ..taker(3) };
     let last = Request { ranks: Ranks::Some(&[Rank(2)]), ..Request::whole(&spec) };
     let all = candidates(&world.state, &spec);
-    let choice = choose(&mut View::new(&world.state), &last, 0, &all, &Policy::BestFit, SEARCH);
+    let choice = choose(&mut View::new(&world.state), &last, &all, &Policy::BestFit, SEARCH);
     assert_eq!(choice.map(|choice| choice.plan.placements.len()), Ok(1));
 }
 
@@ -406,10 +412,10 @@ fn a_search_that_is_cut_short_sends_nobody_back_for_nothing() {
             continue;
         }
         let all = candidates(&world.state, &spec);
-        let best = choose(&mut view, &request, 0, &all, &Policy::BestFit, SEARCH);
+        let best = choose(&mut view, &request, &all, &Policy::BestFit, SEARCH);
         for steps_max in [0, 1, 5_000, 20_000, 100_000] {
             let budget = Budget { steps_max };
-            let choice = choose(&mut view, &request, 0, &all, &Policy::BestFit, budget);
+            let choice = choose(&mut view, &request, &all, &Policy::BestFit, budget);
             assert_eq!(choice.as_ref().err(), best.as_ref().err(), "seed {seed}");
             let Ok(choice) = choice else { continue };
             let best = best.as_ref().expect("some");
@@ -434,9 +440,8 @@ fn tries_that_are_cut_short_are_told() {
         let mut view = View::new(&world.state);
         let request = Request::whole(&spec);
         let all = candidates(&world.state, &spec);
-        let mut choose_by = |try_steps| {
-            choose_by(&mut view, &request, 0, &all, &Policy::BestFit, SEARCH, try_steps)
-        };
+        let mut choose_by =
+            |try_steps| choose_by(&mut view, &request, &all, &Policy::BestFit, SEARCH, try_steps);
         let best = choose_by(TRY_STEPS);
         for try_steps in [1, 20, 50, 100] {
             match (choose_by(try_steps), &best) {

@@ -418,7 +418,8 @@ fn growth_and_repairs_keep_to_as_many_domains() {
         let (avoid, ranks): (Vec<NodeId>, Vec<Rank>) =
             (fixed.iter().map(|(_, node)| *node).collect(), wanted.map(Rank).collect());
         let (ranks, around) = (Ranks::Some(&ranks), &NOBODY);
-        let request = Request { spec, ranks, fixed: &fixed, avoid: &avoid, lost: &[], around };
+        let whole = Request::whole(spec);
+        let request = Request { ranks, fixed: &fixed, avoid: &avoid, around, ..whole };
         let found = plan(&view, &request, &Policy::default(), Budget::default())?;
         let rack = |one: &crate::command::Placement| {
             world.state.node(one.node).expect("known").place.rack.to_string()
