@@ -147,8 +147,11 @@ impl Known {
                 findings.fault(&at, why);
                 continue;
             }
-            let name = claim.resource_claim_template_name.as_deref().unwrap_or_default();
             let at = at.field("resourceClaimTemplateName");
+            let Some(name) = claim.resource_claim_template_name.as_deref() else {
+                findings.fault(&at, "missing");
+                continue;
+            };
             match self.templates.get(name) {
                 None => findings.fault(
                     &at,

@@ -3,7 +3,7 @@
 //! **Invariant:** a minimum is kept for the group it was said of; over several groups at once it is kept only
 //! where it means all of them. A topology key is always a must: Kubernetes has no wish there.
 
-use super::members::{Members, priority, together, with_some};
+use super::members::{Members, only_so_many, priority, together, with_some};
 use super::pod::{Object, PodClaim};
 use super::preemption;
 use crate::decode::{Rest, Verdict};
@@ -448,6 +448,7 @@ fn pin_policy(at: &At, scheduling: &Scheduling, members: &mut [Members], finding
             match members {
                 [only] => only.at_least(&at, least, findings),
                 _ if least == total => {}
+                _ if least > total => findings.fault(&at, only_so_many(least, total)),
                 _ => findings.fault(
                     &at,
                     format!(

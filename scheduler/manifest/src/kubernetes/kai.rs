@@ -3,7 +3,7 @@
 //! **Invariant:** minima stay with the group they were said of; a minimum over several groups at once is
 //! kept only where it means all of them.
 
-use super::members::{Members, NO_PRIORITIES, together, with_some};
+use super::members::{Members, NO_PRIORITIES, only_so_many, together, with_some};
 use super::pinned::{Entry, NO_QUEUES, Pinned};
 use super::pod::Object;
 use super::preemption;
@@ -278,6 +278,7 @@ fn kai_minimum(at: &At, least: u32, members: &mut [Members], findings: &mut Find
         _ if members.iter().all(|one| one.pinned.kai_subgroup.is_some()) => {
             findings.note(at, "ignored: the subgroups' own minima count");
         }
+        _ if least > total => findings.fault(at, only_so_many(least, total)),
         _ => findings.fault(
             at,
             format!(

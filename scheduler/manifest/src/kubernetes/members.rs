@@ -177,7 +177,7 @@ impl Members {
         } else if replicas == 0 {
             // How many there are has been told to be at fault: what follows from it is none.
         } else if least > replicas {
-            findings.fault(at, format!("is {least}, but there are only {replicas} pods"));
+            findings.fault(at, only_so_many(least, replicas));
         } else if least < replicas {
             self.group.replicas_min = least;
         }
@@ -415,6 +415,7 @@ pub(super) fn least_of_all(
         sum(|group| if group.replicas_min == 0 { group.replicas } else { group.replicas_min });
     match members {
         [only] if !is_said => only.at_least(at, least, findings),
+        _ if least > total => findings.fault(at, only_so_many(least, total)),
         // Every group needs all of its pods anyway, or says how many.
         _ if least == total && !is_said => {}
         _ if is_said && least <= needed => {}
@@ -426,6 +427,11 @@ pub(super) fn least_of_all(
             ),
         ),
     }
+}
+
+/// A minimum that nothing could meet.
+pub(super) fn only_so_many(least: u32, pods: u32) -> String {
+    format!("is {least}, but there are only {pods} pods")
 }
 
 /// Does something with some of the members, which keep their places; says whether there were any.

@@ -171,6 +171,7 @@ fn loose_ends_between_documents_are_faults() {
     let job = |pod: &str| kubernetes_job("", "", "", pod);
     for (text, wanted) in [
         (job("schedulingGroup: {podGroupName: none}"), "spec.template.spec.schedulingGroup.podGroupName: no PodGroup `none` stands in this text"),
+        (job("resourceClaims: [{name: g}]"), "resourceClaims[0].resourceClaimTemplateName: missing"),
         (job("resourceClaims: [{name: g, resourceClaimTemplateName: none}]"), "resourceClaims[0].resourceClaimTemplateName: no ResourceClaimTemplate `none`"),
         ("{apiVersion: scheduling.k8s.io/v1beta1, kind: PodGroup, metadata: {name: g}, spec: {schedulingPolicy: {gang: {minCount: 1}}}}".to_owned(), "says nothing of what the pods need"),
         ("{apiVersion: scheduling.k8s.io/v1beta1, kind: PodGroup, metadata: {name: g}, spec: {schedulingPolicy: {gang: {minCount: 1}}}}\n---\n".to_owned() + &job(""), "documents[0].metadata.name: no pod in this text names the group `g`"),

@@ -33,6 +33,9 @@ fn a_minimum_over_different_pods_is_refused() {
         faults(&pods(1))
             .contains("documents[0].spec.minMember: is 1 over groups of different pods")
     );
+    assert!(
+        faults(&pods(3)).contains("documents[0].spec.minMember: is 3, but there are only 2 pods")
+    );
     assert_eq!(job(&pods(2)).groups.len(), 2);
 }
 

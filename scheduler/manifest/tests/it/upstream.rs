@@ -316,6 +316,8 @@ fn a_job_of_volcano() {
             "spec.minAvailable: is 3 over groups of different pods with 5 pods in all",
         ),
         ("minAvailable: 4", "minAvailable: 2", "spec.minAvailable: is 4 over groups"),
+        ("minAvailable: 6", "", "spec.minAvailable: is 6, but there are only 5 pods"),
+        ("minAvailable: 6", "minAvailable: 2", "spec.minAvailable: is 6, but there are only 5"),
         ("", "minAvailable: 5", "spec.tasks[1].minAvailable: is 5, but there are only 4"),
         (
             "networkTopology: {mode: hard, highestTierAllowed: 1}",
