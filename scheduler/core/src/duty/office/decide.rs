@@ -9,7 +9,7 @@ use super::{Ask, BATCH_JOBS_MAX, Check, Office, Shell, Submission};
 use crate::command::{Plan, Rejection};
 use crate::fit::Around;
 use crate::id::TenantId;
-use crate::job::{JobSpec, PreemptionPolicy, Reason};
+use crate::job::{JobSpec, PreemptionPolicy, Reason, ReasonCode};
 use crate::plan::{Request, Unplaceable, quote};
 
 impl<T> Office<T> {
@@ -28,6 +28,11 @@ impl<T> Office<T> {
         for (ask, look) in asks.into_iter().zip(looks) {
             match (look, ask.call.check) {
                 (Look::Settled(answer), _) => shell.answer(ask.ticket, answer),
+                (Look::Waits(reason), Some(check))
+                    if reason.code == ReasonCode::Quota && self.would_take(&ask.call, check) =>
+                {
+                    self.decide_meant(shell, ask, check, 0, batch);
+                }
                 (Look::Waits(reason), Some(_)) => {
                     self.plan_changed(shell, ask, reason.message.to_string());
                 }
@@ -68,6 +73,13 @@ impl<T> Office<T> {
         batch.submit(ask, decided, shell.token(), shell.clock());
     }
 
+    /// Whether the plan meant takes from other jobs. Those of its tenant give back of the quota: only
+    /// the log can tell whether that is enough.
+    fn would_take(&self, call: &Submission, check: Check) -> bool {
+        let meant = self.offers.find(&call.tenant, call.body_digest, check);
+        meant.is_some_and(|meant| !meant.victims.is_empty())
+    }
+
     /// Places the job by the plan that its caller means, or not at all.
     fn decide_meant<S>(
         &mut self,
@@ -105,8 +117,11 @@ impl<T> Office<T> {
         S: Shell<Ticket = T>,
     {
         let (call, index) = (&ask.call, check.index);
-        if ask.stale > 0 || ask.pending.is_some() {
+        if ask.stale > 0 {
             return Err(format!("what the plan of index {index} uses was taken meanwhile"));
+        }
+        if let Some(reason) = &ask.pending {
+            return Err(reason.message.to_string());
         }
         self.catch_up(shell);
         if let Some(meant) = self.offers.find(&call.tenant, call.body_digest, check) {

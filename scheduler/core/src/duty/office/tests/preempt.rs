@@ -141,6 +141,34 @@ fn a_plan_that_takes_is_carried_out_as_it_was_told_or_nothing_is() {
 }
 
 #[test]
+fn a_plan_that_takes_of_the_quota_is_carried_out_if_it_gives_enough_back() {
+    for (gpu_milli_max, is_enough) in [(16_000, true), (15_000, false)] {
+        let mut term = Term::new(2);
+        let victim = term.job(low(&term, 1, -5));
+        let kept = term.job(term.submission(1, 8));
+        let (tenant, quota) = (tenant(TENANT), quota(gpu_milli_max, 10));
+        term.apply(Command::PutTenant(PutTenant { tenant, quota })).expect("is known");
+        let call = high(&term, 1, 500);
+        let ticket = means(&mut term, victim, call);
+        term.settle(TimeMs(60_000));
+        let (taken, phases) = match is_enough {
+            true => (term.accepted(ticket).placed, [JobPhase::Pending, JobPhase::Placed]),
+            false => {
+                let [Answer::PlanChanged { why, .. }] = &term.answers(ticket)[..] else {
+                    panic!("{:?}", term.answers(ticket))
+                };
+                assert!(why.contains("would exceed 15"), "{why}");
+                (false, [JobPhase::Placed; 2])
+            }
+        };
+        assert_eq!(taken, is_enough);
+        assert_eq!([victim, kept].map(|job| term.phase(job)), phases);
+        assert!(term.office.preempting.giving.is_empty());
+        assert_eq!(term.office.view.claims_len(), 0);
+    }
+}
+
+#[test]
 fn a_plan_that_takes_aborts_when_its_victim_has_gone_or_goes() {
     // Known before it asks, or only when its entry is applied.
     for late in [false, true] {
