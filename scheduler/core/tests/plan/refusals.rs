@@ -247,7 +247,8 @@ fn a_site_too_slow_inside_takes_one_member() {
 #[test]
 fn the_bound_told_is_the_least_and_the_part_told_the_largest() {
     let mut told = 0;
-    for seed in 0..1_500 {
+    // The last: beside jobs that keep the gang off some nodes.
+    for seed in (0..1_500).chain([8_000_516, 108_000_473, 110_000_028]) {
         let mut scene = Scene::new(seed, TINY);
         let mut spec = scene.spec(TINY);
         spec.groups.truncate(1);
@@ -336,7 +337,8 @@ fn the_planner_keeps_the_bound_told() {
 #[test]
 fn no_refusal_says_that_all_would_fit() {
     let mut refusals = 0;
-    for seed in 0..3_000 {
+    // The last: one member per site, and the cheap node of a site is not its first.
+    for seed in (0..3_000).chain([94_001_744]) {
         let mut scene = Scene::new(seed, TINY);
         let spec = scene.spec(TINY);
         let Err(refusal) = run(&scene.world, &spec) else { continue };

@@ -95,7 +95,8 @@ fn reason(facts: &Facts, spec: &JobSpec) -> Option<Verdict> {
 fn the_reason_told_is_the_reason() {
     let mut told: BTreeMap<Verdict, u32> = BTreeMap::new();
     let (mut bounds, mut wide) = (0, 0);
-    for seed in 0..4_000 {
+    // The last: a spread over domains of which some are closed.
+    for seed in (0..4_000).chain([11_001_424, 41_000_195, 122_000_040, 137_002_143]) {
         let (scene, spec) = scene(seed);
         let around = scene.world.state.around(&tenant(TENANT), &spec, None);
         let request = Request { around: &around, ..Request::whole(&spec) };

@@ -4,6 +4,7 @@
 //! **Invariant:** a bound is only named after the planner has placed the minimum under it; both
 //! searches are short: a refusal must not wait for the last microsecond of RTT.
 
+use super::paper;
 use super::refusal::fits;
 use crate::id::SiteId;
 use crate::job::{JobSpec, Level, RttScope, Strategy};
@@ -16,7 +17,7 @@ use crate::plan::ruled::{self, Paths};
 use crate::plan::solve::Solver;
 use crate::topology::FAR;
 use crate::unit::RttUs;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps for the bound that sites need on paper, and for the largest part: a millisecond or two
 /// each.
@@ -46,7 +47,7 @@ pub(super) fn bound_needed(
     let net = ask.view.net();
     let (mut on_paper, mut sites) = (FAR, Vec::new());
     for _ in 0..BOUNDS_TRIED_MAX {
-        let vertices = vertices(ask, field, on_paper, &need);
+        let vertices = vertices(ask, field, on_paper, &need, None);
         let question = question(ask, &vertices, &needed, &fixed, None);
         let found =
             steps.part(SEARCH_STEPS, |steps| near::bound_needed_within_steps(&question, steps));
@@ -178,16 +179,23 @@ pub(super) fn largest_part(
     steps: &mut Steps,
 ) -> Domain {
     let everywhere = Domain { sites: field.sites(), rack: None };
+    // What others' rules keep from the gang, sites do not hold for it.
+    let admitted = ruled::applies(ask).then(|| {
+        let groups = 0..ask.groups.len();
+        groups.map(|at| paper::rooms_admitted(ask, field, at)).collect::<Vec<_>>()
+    });
+    steps.spend(admitted.iter().flatten().map(BTreeMap::len).sum::<usize>() as u64);
+    let admitted = admitted.as_deref();
     match (ask.spec.topology_required, ask.spec.rtt_max, ask.spec.rtt_scope) {
         (Some(Level::Rack), ..) => best_rack(ask, field, &everywhere),
         // All sites that a head has near it, wherever it is: too many kinds of parts to tell one.
         (None, _, RttScope::HeadToMembers) => everywhere,
         (None, Some(_), scope) => {
             let only = (scope == RttScope::WithinGroups).then_some(group);
-            nearest_part(ask, field, only, steps)
-                .unwrap_or_else(|| greedy_part(ask, field, &everywhere))
+            nearest_part(ask, field, only, admitted, steps)
+                .unwrap_or_else(|| greedy_part(ask, field, &everywhere, admitted))
         }
-        _ => greedy_part(ask, field, &everywhere),
+        _ => greedy_part(ask, field, &everywhere, admitted),
     }
 }
 
@@ -196,6 +204,7 @@ fn nearest_part(
     ask: &Ask<'_>,
     field: &Field<'_>,
     only: Option<usize>,
+    admitted: Option<&[BTreeMap<u16, u64>]>,
     steps: &mut Steps,
 ) -> Option<Domain> {
     let mut targets = ask.wanted();
@@ -204,7 +213,8 @@ fn nearest_part(
     }
     let parts = targets.iter().max().copied().unwrap_or(0);
     let need = Field::demand(ask, &targets, false);
-    let vertices = vertices(ask, field, ask.spec.rtt_max?.0.saturating_add(1), &need);
+    let slow_us = ask.spec.rtt_max?.0.saturating_add(1);
+    let vertices = vertices(ask, field, slow_us, &need, admitted);
     let (needed, fixed) = (positive(&need, &need), fixed(ask));
     let question = question(ask, &vertices, &needed, &fixed, ask.spec.rtt_max);
     let (_, choice) =
@@ -230,12 +240,21 @@ fn positive(amounts: &[u64], need: &[u64]) -> Vec<u64> {
 }
 
 /// All sites with what they hold of what is needed; those with an inner RTT of `slow_us` or more for
-/// one member.
-fn vertices(ask: &Ask<'_>, field: &Field<'_>, slow_us: u32, need: &[u64]) -> Vec<Vertex> {
+/// one member. `admitted`: no more replicas of each group than this.
+fn vertices(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    slow_us: u32,
+    need: &[u64],
+    admitted: Option<&[BTreeMap<u16, u64>]>,
+) -> Vec<Vertex> {
     let net = ask.view.net();
     let gpus = ask.groups.iter().map(|group| u64::from(group.whole_gpus())).max().unwrap_or(0);
     let vertex = |site: u16| {
         let mut have = field.amounts(site, true).to_vec();
+        for (amount, rooms) in have.iter_mut().zip(admitted.unwrap_or(&[])) {
+            *amount = (*amount).min(rooms.get(&site).copied().unwrap_or(0));
+        }
         let lone = net.high(site, site) >= slow_us;
         // Replicas of each group, GPUs by the size of replicas, nodes.
         if let Some((of_nodes, rest)) = have.split_last_mut().filter(|_| lone) {
@@ -281,9 +300,21 @@ fn best_rack(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {
 
 /// Around each site the others that keep the RTT bound towards all taken so far, the roomiest
 /// first, inside one domain of the level.
-fn greedy_part(ask: &Ask<'_>, field: &Field<'_>, everywhere: &Domain) -> Domain {
+fn greedy_part(
+    ask: &Ask<'_>,
+    field: &Field<'_>,
+    everywhere: &Domain,
+    admitted: Option<&[BTreeMap<u16, u64>]>,
+) -> Domain {
     let (table, net) = (ask.view.sites(), ask.view.net());
-    let room = |site: u16| -> u64 { field.amounts(site, true).iter().take(ask.groups.len()).sum() };
+    let room = |site: u16| -> u64 {
+        let amounts = field.amounts(site, true).iter().take(ask.groups.len()).enumerate();
+        let own = |(at, amount): (usize, &u64)| {
+            let rooms = admitted.and_then(|admitted| admitted.get(at));
+            rooms.map_or(*amount, |rooms| rooms.get(&site).map_or(0, |room| *amount.min(room)))
+        };
+        amounts.map(own).sum()
+    };
     let level = ask.spec.topology_required;
     let alike = |a: u16, b: u16| {
         let (Some(x), Some(y)) = (table.site(SiteId(a)), table.site(SiteId(b))) else {

@@ -48,9 +48,7 @@ pub(super) fn room(ask: &Ask<'_>, field: &Field<'_>, at: usize, domain: &Domain)
             })
             .sum(),
         (true, _) => {
-            let apart = Apart::required(ask, at);
-            let open = |slot: &Slot| apart.admits(&slot.node) && !apart.is_too_dear(&slot.node);
-            let cands = field.cands(ask, at, domain, true).filter(|(_, slot)| open(slot));
+            let cands = admitted(ask, field, at, domain);
             let spot =
                 |(cand, slot): (Cand, _)| Spot { room: cand.room.into(), node: cand.node, slot };
             by_rules(ask, at, cands.map(spot).collect())
@@ -133,13 +131,38 @@ fn rooms(ask: &Ask<'_>, level: Level, spots: &[Spot<'_>]) -> BTreeMap<u32, u64> 
     rooms
 }
 
-fn first_of_each<'a>(ask: &Ask<'_>, level: Level, spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
+fn first_of_each<'a>(ask: &Ask<'_>, level: Level, mut spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
     let mut seen = BTreeMap::new();
+    // The cheapest, as the price may be bound.
+    spots.sort_by_key(|spot| spot.slot.node.price);
     for spot in spots {
         let domain = domain_of(ask, level, spot.node, spot.slot);
         seen.entry(domain).or_insert(Spot { room: 1, ..spot });
     }
     seen.into_values().collect()
+}
+
+/// Replicas of the group at this place of the ask that each site holds, less what others' rules keep
+/// from it; by site.
+pub(super) fn rooms_admitted(ask: &Ask<'_>, field: &Field<'_>, at: usize) -> BTreeMap<u16, u64> {
+    let everywhere = Domain { sites: field.sites(), rack: None };
+    let mut rooms = BTreeMap::new();
+    for (cand, slot) in admitted(ask, field, at, &everywhere) {
+        *rooms.entry(slot.site.0).or_default() += u64::from(cand.room);
+    }
+    rooms
+}
+
+/// Nodes with room on which the group may stand beside other jobs and that are not too dear.
+fn admitted<'a>(
+    ask: &'a Ask<'_>,
+    field: &'a Field<'_>,
+    at: usize,
+    domain: &'a Domain,
+) -> impl Iterator<Item = (Cand, &'a Slot)> {
+    let apart = Apart::required(ask, at);
+    let open = move |slot: &Slot| apart.admits(&slot.node) && !apart.is_too_dear(&slot.node);
+    field.cands(ask, at, domain, true).filter(move |(_, slot)| open(slot))
 }
 
 /// Most that as many domains hold as are allowed.

@@ -119,7 +119,9 @@ impl<'a> Shed<'a> {
         self.spend(self.problem.len() as u64 * 8);
         let mut stand = Stand { open, sum: graph.sum().to_vec(), against, halves: None };
         let at = self.halves_at;
-        if self.problem.need[at] * HALVES_PART >= stand.sum[at] {
+        // Where nothing is needed, there is nothing to lose by halves.
+        let need = self.problem.need.get(at);
+        if need.is_some_and(|need| need * HALVES_PART >= stand.sum[at]) {
             let have = (0..self.problem.len()).map(|vertex| self.problem.have(vertex)[at]);
             stand.halves = Some(Halves::new(&stand.open, have.collect()));
         }

@@ -122,8 +122,13 @@ impl<'a> Map<'a> {
         self.eligible.get(at).map_or(&[], |lists| lists[depth].as_slice())
     }
 
-    /// The same at all depths, if closed nodes were left out of account.
-    pub(super) fn open_eligible(&self, at: usize) -> Option<&Eligible> {
-        self.eligible.get(at).filter(|_| self.base != Base::EmptyAll)
+    /// The same at all depths.
+    pub(super) fn all_eligible(&self, at: usize) -> Option<&Eligible> {
+        self.eligible.get(at)
+    }
+
+    /// Whether nodes count that are closed.
+    pub(super) fn counts_closed(&self) -> bool {
+        self.base == Base::EmptyAll
     }
 }

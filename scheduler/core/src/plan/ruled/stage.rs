@@ -1,7 +1,8 @@
 //! Stage: the fleet as the rules see it while a gang is planned.
 //!
-//! **Invariant:** tells of open nodes what the state would tell; what is found out about a group is
-//! kept for all attempts at the same ask.
+//! **Invariant:** tells of open nodes what the state would tell, and of closed ones, where these count as
+//! open, what it would tell then; what is found out about a group is kept for all attempts at the
+//! same ask.
 
 use super::map::{Eligible, Map, eligible};
 use super::paths::{Paths, depth};
@@ -15,13 +16,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Domains that could hold replicas of groups, by the group's place in the spec.
+/// Domains that could hold replicas of groups, by the group's place in the spec and by whether closed
+/// nodes count.
 #[derive(Clone, Debug, Default)]
 pub(in crate::plan) struct KnownEligible(Rc<Cells>);
 
 #[derive(Debug, Default)]
 struct Cells {
-    lists: RefCell<BTreeMap<usize, Rc<Eligible>>>,
+    lists: RefCell<BTreeMap<(usize, bool), Rc<Eligible>>>,
     unpaid: Cell<u64>,
 }
 
@@ -31,18 +33,18 @@ impl KnownEligible {
         self.0.unpaid.take()
     }
 
-    fn of(&self, ask: &Ask<'_>, group: &GroupAsk) -> Rc<Eligible> {
+    fn of(&self, ask: &Ask<'_>, group: &GroupAsk, all: bool) -> Rc<Eligible> {
         let KnownEligible(cells) = self;
-        if let Some(known) = cells.lists.borrow().get(&group.group) {
+        if let Some(known) = cells.lists.borrow().get(&(group.group, all)) {
             return Rc::clone(known);
         }
         // All alternatives count, whichever are being tried.
         let mut group = group.clone();
         group.set_gpus(Needs::new(ask.spec, group.group, ask.view.models()));
-        let (found, cost) = eligible(ask, &group, false);
+        let (found, cost) = eligible(ask, &group, all);
         cells.unpaid.set(cells.unpaid.get().saturating_add(cost));
         let found = Rc::new(found);
-        cells.lists.borrow_mut().insert(group.group, Rc::clone(&found));
+        cells.lists.borrow_mut().insert((group.group, all), Rc::clone(&found));
         found
     }
 }
@@ -81,12 +83,13 @@ impl Fleet for Stage<'_> {
         };
         let placed = ask.groups.iter().position(|one| one.group == group);
         let mapped = placed.filter(|&at| asks_for_all(&ask.groups[at], spec));
-        match (mapped.and_then(|at| self.map?.open_eligible(at)), placed) {
+        let all = self.map.is_some_and(Map::counts_closed);
+        match (mapped.and_then(|at| self.map?.all_eligible(at)), placed) {
             (Some(lists), _) => beside(lists),
-            (None, Some(at)) => beside(&ask.eligible.of(ask, &ask.groups[at])),
+            (None, Some(at)) => beside(&ask.eligible.of(ask, &ask.groups[at], all)),
             (None, None) => {
                 let rest = ask.rest.iter().find(|one| one.group == group);
-                rest.is_none_or(|group| beside(&ask.eligible.of(ask, group)))
+                rest.is_none_or(|group| beside(&ask.eligible.of(ask, group, all)))
             }
         }
     }
