@@ -277,6 +277,7 @@ mod tests {
                 assert_eq!(open.alive, laid.alive, "seed {seed}");
                 for vertex in bits::iter(&open.alive) {
                     assert_eq!(open.around(vertex), laid.around(vertex), "seed {seed}");
+                    assert_eq!(open.gathers(vertex), laid.gathers(vertex), "seed {seed}");
                 }
                 let alive = bits::iter(&open.alive);
                 let foes: usize = alive.map(|vertex| bits::count(&open.foes(vertex))).sum();

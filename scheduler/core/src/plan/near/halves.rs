@@ -29,7 +29,7 @@ pub(super) enum Ending {
 /// A flow between givers and takers.
 #[derive(Clone, Debug)]
 pub(super) struct Halves {
-    /// Those among whom it flows.
+    /// Those among whom it flows; what stands here of others says nothing.
     open: Vec<u64>,
     /// Per vertex: what it can still give and take.
     gives: Vec<u64>,
@@ -85,7 +85,7 @@ impl Halves {
         self.sum
     }
 
-    /// Twice what of the vertex is not charged to any pair of foes.
+    /// Twice what of the vertex, itself open, is not charged to any pair of foes.
     pub(super) fn rest(&self, vertex: usize) -> u64 {
         self.gives[vertex] + self.takes[vertex]
     }
@@ -111,10 +111,6 @@ impl Halves {
                 self.sum -= amount;
             }
             self.steps += PATH_STEPS;
-        }
-        for vertex in bits::iter(&gone) {
-            (self.gives[vertex], self.takes[vertex]) = (0, 0);
-            bits::clear(&mut self.free, vertex);
         }
         self.open.copy_from_slice(open);
     }

@@ -23,6 +23,8 @@ mod rough;
 mod shed;
 mod swap;
 mod telling;
+#[cfg(test)]
+mod tests;
 
 pub use head::{Head, around_head};
 pub use miss::{bound_needed, largest};

@@ -272,3 +272,34 @@ pub(super) fn pair(question: &Question<'_>, a: u16, b: u16, cost: Cost) -> u32 {
         Cost::Median => question.net.median(a, b),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::made::Made;
+    use super::*;
+
+    #[test]
+    fn pairs_are_priced_alike_side_by_side_and_one_by_one() {
+        let (mut bound, mut far) = (0, 0);
+        for seed in 0..100 {
+            let made = Made::of_seed(seed);
+            let question = made.question();
+            for cost in [Cost::High, Cost::Median] {
+                for cost_max in [FAR, question.bound_us.unwrap_or(FAR) / 2] {
+                    let problem = Problem::new(&question, cost, cost_max);
+                    let all = (0..problem.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+                    for (a, b) in all {
+                        let (one, other) = (problem.sites[a], problem.sites[b]);
+                        let alone = pair(&question, one, other, cost);
+                        let alone = if alone <= cost_max { alone } else { FAR };
+                        assert_eq!(problem.cost(a, b), alone, "seed {seed}");
+                        far += u32::from(alone == FAR);
+                        bound +=
+                            u32::from(Some(question.net.high(one, other)) == question.bound_us);
+                    }
+                }
+            }
+        }
+        assert!(bound > 100 && far > 1_000, "{bound} just within the bound, {far} too far");
+    }
+}

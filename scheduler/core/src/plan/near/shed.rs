@@ -297,11 +297,8 @@ impl<'a> Shed<'a> {
         if halves.lost() > spare {
             return Look::Dead;
         }
-        let Some(endings) = endings else {
-            // Or ways were too long: then the other bounds have to do.
-            self.is_out = self.left == 0;
-            return Look::Open;
-        };
+        // Ways were too long, or steps ran out: then the other bounds have to do.
+        let Some(endings) = endings else { return Look::Open };
         // By what leaves another dimension might be lost.
         if self.problem.telling.len() == 1 {
             for vertex in bits::iter(&stand.open.clone()) {

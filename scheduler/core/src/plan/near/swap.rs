@@ -229,6 +229,8 @@ mod tests {
     use super::super::{dive::Found, shed};
     use super::*;
     use crate::topology::FAR;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
 
     #[test]
     fn what_it_finds_is_a_covering_clique_and_it_finds_most_that_there_are() {
@@ -254,6 +256,49 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_in_wins_most_and_its_foes_stay_out_for_their_time() {
+        let (mut moves, mut left) = (0, 0);
+        for seed in 0..150 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let (len, near_percent) = (rng.random_range(8..150), rng.random_range(60..95));
+            let made = Made::with_sites(&mut rng, len, near_percent);
+            let mut question = made.question();
+            let all: u64 = question.vertices.iter().map(|vertex| vertex.have[0]).sum();
+            let need = [all * rng.random_range(200..700) / 1_000, 0];
+            question.need = &need;
+            let problem = Problem::new(&question, Cost::High, FAR);
+            let graph = Graph::open(&problem);
+            let mut swap = Swap::new(&problem, &graph);
+            swap.clique(&mut swap.steps(0));
+            // For each the move from which on it may come in.
+            let mut until = vec![0; problem.len()];
+            for at in 0..40 {
+                let before = swap.chosen.clone();
+                let gain = |vertex: usize| {
+                    let foes = bits::and(&graph.foes(vertex), &before);
+                    let lost = bits::iter(&foes).map(|foe| problem.have(foe)[0].cast_signed());
+                    problem.have(vertex)[0].cast_signed() - lost.sum::<i64>()
+                };
+                let next = bits::iter(&graph.alive)
+                    .filter(|&vertex| !bits::has(&before, vertex) && until[vertex] <= at)
+                    .max_by_key(|&vertex| (gain(vertex), std::cmp::Reverse(vertex)));
+                let Some(next) = next.filter(|_| !problem.covers(&swap.sum)) else { break };
+                swap.clique(&mut swap.cost());
+                for foe in bits::iter(&bits::and(&graph.foes(next), &before)) {
+                    until[foe] = at + OUT_MOVES + at % OUT_VARIES;
+                    left += 1;
+                }
+                let mut after = before.clone();
+                bits::remove(&mut after, &graph.foes(next));
+                bits::set(&mut after, next);
+                assert_eq!(swap.chosen, after, "seed {seed}, move {at}");
+                moves += 1;
+            }
+        }
+        assert!(moves > 1_000 && left > 1_000, "{moves} moves for which {left} left");
+    }
+
+    #[test]
     fn amounts_that_few_bits_do_not_hold_are_searched_alike() {
         let mut found = 0;
         for seed in 0..200 {
@@ -264,7 +309,7 @@ mod tests {
             let larger: Vec<Vertex> = question
                 .vertices
                 .iter()
-                .map(|vertex| Vertex::new(vertex.site, vec![vertex.have[0] << 33, 0]))
+                .map(|vertex| Vertex { have: vec![vertex.have[0] << 33, 0], ..vertex.clone() })
                 .collect();
             question.need = &need;
             let again = Question { vertices: &larger, need: &large, ..question };

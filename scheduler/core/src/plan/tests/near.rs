@@ -48,7 +48,14 @@ fn world(rng: &mut StdRng) -> World {
         0 => vec![(rng.random_range(0..SITES as u16), 2)],
         _ => Vec::new(),
     };
-    World { net: Net::new(&sites), vertices, need, fixed, bound: rng.random_range(10_000..130_000) }
+    let net = Net::new(&sites);
+    // Often just what some pair takes, or some site inside.
+    let [a, b] = [(); 2].map(|()| rng.random_range(0..SITES as u16));
+    let bound = match net.high(a, b) {
+        high if high < FAR && rng.random_range(0..2) == 0 => high,
+        _ => rng.random_range(10_000..130_000),
+    };
+    World { net, vertices, need, fixed, bound }
 }
 
 fn measured(rng: &mut StdRng, us_max: u32) -> Measured {
