@@ -73,7 +73,8 @@ pub struct Request<'a> {
     /// labels and affinities.
     pub around: &'a Around,
     /// Thousandths of GPUs that all placed for it may hold; replicas above the minima are left out
-    /// for it, the last of each group first. No less than [`Request::least_gpu_milli`].
+    /// for it, the last of each group first. Less than [`Request::least_gpu_milli`] is a case for
+    /// [`explain()`] alone.
     pub gpu_milli_max: u64,
 }
 

@@ -61,7 +61,7 @@ pub fn explain(
     budget: Budget,
 ) -> Explanation {
     let least = request.least_gpu_milli();
-    let over_quota = outlook.gpu_milli_left.is_some_and(|left| least > left);
+    let left = request.gpu_milli_max;
     // The quota is told of as such; all else is told of all that is asked for.
     let request = &Request { gpu_milli_max: u64::MAX, ..*request };
     let refusal = plan(view, request, policy, Budget::default()).err();
@@ -84,14 +84,15 @@ pub fn explain(
         .collect();
     let nodes = u32::try_from(view.nodes_len()).unwrap_or(u32::MAX);
     let mut verdict = match &refusal {
-        _ if over_quota => Some(Verdict::Quota),
+        _ if least > left => Some(Verdict::Quota),
         Some(refusal) => Some(refusal.verdict),
         None => None,
     };
     let summary = refusal.as_ref().map_or_else(String::new, ToString::to_string);
     let mut search = Search::new(view, *request, budget);
     if let Some(verdict) = &mut verdict {
-        let standing = Standing { verdict: *verdict, fits: refusal.is_none(), least, outlook };
+        let fits = refusal.is_none();
+        let standing = Standing { verdict: *verdict, fits, least, left, outlook };
         search.run(&standing, &groups);
         if let Verdict::BusyUntil(until) = verdict {
             *until = search.helps.iter().find_map(|help| match help.change {

@@ -179,6 +179,13 @@ pub(super) fn largest_part(
     steps: &mut Steps,
 ) -> Domain {
     let everywhere = Domain { sites: field.sites(), rack: None };
+    let (level, bound, scope) = (ask.spec.topology_required, ask.spec.rtt_max, ask.spec.rtt_scope);
+    match (level, scope) {
+        (Some(Level::Rack), _) => return best_rack(ask, field, &everywhere),
+        // All sites that a head has near it, wherever it is: too many kinds of parts to tell one.
+        (None, RttScope::HeadToMembers) => return everywhere,
+        _ => {}
+    }
     // What others' rules keep from the gang, sites do not hold for it.
     let admitted = ruled::applies(ask).then(|| {
         let groups = 0..ask.groups.len();
@@ -186,17 +193,11 @@ pub(super) fn largest_part(
     });
     steps.spend(admitted.iter().flatten().map(BTreeMap::len).sum::<usize>() as u64);
     let admitted = admitted.as_deref();
-    match (ask.spec.topology_required, ask.spec.rtt_max, ask.spec.rtt_scope) {
-        (Some(Level::Rack), ..) => best_rack(ask, field, &everywhere),
-        // All sites that a head has near it, wherever it is: too many kinds of parts to tell one.
-        (None, _, RttScope::HeadToMembers) => everywhere,
-        (None, Some(_), scope) => {
-            let only = (scope == RttScope::WithinGroups).then_some(group);
-            nearest_part(ask, field, only, admitted, steps)
-                .unwrap_or_else(|| greedy_part(ask, field, &everywhere, admitted))
-        }
-        _ => greedy_part(ask, field, &everywhere, admitted),
-    }
+    let only = (scope == RttScope::WithinGroups).then_some(group);
+    let nearest = (level.is_none() && bound.is_some())
+        .then(|| nearest_part(ask, field, only, admitted, steps))
+        .flatten();
+    nearest.unwrap_or_else(|| greedy_part(ask, field, &everywhere, admitted))
 }
 
 /// The largest part within the bound, all groups alike; `None` if none was found.

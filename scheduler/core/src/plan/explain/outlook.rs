@@ -1,5 +1,4 @@
-//! Outlook: what an explanation needs to know beside what is free — when running work ends, and
-//! how much more the tenant may hold.
+//! Outlook: what an explanation needs to know beside what is free — when running work ends.
 //!
 //! **Invariant:** read from one state or from states shortly after each other; it is bounded,
 //! however much runs.
@@ -31,14 +30,12 @@ pub struct End {
 pub struct Outlook {
     /// By rising time; jobs without a duration, or not yet ready, are not in it.
     pub ends: Vec<End>,
-    /// Thousandths of GPUs that the tenant may hold on top of what it holds; `None` = no bound.
-    pub gpu_milli_left: Option<u64>,
     /// Index of the state up to which it tells.
     pub index: u64,
 }
 
 impl Outlook {
-    /// All of it for a tenant; see [`Outlook::begin`] for reading it in slices.
+    /// All of it, for a tenant who asks; see [`Outlook::begin`] for reading it in slices.
     pub fn new(state: &State, tenant: &TenantId) -> Self {
         let mut outlook = Self::begin(state, tenant);
         let mut next = 0;
@@ -48,19 +45,11 @@ impl Outlook {
 
     /// The times alone: call [`Outlook::read_on`] until it says that it is done.
     pub fn begin(state: &State, tenant: &TenantId) -> Self {
-        let left = state.tenant(tenant).map(|tenant| {
-            let max = tenant.quota.gpu_milli_max;
-            (max < u64::MAX).then(|| max.saturating_sub(tenant.gpu_milli_used))
-        });
         let end = |(at, job)| {
             let own = state.job(job).is_some_and(|job| job.tenant == *tenant);
             End { at, job, own, gpu_milli: 0, held: Vec::new() }
         };
-        Self {
-            ends: state.endings().take(ENDS_MAX).map(end).collect(),
-            gpu_milli_left: left.flatten(),
-            index: state.index(),
-        }
+        Self { ends: state.endings().take(ENDS_MAX).map(end).collect(), index: state.index() }
     }
 
     /// Takes a job in that is not ready yet, and expected to end then.

@@ -51,12 +51,14 @@ pub(super) struct Standing<'a> {
     pub(super) fits: bool,
     /// Thousandths of GPUs that the least of it asks for.
     pub(super) least: u64,
+    /// Thousandths of GPUs that all of it may hold.
+    pub(super) left: u64,
     pub(super) outlook: &'a Outlook,
 }
 
 impl Standing<'_> {
     fn missing_quota(&self) -> u64 {
-        self.outlook.gpu_milli_left.map_or(0, |left| self.least.saturating_sub(left))
+        self.least.saturating_sub(self.left)
     }
 }
 
@@ -170,7 +172,7 @@ impl<'a> Search<'a> {
         }
         let mut spec = self.spec().clone();
         let asked = spec.gpu_milli();
-        let left = standing.outlook.gpu_milli_left.unwrap_or(u64::MAX).min(asked);
+        let left = standing.left.min(asked);
         for group in &mut spec.groups {
             // Within the quota all groups shrink alike.
             let part = u128::from(group.replicas) * u128::from(left);

@@ -3,6 +3,7 @@
 use super::config;
 use super::scene::Scene;
 use crate::command::{Command, Observed, SiteRtt};
+use crate::duty::office::look::quota_left;
 use crate::fixture::entry::{TENANT, quota, submit, tenant};
 use crate::fixture::entry::{World, group, job_spec, name, node_spec, plan as placed, register};
 use crate::id::JobId;
@@ -22,7 +23,8 @@ use std::collections::BTreeMap;
 fn explained(state: &State, spec: &JobSpec) -> Explanation {
     let outlook = Outlook::new(state, &tenant(TENANT));
     let mut view = View::new(state);
-    let request = Request::whole(spec);
+    let gpu_milli_max = quota_left(state, &tenant(TENANT));
+    let request = Request { gpu_milli_max, ..Request::whole(spec) };
     let answer = explain(&mut view, &request, &Policy::default(), &outlook, Budget::default());
     let fresh = View::new(state);
     for (node, slot) in fresh.slots() {
